@@ -73,6 +73,14 @@ def test_installed_command_points_at_a_function() -> None:
     assert function in names
 
 
+def test_every_file_of_the_package_travels_in_the_wheel() -> None:
+    (patterns,) = PYPROJECT["tool"]["setuptools"]["package-data"].values()
+    package = ROOT / "snnlib"
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    files = {path for path in tracked() if package in path.parents and path.suffix != ".py"}
+    assert files - packed == set()
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_and_its_public_names_are_documented(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
