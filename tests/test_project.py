@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -164,11 +165,19 @@ def test_readme_links_and_result_sections() -> None:
     assert len(set(begins)) == len(begins)
 
 
-def test_readme_python_examples_parse() -> None:
-    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert examples
-    for example in examples:
-        ast.parse(example)
+def test_readme_python_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert len(names["run"].accuracy(names["test"].labels)) == 8
+
+
+def test_import_is_light() -> None:
+    heavy = ["torchvision", "sklearn", "matplotlib", "triton"]
+    script = f"import snnlib, sys; print([name for name in {heavy} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip() == "[]"
 
 
 def test_citation_names_software_and_paper() -> None:
