@@ -87,7 +87,9 @@ def player(
         ValueError: if ``alt`` says nothing, there is no frame, or the result exceeds 700 kB.
 
     Example:
-        >>> notebook.player(fig, update, frames=24, alt="The potential climbs to θ and falls.")
+        >>> notebook.player(
+        ...     fig, update, frames=24, alt="The potential climbs to θ and falls."
+        ... )  # doctest: +SKIP
     """
     import matplotlib.pyplot as plt
     from IPython.display import HTML
