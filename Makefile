@@ -25,6 +25,7 @@ help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## create .venv and install the pinned environment (the other commands do it too)
+	@echo "$(VENV) is ready"
 
 book: $(STAMP) ## build the site; open _build/html/index.html
 	$(BIN)/jupyter-book build . $(BOOK_ARGS)
