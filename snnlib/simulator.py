@@ -363,7 +363,7 @@ class Simulation:
             else:
                 value = apply(node, inputs)
             values[node.name] = value
-            for name in node.inputs:
+            for name in set(node.inputs):
                 if self.last[name] == node.name:
                     del values[name]
         output = values[self.net.graph.output].to(self.net.potential_dtype)
