@@ -1,0 +1,22 @@
+"""What Sphinx does not do by itself: pages that are generated from the code and the results.
+
+Each module adds one directive; all of them read their sources when the site is built, so that no
+generated page can go stale.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+# The pages describe the library of this checkout, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from bookext import chapters, converts, docstrings, figures, fixes, stored
+
+
+def setup(app: Any) -> dict[str, Any]:
+    for module in (chapters, converts, docstrings, figures, fixes, stored):
+        module.setup(app)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
