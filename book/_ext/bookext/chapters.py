@@ -54,9 +54,11 @@ class ChapterMap(SphinxDirective):
         rows = []
         book = Path(self.env.srcdir) / "book"
         for path in sorted(book.glob("[0-9][0-9]_*.ipynb")):
+            docname = path.relative_to(self.env.srcdir).with_suffix("").as_posix()
+            if docname not in self.env.found_docs:
+                continue
             self.env.note_dependency(str(path))
             chapter = read(path)
-            docname = path.relative_to(self.env.srcdir).with_suffix("").as_posix()
             number = str(int(path.name[:2]))
             rows.append(
                 f"| {number} | [](/{docname}.ipynb) | {plain(chapter.question)} "
