@@ -1,8 +1,9 @@
 """Checkpoints: safetensors files with the record of their training, written whole or not at all.
 
 A file holds the tensors of a state dict and one JSON text: architecture, data set, recipe,
-accuracies, seed, command, versions, hardware. safetensors itself notices a truncated file but not a
-flipped bit, so the record carries the SHA-256 of all tensor bytes and every reading checks it.
+accuracies, seed, command, versions, hardware. safetensors itself notices a truncated file but not
+a flipped bit, so the record carries the SHA-256 of the tensors and of itself; every reading checks
+it.
 """
 
 from __future__ import annotations
@@ -46,10 +47,8 @@ def write(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
         CheckpointError: the file cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    record = {**metadata, "sha256": _digest(tensors)}
-    return write_bytes(
-        path, save(tensors, metadata={"format": FORMAT, "record": json.dumps(record)})
-    )
+    record = json.dumps({**metadata, "sha256": _digest(tensors, metadata)})
+    return write_bytes(path, save(tensors, metadata={"format": FORMAT, "record": record}))
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,11 +74,16 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{header.get('format')!r} instead of {FORMAT!r}. To convert a network of your own, "
             "load its weights into your module and call snnlib.convert on that."
         )
-    record = json.loads(header["record"])
-    if record.get("sha256") != _digest(tensors):
+    try:
+        record = json.loads(header["record"])
+        claimed = record.pop("sha256")
+        sound = claimed == _digest(tensors, record) and isinstance(record["architecture"], str)
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
         raise CheckpointError(
-            f"{path} is damaged: the weights do not have the SHA-256 that its record states. "
-            f"{_remedy(path.stem)}"
+            f"{path} is damaged: weights and record do not have the SHA-256 that is stored with "
+            f"them. {_remedy(path.stem)}"
         )
     return tensors, record
 
@@ -176,11 +180,11 @@ def narrow(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

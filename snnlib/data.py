@@ -20,11 +20,7 @@ import difflib
 import gzip
 import hashlib
 import os
-import socket
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snnlib.fetch import DatasetUnavailable, check, locate, read, remedy, retrieve
 from snnlib.vision import torchvision
+
+__all__ = ["NAMES", "DatasetUnavailable", "Split", "load", "to_float", "validation_split"]
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 
@@ -88,10 +87,6 @@ CIFAR_SHA256 = {
     CIFAR_TRAIN: "e47348e92e1b30ac0f7c8442987cf05d07f7556eaf7a09b8fae52543df7266c6",
     CIFAR_TEST: "c601bf85e16d3df5ce4a9a274bdaa4475e7a92eb0939ca63c602ccc780548819",
 }
-
-
-class DatasetUnavailable(RuntimeError):
-    """A data set cannot be had: the message says which file, what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -244,18 +239,18 @@ def _idx(name: str, root: str | Path | None, download: bool) -> tuple[Split, Spl
     def fetch(folder: Path, file: str, scratch: Path) -> None:
         dataset = getattr(torchvision().datasets, folder_name)
         md5 = dict(dataset.resources)[f"{file}.gz"]
-        _retrieve([m + f"{file}.gz" for m in dataset.mirrors], scratch / f"{file}.gz", md5)
+        retrieve([m + f"{file}.gz" for m in dataset.mirrors], scratch / f"{file}.gz", md5)
         (scratch / file).write_bytes(gzip.decompress((scratch / f"{file}.gz").read_bytes()))
         os.replace(scratch / file, folder / file)
 
-    folder = _locate(name, Path(folder_name, "raw"), IDX_FILES, root, download, fetch)
+    folder = locate(name, Path(folder_name, "raw"), IDX_FILES, root, download, fetch)
     arrays = []
     for file, digest in zip(IDX_FILES, digests, strict=True):
-        raw = _read(folder / file)
+        raw = read(folder / file)
         images = "images" in file
         count = 60_000 if file.startswith("train") else 10_000
         expected = 16 + 28 * 28 * count if images else 8 + count
-        _check(folder / file, raw, expected, digest, name)
+        check(folder / file, raw, expected, digest, name)
         values = np.frombuffer(raw, np.uint8, offset=16 if images else 8)
         arrays.append(torch.from_numpy(values.copy()))
     train_x, train_y, test_x, test_y = arrays
@@ -274,152 +269,30 @@ def _cifar10(root: str | Path | None, download: bool) -> tuple[Split, Split]:
     def fetch(folder: Path, file: str, scratch: Path) -> None:
         archive = scratch / "cifar-10-binary.tar.gz"
         if not archive.exists():  # one archive holds all six files
-            _retrieve([CIFAR_URL], archive, CIFAR_MD5)
+            retrieve([CIFAR_URL], archive, CIFAR_MD5)
         with tarfile.open(archive) as tar:
             member = tar.extractfile(f"{CIFAR_FOLDER}/{file}")
             assert member is not None  # the checksum of the archive has been verified
             (scratch / file).write_bytes(member.read())
         os.replace(scratch / file, folder / file)
 
-    folder = _locate("cifar10", Path(CIFAR_FOLDER), files, root, download, fetch)
+    folder = locate("cifar10", Path(CIFAR_FOLDER), files, root, download, fetch)
     return _cifar10_split(folder, CIFAR_TRAIN), _cifar10_split(folder, CIFAR_TEST)
 
 
 def _cifar10_split(folder: Path, files: tuple[str, ...]) -> Split:
     parts = []
     for file in files:
-        raw = _read(folder / file)
-        _check(folder / file, raw, CIFAR_BATCH, None, "cifar10")
+        raw = read(folder / file)
+        check(folder / file, raw, CIFAR_BATCH, None, "cifar10")
         parts.append(np.frombuffer(raw, np.uint8).reshape(-1, CIFAR_RECORD))
     records = np.concatenate(parts)
-    order = sorted(range(len(records)), key=lambda i: hashlib.sha256(records[i]).digest())
+    order = sorted(range(len(records)), key=lambda i: hashlib.sha256(records[i].data).digest())
     records = records[order]
-    if hashlib.sha256(records).hexdigest() != CIFAR_SHA256[files]:
+    if hashlib.sha256(records.data).hexdigest() != CIFAR_SHA256[files]:
         raise DatasetUnavailable(
             f"{', '.join(files)} in {folder} have the right size but are not CIFAR-10's images: "
-            f"the digest of the ordered records is wrong. {_remedy('cifar10')}"
+            f"the digest of the ordered records is wrong. {remedy('cifar10')}"
         )
     images = torch.from_numpy(records[:, 1:].copy()).view(-1, 3, 32, 32)
     return Split(images, torch.from_numpy(records[:, 0].astype(np.int64)), OBJECTS)
-
-
-# --- finding, checking, fetching -----------------------------------------------------------------
-
-
-def folders(root: str | Path | None = None) -> list[Path]:
-    """Where data sets are looked for, in order; a download goes to the first."""
-    if root is not None:
-        return [Path(root).expanduser()]
-    from platformdirs import user_cache_path
-
-    chosen = os.environ.get("SNNLIB_DATA")
-    return [*([Path(chosen).expanduser()] if chosen else []), user_cache_path("snnlib") / "data"]
-
-
-def _locate(
-    name: str,
-    inside: Path,
-    files: tuple[str, ...],
-    root: str | Path | None,
-    download: bool,
-    fetch: Callable[[Path, str, Path], None],
-) -> Path:
-    """The folder with all ``files``, fetched where they are missing."""
-    candidates = [base / inside for base in folders(root)]
-    held = [sum(map(_exists, (c / f for f in files))) for c in candidates]
-    folder = candidates[held.index(max(held))]  # the fullest; the first of equals
-    missing = [f for f in files if not _exists(folder / f)]
-    if missing and not download:
-        raise DatasetUnavailable(
-            f"{name}: {', '.join(missing)} not found in {' or '.join(map(str, candidates))}. "
-            f"{_remedy(name)}"
-        )
-    if missing:
-        with _scratch(folder, name) as scratch:
-            for file in missing:
-                try:
-                    fetch(folder, file, scratch)
-                except ImportError as error:
-                    raise DatasetUnavailable(
-                        f"{name}: {missing[0]} is not in {folder}, and the download needs "
-                        f"torchvision: {error}"
-                    ) from error
-                except (OSError, EOFError, tarfile.TarError) as error:
-                    raise DatasetUnavailable(
-                        f"{name}: {file} could not be written to {folder}: {error}. Free some "
-                        "space, or set SNNLIB_DATA to a folder that can be written."
-                    ) from error
-    return folder
-
-
-@contextmanager
-def _scratch(folder: Path, name: str) -> Iterator[Path]:
-    """A temporary folder on the same disk, so that finished files can be moved into place."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".download-")
-    except OSError as error:
-        raise DatasetUnavailable(
-            f"{name}: the folder {folder} cannot be written ({error.strerror or error}). Set "
-            "SNNLIB_DATA to a folder that can, or to one that already holds the data set."
-        ) from error
-    with scratch as path:
-        yield Path(path)
-
-
-def _retrieve(addresses: list[str], target: Path, md5: str) -> None:
-    """Download through torchvision (progress bar, checksum), from the first mirror that works."""
-    download_url = torchvision().datasets.utils.download_url
-    patience = socket.getdefaulttimeout()
-    reasons = []
-    try:
-        socket.setdefaulttimeout(30)  # a network that swallows packets must not hang for minutes
-        for address in addresses:
-            try:
-                return download_url(address, str(target.parent), target.name, md5)
-            except (OSError, RuntimeError) as error:  # no network; wrong checksum
-                target.unlink(missing_ok=True)
-                reasons.append(f"{address}: {error}")
-    finally:
-        socket.setdefaulttimeout(patience)
-    raise DatasetUnavailable(
-        f"{target.name} could not be downloaded ({'; '.join(reasons)}). Check the network, or copy "
-        "the file from a machine that has it and set SNNLIB_DATA to its folder. "
-        "load('digits') works without a network."
-    )
-
-
-def _exists(path: Path) -> bool:
-    return path.is_file() or path.with_name(path.name + ".gz").is_file()
-
-
-def _read(path: Path) -> bytes:
-    """The file's bytes; a compressed neighbour (as the original distribution has it) will do."""
-    try:
-        if path.is_file():
-            return path.read_bytes()
-        return gzip.decompress(path.with_name(path.name + ".gz").read_bytes())
-    except (OSError, EOFError) as error:  # gzip.BadGzipFile is an OSError
-        raise DatasetUnavailable(
-            f"{path} cannot be read: {error}. Delete it and load again: it will be downloaded."
-        ) from error
-
-
-def _check(path: Path, raw: bytes, size: int, digest: str | None, name: str) -> None:
-    if len(raw) != size:
-        wrong = "is truncated" if len(raw) < size else "is too long"
-        raise DatasetUnavailable(
-            f"{path} {wrong}: {len(raw):,} bytes instead of {size:,}. {_remedy(name)}"
-        )
-    if digest and hashlib.sha256(raw).hexdigest() != digest:
-        raise DatasetUnavailable(
-            f"{path} has the right size but is not the file of {name}: its SHA-256 is not "
-            f"{digest}. {_remedy(name)}"
-        )
-
-
-def _remedy(name: str) -> str:
-    return (
-        "Delete what is damaged and load again with download=True "
-        f"(or run: snnlib data {name}), or set SNNLIB_DATA to a folder that holds the data set."
-    )

@@ -15,16 +15,13 @@ Explained in the chapter on networks and data.
 
 from __future__ import annotations
 
+import io
 import math
-import os
-import platform
-import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from snnlib import checkpoints, data, models
+from snnlib import checkpoints, data, models, provenance
 from snnlib.augment import cutout, shift_flip, warp
 from snnlib.data import Split
 from snnlib.recipes import RECIPES, Recipe
@@ -72,21 +69,29 @@ def fit(
         DatasetUnavailable: the data set cannot be had.
         CheckpointError: the file cannot be written.
     """
-    network = models.create(name)  # before anything slow: an unknown name fails at once
-    recipe = recipe or RECIPES[name]
-    recipe = replace(recipe, epochs=epochs) if epochs is not None else recipe
+    dataset = models.dataset_of(name)  # before anything slow: an unknown name fails at once
+    if recipe is None:
+        recipe = RECIPES[name]
+        command = f"snnlib train {name} --seed {seed}"
+    else:
+        command = f"snnlib.train.fit({name!r}, seed={seed}, recipe={recipe})"
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs)
+        command += f" --epochs {epochs}"
     if recipe.epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {recipe.epochs}")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = Path(out) if out is not None else _default_path(name)
-    train, test = data.load(models.dataset_of(name), root)
+    commit = provenance.commit()  # now: the source tree may move on while the network trains
+    train, test = data.load(dataset, root)
     fit_part, validation = data.validation_split(train)
 
     with torch.random.fork_rng():  # leaves the caller's random state as it was
-        run = Run(network, recipe, seed, where, name)
+        run = Run(name, recipe, seed, where)
         state_file = path.with_name(path.name + ".state")
         if resume and state_file.is_file():
             run.restore(state_file)
+        run.save(state_file)  # a folder that cannot be written shows now, not after an epoch
         with tqdm(
             total=recipe.epochs * run.steps_per_epoch(len(fit_part)),
             initial=run.epoch * run.steps_per_epoch(len(fit_part)),
@@ -100,9 +105,8 @@ def fit(
                 bar.set_postfix_str(f"validation {100 * run.history[-1]:.2f} %")
                 run.save(state_file)
 
-    result = models.create(name).eval()
+    result = run.network.eval()
     result.load_state_dict(run.best)
-    result.to(where)
     full = accuracy(result, validation)
     state: dict[str, Tensor] = checkpoints.narrow(run.best)
     result.load_state_dict(state)
@@ -112,7 +116,7 @@ def fit(
         result.load_state_dict(state)
     record = {
         "architecture": name,
-        "dataset": models.dataset_of(name),
+        "dataset": dataset,
         "validation_accuracy": accuracy(result, validation),
         "validation_images": len(validation),
         "test_accuracy": accuracy(result, test),
@@ -124,17 +128,13 @@ def fit(
         "best_epoch": run.best_epoch,
         "validation_history": [round(a, 5) for a in run.history],
         "seed": seed,
-        "command": f"snnlib train {name} --seed {seed}"
-        + (f" --epochs {epochs}" if epochs is not None else ""),
-        "commit": _commit(),
+        "command": command,
+        "commit": commit,
         "seconds": round(run.seconds, 1),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "hardware": hardware(where),
+        "hardware": provenance.hardware(where),
         "precision": "bfloat16 autocast" if run.reduced else "float32",
-        "versions": {
-            "python": platform.python_version(),
-            **{p: packages.version(p) for p in ("torch", "numpy", "safetensors")},
-        },
+        "versions": provenance.versions("torch", "numpy", "safetensors"),
     }
     checkpoints.write(path, state, record)
     state_file.unlink(missing_ok=True)
@@ -144,22 +144,17 @@ def fit(
 class Run:
     """A training run: what changes from epoch to epoch, and nothing else."""
 
-    def __init__(
-        self, network: nn.Module, recipe: Recipe, seed: int, device: torch.device, name: str
-    ) -> None:
-        self.recipe, self.seed, self.device, self.name = recipe, seed, device, name
+    def __init__(self, name: str, recipe: Recipe, seed: int, device: torch.device) -> None:
+        self.name, self.recipe, self.seed, self.device = name, recipe, seed, device
         self.reduced = _bfloat16_pays(device)
         torch.manual_seed(seed)
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.reset_parameters()  # the network came in before the seed was set
-        self.network = network.to(device, memory_format=torch.channels_last).train()
+        network = models.create(name)
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.network = network.to(device).train()
         self.average = (
-            AveragedModel(
-                self.network,
-                multi_avg_fn=get_ema_multi_avg_fn(recipe.average),
-                use_buffers=True,
-            )
+            AveragedModel(self.network, multi_avg_fn=_running(recipe.average), use_buffers=True)
             if recipe.average
             else None
         )
@@ -227,17 +222,14 @@ class Run:
         self.seconds += time.perf_counter() - began
 
     def save(self, path: Path) -> None:
-        """Write the state of the run, whole or not at all."""
-        temporary = path.with_name(path.name + ".writing")
-        try:
-            torch.save({"settings": self._settings(), **self._state()}, temporary)
-            os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
-            raise checkpoints.CheckpointError(
-                f"{path}: the state of the training cannot be written ({error}). Choose another "
-                "folder."
-            ) from error
+        """Write the state of the run, whole or not at all.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        content = io.BytesIO()
+        torch.save({"settings": self._settings(), **self._state()}, content)
+        checkpoints.write_bytes(path, content.getvalue())
 
     def restore(self, path: Path) -> None:
         """Go on from a state that :meth:`save` wrote.
@@ -350,18 +342,6 @@ def macs(network: nn.Module, shape: Iterable[int]) -> int:
     return total
 
 
-def hardware(device: torch.device) -> str:
-    """What the run was made on: the processor's name and the number of threads, or the GPU's."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), name)
-    return f"{name}, {torch.get_num_threads()} threads"
-
-
 def _bfloat16_pays(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32: it is where the hardware multiplies it."""
     if device.type == "cuda":
@@ -376,22 +356,16 @@ def _default_path(name: str) -> Path:
     return (folder if folder.is_dir() else Path()) / f"{name}.safetensors"
 
 
+def _running(largest: float) -> Callable[[Any, Any, Any], None]:
+    """A running average that forgets fast at first: the initial weights are not worth keeping."""
+
+    def update(average: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+        decay = min(largest, (1 + float(steps)) / (10 + float(steps)))
+        get_ema_multi_avg_fn(decay)(average, current, steps)
+
+    return update
+
+
 def _mix(seed: int, number: int) -> int:
     """One seed out of two numbers, distinct for all that occur here."""
     return (seed * 1_000_003 + number) % 2**63
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, where the package lies in one."""
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()
