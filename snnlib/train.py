@@ -70,14 +70,14 @@ def fit(
         CheckpointError: the file cannot be written.
     """
     dataset = models.dataset_of(name)  # before anything slow: an unknown name fails at once
-    if recipe is None:
-        recipe = RECIPES[name]
-        command = f"snnlib train {name} --seed {seed}"
-    else:
-        command = f"snnlib.train.fit({name!r}, seed={seed}, recipe={recipe})"
+    command = f"snnlib train {name} --seed {seed}"
+    if epochs is not None:
+        command += f" --epochs {epochs}"
+    given, recipe = recipe, recipe or RECIPES[name]
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
-        command += f" --epochs {epochs}"
+    if given is not None:
+        command = f"snnlib.train.fit({name!r}, seed={seed}, recipe={recipe})"
     if recipe.epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {recipe.epochs}")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
