@@ -189,6 +189,7 @@ def _add_evaluate(commands: Any) -> None:
         help="the image as a current, or random spikes (default: constant)")  # fmt: skip
     add("--batch", type=int, metavar="B", help="images simulated together (default: automatic)")
     add("--seed", type=int, default=0, metavar="S", help="of --input bernoulli (default: 0)")
+    add("--quiet", action="store_true", help="no progress bar")
     add("--only-last", action="store_true",
         help="step T alone, no costs; with --negative 0 as fast as one ANN pass")  # fmt: skip
     add("--output", metavar="FILE", help="also write the result, its commit and command as JSON")
@@ -261,8 +262,9 @@ def _write(path: Path, arguments: list[str], result: dict[str, Any]) -> None:
     from snnlib import checkpoints, provenance
     from snnlib.evaluate import LABELS
 
+    shown = [path.name if Path(word) == path.absolute() else word for word in arguments]
     record = {
-        "command": shlex.join(["snnlib", *arguments]),
+        "command": shlex.join(["snnlib", *shown]),
         "commit": provenance.commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         **{key: result[key] for key in ("n", "seed", "hardware", "versions", "seconds")},

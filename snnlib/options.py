@@ -47,7 +47,6 @@ def add_conversion(parser: argparse.ArgumentParser, steps: int, limit: str) -> N
         help="of the weights; potentials are float32 or wider (default: float32)")  # fmt: skip
     add("--device", metavar="D", help="cpu or cuda; default: cuda where it is")
     add("--json", action="store_true", help="print one JSON object")
-    add("--quiet", action="store_true", help="no progress bar")
 
 
 def neuron_of(options: argparse.Namespace) -> Neuron:
