@@ -133,7 +133,7 @@ def fill_dead(balanced: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
 
 
 def observe(graph: Graph, images: Tensor, batch: int) -> Iterator[tuple[str, Tensor]]:
-    """Run the ANN over the images; gives (layer name, activations after the ReLU, shape (b, ...))."""
+    """Run the ANN over the images; gives (layer, activations after the ReLU, shape (b, ...))."""
     for start in range(0, len(images), batch):
         seen: dict[str, Tensor] = {}
 
@@ -250,8 +250,8 @@ def _percentiles(
                 search.narrow()
     result = {}
     for name, two in searches.items():
-        first, second = (s.low.to(torch.int32).view(torch.float32).double() for s in two)
-        result[name] = (first + weights[name] * (second - first)).to(largest[name])
+        under, over = (s.low.to(torch.int32).view(torch.float32).double() for s in two)
+        result[name] = (under + weights[name] * (over - under)).to(largest[name])
     return result
 
 

@@ -18,7 +18,7 @@ right mean: an offset added once a step is a bias current. Chapter *Converting a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,7 +64,7 @@ class Graph:
     notes: list[str] = field(default_factory=list)  # what was dropped or folded, for the reader
     head: str = ""  # "softmax" or "log_softmax" if the model ended in one, which was dropped
 
-    def __iter__(self) -> Iterable[Node]:
+    def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())
 
     @property
@@ -126,7 +126,8 @@ class Graph:
             The value of the output node, shape (B, classes).
         """
         activation = activation or rectify
-        last, values = self.last_use(), {}
+        last = self.last_use()
+        values: dict[str, Tensor] = {}
         for node in self.nodes.values():
             inputs = [values[name] for name in node.inputs]
             if node.op == "input":

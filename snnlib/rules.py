@@ -427,7 +427,8 @@ def _dropout(
 ) -> str:
     if training and p > 0:
         raise Unsupported(
-            "F.dropout without training=self.training stays random in evaluation: pass it, or use nn.Dropout"
+            "F.dropout without training=self.training stays random in evaluation: pass it, or use "
+            "nn.Dropout"
         )
     return input.name
 
@@ -482,11 +483,11 @@ def _drop_last(b: Builder, x: Ref, kind: str) -> str:
     return x.name
 
 
-REJECTED.update(
+_REJECTED: dict[Any, str] = (
     {
         **dict.fromkeys(
-            (nn.GELU, F.gelu, nn.SiLU, F.silu, nn.Mish, nn.ELU, F.elu, nn.SELU, nn.CELU, nn.Softplus,
-             nn.Hardswish, F.hardswish, nn.LeakyReLU, F.leaky_relu, nn.PReLU),
+            (nn.GELU, F.gelu, nn.SiLU, F.silu, nn.Mish, nn.ELU, F.elu, nn.SELU, nn.CELU,
+             nn.Softplus, nn.Hardswish, F.hardswish, nn.LeakyReLU, F.leaky_relu, nn.PReLU),
             "a spike count is a ReLU: train with nn.ReLU in its place",
         ),
         **dict.fromkeys(
@@ -509,3 +510,4 @@ REJECTED.update(
         ),
     }
 )  # fmt: skip
+REJECTED.update(_REJECTED)

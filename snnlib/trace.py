@@ -1,4 +1,4 @@
-"""From a trained PyTorch model to a `Graph`: symbolic trace, one rule an operation, batch-norm folding.
+"""From a trained PyTorch model to a `Graph`: symbolic trace, one rule an operation.
 
 The model is traced with `torch.fx` and run once on a few images for the shapes. Every operation of
 the trace is looked up in `RULES`, the one registry that also generates the book's page *What
@@ -135,7 +135,8 @@ def trace(model: nn.Module, sample: Tensor) -> Graph:
     builder, problems = Builder(model), []
     env: dict[fx.Node, Any] = {}
     replaced: dict[fx.Node, fx.Node] = {}  # overwritten in place → by what
-    output, ended = "", []
+    output = ""
+    ended: list[fx.Node] = []
     for node, result in _walk(traced, sample):
         if node.op == "placeholder":
             env[node] = Ref(builder.emit("input", name="input", shape=tuple(sample.shape[1:])))
@@ -182,7 +183,7 @@ def _symbolic_trace(model: nn.Module) -> fx.GraphModule:
         names = ", ".join(p.name for p in inputs) or "none"
         raise ConversionError(
             f"{type(model).__name__}.forward takes {len(inputs)} inputs ({names}): a spiking "
-            "network here has one input, the images. Wrap the model so that forward takes one tensor"
+            "network here has one input, the images. Write a wrapper that takes them alone"
         )
     tracer = fx.Tracer()
     optional = {p.name: p.default for p in _forward_parameters(model) if p.default is not p.empty}
@@ -299,7 +300,8 @@ def fold_affine(graph: Graph) -> Graph:
     before is read by others too, or is not weighted, the affine stays and runs every step, its
     offset a bias current, so borders of padded convolutions stay right.
     """
-    nodes, renamed = dict(graph.nodes), {}
+    nodes = dict(graph.nodes)
+    renamed: dict[str, str] = {}
     for node in list(graph.nodes.values()):
         if node.op != "affine":
             continue
