@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from snnlib import costs, kernels
 from snnlib.coding import Coding, Constant, Frames
 from snnlib.graph import ConversionError, Graph, Node, apply
 from snnlib.neurons import Neuron, State
-from snnlib.run import Decision, Run, Statistics, Trace
+from snnlib.run import Decision, Run, Statistics, Trace, check_confidence
 
 _CACHE = (
     24 * 2**20
@@ -111,7 +110,7 @@ class SpikingNetwork:
     def ann(self, x: Tensor) -> Tensor:
         """Logits of the folded ANN, shape (B, classes)."""
         with torch.no_grad():
-            return self.graph.evaluate(self._checked(x, x.shape))
+            return self.graph.evaluate(self._checked(x))
 
     @property
     def fan_outs(self) -> dict[str, Tensor]:
@@ -157,8 +156,7 @@ class SpikingNetwork:
         Source: Yu et al., TNNLS 2022; chapter *Converting a network*.
         """
         coding = Constant() if coding is None else coding
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps={steps!r} must be a whole number of at least 1")
+        _check_whole("steps", steps)
         if unknown := [name for name in record if name not in self.graph.spiking]:
             raise ValueError(
                 f"record={unknown} names no spiking layer; there are: {', '.join(self.graph.spiking)}"
@@ -166,12 +164,10 @@ class SpikingNetwork:
         if record and only_last:
             raise ValueError("record needs every step: leave out only_last=True")
         timed = isinstance(coding, Frames)
-        x = self._checked(x, x.shape[1:] if timed else x.shape)
+        x = self._checked(x, frames=timed)
         coding.check(x, steps)
         count = x.shape[1] if timed else len(x)
-        chunk = self.chunk(count, memory) if batch is None else batch
-        if chunk < 1:
-            raise ValueError(f"batch={batch!r} must be a whole number of at least 1")
+        chunk = self.chunk(count, memory) if batch is None else _check_whole("batch", batch)
         runs = []
         with torch.no_grad(), tqdm(total=count, disable=not progress, unit="image") as bar:
             for start in range(0, count, chunk):
@@ -201,11 +197,15 @@ class SpikingNetwork:
             ConversionError, ValueError: as for calling the network.
         """
         coding = Constant() if coding is None else coding
-        x = self._checked(x, x.shape)
+        if not coding.constant:
+            raise ValueError("early exit needs a constant input: use coding=Constant()")
+        check_confidence(confidence)
+        _check_whole("max_steps", max_steps)
+        x = self._checked(x)
         coding.check(x, max_steps)
         step = torch.full((len(x),), max_steps, device=self.device)
         answer = torch.zeros(len(x), dtype=torch.int64, device=self.device)
-        chunk = self.chunk(len(x), memory) if batch is None else batch
+        chunk = self.chunk(len(x), memory) if batch is None else _check_whole("batch", batch)
         with torch.no_grad():
             for start in range(0, len(x), chunk):
                 part = x[start : start + chunk]
@@ -288,7 +288,7 @@ class SpikingNetwork:
 
         return self.graph.evaluate(mean_input, activation=quantise).to(self.potential_dtype)
 
-    def _checked(self, x: Tensor, shape: torch.Size) -> Tensor:
+    def _checked(self, x: Tensor, frames: bool = False) -> Tensor:
         expected = self.graph.shapes["input"]
         if not isinstance(x, Tensor):
             raise ConversionError(f"images must be a torch.Tensor, not {type(x).__name__}")
@@ -297,7 +297,8 @@ class SpikingNetwork:
                 f"images are {x.dtype}: pass floating-point images, as the ANN was trained on "
                 "(snnlib.data.to_float makes them from uint8)"
             )
-        if tuple(shape[1:]) != expected or len(x) == 0:
+        shape = x.shape[1:] if frames else x.shape
+        if tuple(shape[1:]) != expected or shape.numel() == 0:
             raise ConversionError(
                 f"images have shape {tuple(shape)}; this network takes (B, {str(expected)[1:-1]}) "
                 "with B ≥ 1"
@@ -372,8 +373,6 @@ class Simulation:
 
     def keep(self, which: Tensor) -> None:
         """Go on with some of the images only; ``which`` is a mask of shape (B,)."""
-        if not self.coding.constant:
-            raise ValueError("early exit needs a constant input: use coding=Constant()")
         self.x = self.x[which]
         self.static = {name: value[which] for name, value in self.static.items()}
         self.states = {k: State(v.potential[which], v.count[which]) for k, v in self.states.items()}
@@ -418,6 +417,12 @@ class Simulation:
     def _count(self, node: Node, coefficient: Tensor) -> None:
         if self.statistics is not None:
             self.statistics.count(node.name, self.t, coefficient)
+
+
+def _check_whole(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+    return value
 
 
 def _parse_memory(memory: str | int) -> int:

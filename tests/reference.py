@@ -25,7 +25,7 @@ class Rule:
     reset: str = "subtract"
 
     def coefficient(self, v: float, n: int, theta: float) -> int:
-        """Spike coefficient of a neuron with potential ``v`` (before the reset), net count ``n``."""
+        """Spike coefficient of a neuron with potential ``v`` before the reset and count ``n``."""
         if self.kind == "if":
             return 1 if v >= theta else 0
         if self.kind == "ternary":
@@ -112,7 +112,7 @@ class TestNet(nn.Module):
 
 
 def make(bounded: bool = False, seed: int = 0) -> TestNet:
-    """A network in float64 with random weights and random batch-norm statistics, evaluation mode."""
+    """A network in float64 with random weights and random batch-norm statistics."""
     generator = torch.Generator().manual_seed(seed)
     net = TestNet(bounded).double().eval()
     with torch.no_grad():

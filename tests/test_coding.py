@@ -77,5 +77,5 @@ def test_frames_are_passed_on_and_counted():
     for step in (1, 2, 3):
         assert torch.equal(Frames().frame(frames, step, 0), frames[step - 1])
     Frames().check(frames, 3)
-    with pytest.raises(ValueError, match="3 frames.*steps=4"):
+    with pytest.raises(ValueError, match=r"3 frames.*steps=4"):
         Frames().check(frames, 4)

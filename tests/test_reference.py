@@ -3,6 +3,8 @@
 All in float64. The reference (tests/reference.py) shares no code with snnlib.
 """
 
+import itertools
+
 import pytest
 import reference
 import torch
@@ -82,6 +84,6 @@ def test_mean_outputs_approach_the_ann(seed):
     errors = [
         float((net(x, t, only_last=True).logits - logits).abs().max()) for t in (1, 16, 256, 4096)
     ]
-    for earlier, later in zip(errors, errors[1:], strict=False):
+    for earlier, later in itertools.pairwise(errors):
         assert later < earlier / 4
     assert errors[-1] < 2e-3
