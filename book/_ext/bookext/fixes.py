@@ -36,6 +36,20 @@ class AltText(SphinxPostTransform):
                 )
 
 
+def once(app: Any, pagename: str, templatename: str, context: Any, doctree: Any) -> None:
+    """Inline scripts of the theme are entered twice; a second ``const`` is an error there."""
+    seen: set[Any] = set()
+    kept = []
+    for script in context.get("script_files", []):
+        name = str(getattr(script, "filename", script) or "")
+        key = (name, tuple(sorted(getattr(script, "attributes", {}).items())))
+        if key not in seen:
+            seen.add(key)
+            kept.append(script)
+    context["script_files"] = kept
+
+
 def setup(app: Any) -> None:
+    app.connect("html-page-context", once, priority=999)
     app.add_post_transform(UniqueContents)
     app.add_post_transform(AltText)
