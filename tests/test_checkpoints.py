@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -214,6 +215,15 @@ def test_fetch_without_network(published, monkeypatch):
     monkeypatch.setattr(checkpoints, "ADDRESS", "http://127.0.0.1:9/")
     with pytest.raises(CheckpointError, match="SNNLIB_CHECKPOINTS"):
         checkpoints.find("digits-cnn")
+
+
+def test_address_is_that_of_the_book():
+    """One address, in _config.yml; the library's copy must follow it."""
+    config = yaml.safe_load((REPOSITORY.parents[1] / "_config.yml").read_text(encoding="utf-8"))
+    repository = config["repository"]
+    owner_and_name = repository["url"].removeprefix("https://github.com/")
+    raw = f"https://raw.githubusercontent.com/{owner_and_name}/{repository['branch']}"
+    assert checkpoints.ADDRESS == f"{raw}/book/checkpoints/"
 
 
 # --- what is published ---------------------------------------------------------------------------

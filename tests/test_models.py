@@ -1,6 +1,7 @@
 """The networks: named layers, only what converts, and the accuracy that their record states."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 from snnlib import cards, data, models, train
 
 SHAPES = {"digits": (1, 28, 28), "mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28)}
-PUBLISHED = [name for name in cards.files() if name != "digits-cnn"]
+REPOSITORY = Path(__file__).parents[1] / "book" / "checkpoints"
+PUBLISHED = [name for name in cards.files(REPOSITORY) if name != "digits-cnn"]
 
 
 def image_shape(name):
