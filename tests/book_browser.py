@@ -136,6 +136,9 @@ def set_view(driver: Any, width: int, theme: str) -> None:
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
     )
     driver.execute_script(
+        "if (!document.getElementById('still')) document.head.insertAdjacentHTML('beforeend',"
+        "  '<style id=still>.bd-sidebar, .pst-sidebar, dialog, a, button"
+        " {transition: none !important}</style>');"
         "document.documentElement.dataset.mode = arguments[0];"
         "document.documentElement.dataset.theme = arguments[0]", theme,
     )  # fmt: skip
