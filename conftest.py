@@ -43,8 +43,11 @@ def missing(item: pytest.Item) -> str | None:
 
         if not torch.cuda.is_available():
             return "needs a CUDA device"
-    if item.get_closest_marker("browser") and not any(map(shutil.which, BROWSERS)):
-        return "needs Chromium: install the package chromium of your system"
+    if item.get_closest_marker("browser"):
+        if not any(map(shutil.which, BROWSERS)):
+            return "needs Chromium: install the package chromium of your system"
+        if not shutil.which("chromedriver"):
+            return "needs ChromeDriver: install the package chromium-driver of your system"
     names = [name for marker in item.iter_markers("dataset") for name in marker.args]
     if item.path.suffix == ".ipynb":
         names += notebook_datasets(item.path)
