@@ -223,7 +223,7 @@ def test_address_is_that_of_the_book():
     repository = config["repository"]
     owner_and_name = repository["url"].removeprefix("https://github.com/")
     raw = f"https://raw.githubusercontent.com/{owner_and_name}/{repository['branch']}"
-    assert checkpoints.ADDRESS == f"{raw}/book/checkpoints/"
+    assert f"{raw}/book/checkpoints/" == checkpoints.ADDRESS
 
 
 # --- what is published ---------------------------------------------------------------------------
