@@ -72,7 +72,7 @@ def player(
 
     ``draw(k)`` redraws the figure for frame k from nothing (it is called in any order) and may
     return a short caption. Frames are stored
-    as images of at most 64 colours; the last one is shown first, so that a page that is printed
+    as images of at most 64 colors; the last one is shown first, so that a page that is printed
     or has no scripts still tells the story. The figure is closed.
 
     Args:

@@ -68,7 +68,9 @@ def test_words_are_spelled_right(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in PAGES if p.parent.name == "book"], ids=lambda p: p.name
+    "path",
+    [p for p in PAGES if p.parent.name == "book" and p.stem != "AUTHORING"],
+    ids=lambda p: p.name,
 )
 def test_spelling_is_american(path: Path) -> None:
     found = {match[0] for match in BRITISH.finditer(prose(path))}
