@@ -69,6 +69,6 @@ RECIPES: dict[str, Recipe] = {
         epochs=24, rate=0.05, decay=2e-4, smoothing=0.1, average=0.998, flip=True, shift=1
     ),
     "cifar10-vgg": _CIFAR,
-    "cifar10-vgg-max": replace(_CIFAR, epochs=16),
-    "cifar10-resnet": replace(_CIFAR, epochs=18),
+    "cifar10-vgg-max": replace(_CIFAR, epochs=12),
+    "cifar10-resnet": replace(_CIFAR, epochs=16),
 }
