@@ -100,7 +100,7 @@ def player(
     if len(alt.split()) < 4:
         raise ValueError(f"player: alt={alt!r} does not tell what is to be seen")
     draw(numbers[-1])
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, so that nothing jumps between frames
     pictures, captions = [], []
     for k in numbers:

@@ -86,6 +86,8 @@ def parameters(mode: Mode = "light") -> dict[Any, Any]:
         "figure.facecolor": CARD[mode],
         "savefig.facecolor": CARD[mode],
         "figure.constrained_layout.use": True,
+        "figure.constrained_layout.w_pad": 0.08,
+        "figure.constrained_layout.h_pad": 0.08,
         "axes.facecolor": CARD[mode],
         "axes.edgecolor": ink,
         "axes.labelcolor": ink,

@@ -11,16 +11,18 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 
+SAME = {"exercise-content", "solution-content", "proof-content", "proof"}
+
+
 class UniqueContents(SphinxPostTransform):
-    """sphinx-exercise gives the content of every exercise and solution the same id."""
+    """sphinx-exercise and sphinx-proof give all boxes of a kind, or their content, the same id."""
 
     default_priority = 900
 
     def run(self, **kwargs: Any) -> None:
-        for number, section in enumerate(self.document.findall(nodes.section)):
-            for name in ("exercise-content", "solution-content"):
-                if section.get("ids") == [name]:
-                    section["ids"] = [f"{name}-{number}"]
+        for number, node in enumerate(self.document.findall(nodes.Element)):
+            if SAME & set(node.get("ids", ())):
+                node["ids"] = [f"{name}-{number}" if name in SAME else name for name in node["ids"]]
 
 
 class AltText(SphinxPostTransform):
