@@ -175,10 +175,6 @@ def _operation(name: str, kind: str) -> Callable[[Callable[..., Tensor]], Callab
     return register
 
 
-def _broadcast_bias(value: Tensor, bias: Tensor | None) -> Tensor:
-    return value if bias is None else value + bias
-
-
 @_operation("input", "pass")
 def _input(node: Node) -> Tensor:
     raise AssertionError("the input node has no operation")
@@ -196,15 +192,11 @@ def _linear(node: Node, x: Tensor) -> Tensor:
 
 @_operation("conv", "weighted")
 def _conv(node: Node, x: Tensor) -> Tensor:
-    weight, bias = node.tensors["weight"], node.tensors.get("bias")
+    weight, a = node.tensors["weight"], node.attrs
     function = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
-    per_position = bias is not None and bias.dim() > 1
-    a = node.attrs
-    value = function(
-        x, weight, None if per_position else bias, a["stride"], a["padding"], a["dilation"],
-        a["groups"],
-    )  # fmt: skip
-    return _broadcast_bias(value, bias if per_position else None)
+    return function(
+        x, weight, node.tensors.get("bias"), a["stride"], a["padding"], a["dilation"], a["groups"]
+    )
 
 
 @_operation("conv_transpose", "weighted")
@@ -221,7 +213,8 @@ def _conv_transpose(node: Node, x: Tensor) -> Tensor:
 def _affine(node: Node, x: Tensor) -> Tensor:
     """x · scale + shift, each broadcastable to one image."""
     scale, shift = node.tensors.get("scale"), node.tensors.get("shift")
-    return _broadcast_bias(x if scale is None else x * scale, shift)
+    value = x if scale is None else x * scale
+    return value if shift is None else value + shift
 
 
 @_operation("avg_pool", "pass")
@@ -231,7 +224,8 @@ def _avg_pool(node: Node, x: Tensor) -> Tensor:
         return F.avg_pool1d(
             x, a["kernel_size"], a["stride"], a["padding"], a["ceil_mode"], a["count_include_pad"]
         )
-    return F.avg_pool2d(
+    function = (F.avg_pool2d, F.avg_pool3d)[len(a["kernel_size"]) - 2]
+    return function(
         x, a["kernel_size"], a["stride"], a["padding"], a["ceil_mode"], a["count_include_pad"],
         a.get("divisor_override"),
     )  # fmt: skip
@@ -240,7 +234,8 @@ def _avg_pool(node: Node, x: Tensor) -> Tensor:
 @_operation("adaptive_avg_pool", "pass")
 def _adaptive_avg_pool(node: Node, x: Tensor) -> Tensor:
     size = node.attrs["output_size"]
-    return (F.adaptive_avg_pool1d if len(size) == 1 else F.adaptive_avg_pool2d)(x, size)
+    pools = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+    return pools[len(size) - 1](x, size)
 
 
 @_operation("mean", "pass")
@@ -256,7 +251,7 @@ def _sum(node: Node, x: Tensor) -> Tensor:
 @_operation("max_pool", "max")
 def _max_pool(node: Node, x: Tensor) -> Tensor:
     a = node.attrs
-    function = F.max_pool1d if len(a["kernel_size"]) == 1 else F.max_pool2d
+    function = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(a["kernel_size"]) - 1]
     return function(
         x, a["kernel_size"], a["stride"], a["padding"], a["dilation"], ceil_mode=a["ceil_mode"]
     )
@@ -265,7 +260,13 @@ def _max_pool(node: Node, x: Tensor) -> Tensor:
 @_operation("adaptive_max_pool", "max")
 def _adaptive_max_pool(node: Node, x: Tensor) -> Tensor:
     size = node.attrs["output_size"]
-    return (F.adaptive_max_pool1d if len(size) == 1 else F.adaptive_max_pool2d)(x, size)
+    pools = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+    return pools[len(size) - 1](x, size)
+
+
+@_operation("amax", "max")
+def _amax(node: Node, x: Tensor) -> Tensor:
+    return x.amax(node.attrs["dims"], keepdim=node.attrs["keepdim"])
 
 
 @_operation("reshape", "pass")
@@ -280,7 +281,8 @@ def _permute(node: Node, x: Tensor) -> Tensor:
 
 @_operation("upsample", "pass")
 def _upsample(node: Node, x: Tensor) -> Tensor:
-    return F.interpolate(x, size=list(node.attrs["size"]), mode="nearest")
+    a = node.attrs
+    return F.interpolate(x, a.get("size"), a.get("scale_factor"), a["mode"])
 
 
 @_operation("pad", "pass")
@@ -302,5 +304,5 @@ def _cat(node: Node, *inputs: Tensor) -> Tensor:
 
 @_operation("slice", "pass")
 def _slice(node: Node, x: Tensor) -> Tensor:
-    dim, start, length = node.attrs["dim"], node.attrs["start"], node.attrs["length"]
-    return x.narrow(dim, start, length)
+    a = node.attrs
+    return x[(slice(None),) * a["dim"] + (slice(a["start"], a["stop"], a["step"]),)]

@@ -10,111 +10,27 @@ Chapter: *Converting a network*.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import inspect
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from snnlib.graph import ConversionError, Graph, Node
+from snnlib.fold import fold_affine, prune
+from snnlib.graph import ConversionError, Graph
+from snnlib.registry import REJECTED as REJECTED
+from snnlib.registry import RULES as RULES
+from snnlib.registry import Builder, Ref, Unsupported, find, full_name, why_rejected
+from snnlib.registry import describe as describe
+from snnlib.registry import rule as rule
+from snnlib.registry import support_table as support_table
 
-Target = Any  # a module class, a function, or the name of a Tensor method
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How one PyTorch operation becomes nodes of the graph."""
-
-    label: str
-    becomes: str
-    emit: Callable[..., str]
-
-
-RULES: dict[Target, Rule] = {}
-REJECTED: dict[Target, str] = {}  # known operations that do not convert → the nearest that does
-
-
-class Unsupported(Exception):
-    """Raised by a rule: this use of the operation does not convert; the text says what would."""
-
-
-def rule(*targets: Target, becomes: str, label: str | None = None) -> Callable[..., Any]:
-    """Register ``emit(builder, fx_node, *args, **kwargs) -> node name`` for some targets.
-
-    For a module class the first argument is the module itself, then the call's arguments.
-    """
-
-    def register(emit: Callable[..., str]) -> Callable[..., str]:
-        for target in targets:
-            RULES[target] = Rule(label or describe(target), becomes, emit)
-        return emit
-
-    return register
-
-
-def describe(target: Target) -> str:
-    """A readable name for a trace target: ``nn.ReLU``, ``F.relu``, ``Tensor.relu``."""
-    if isinstance(target, str):
-        return f"Tensor.{target}"
-    name = getattr(target, "__name__", str(target))
-    module = getattr(target, "__module__", "") or ""
-    if isinstance(target, type):
-        return f"nn.{name}" if module.startswith("torch.nn") else f"{module}.{name}"
-    if module == "torch.nn.functional":
-        return f"F.{name}"
-    return f"{module.lstrip('_')}.{name}" if module.lstrip("_") == "operator" else f"torch.{name}"
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A value that depends on the images: the name of a graph node."""
-
-    name: str
-
-
-@dataclass
-class Builder:
-    """Collects nodes while the trace is walked."""
-
-    model: nn.Module
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    nodes: dict[str, Node] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    final: dict[str, str] = field(default_factory=dict)  # must be last → else what is wrong
-    head: str = ""  # "softmax" or "log_softmax" where the model ends in one
-    current: str = ""  # name for the next emitted node
-    result: Any = None  # value of the traced node on the sample images
-
-    def emit(
-        self,
-        op: str,
-        *inputs: Ref,
-        name: str | None = None,
-        shape: tuple[int, ...] | None = None,
-        tensors: dict[str, Tensor | None] | None = None,
-        **attrs: Any,
-    ) -> str:
-        """Append a node; its shape is that of the traced value unless given."""
-        name = self.unique(name or self.current)
-        kept = {k: v.detach().clone() for k, v in (tensors or {}).items() if v is not None}
-        self.nodes[name] = Node(name, op, tuple(ref.name for ref in inputs), attrs, kept)
-        self.shapes[name] = tuple(self.result.shape[1:]) if shape is None else shape
-        return name
-
-    def unique(self, name: str) -> str:
-        if name not in self.nodes:
-            return name
-        count = 2
-        while f"{name}:{count}" in self.nodes:
-            count += 1
-        return f"{name}:{count}"
-
-    def shape(self, ref: Ref) -> tuple[int, ...]:
-        """Shape of one image's value at ``ref``."""
-        return self.shapes[ref.name]
+_BATCH = 3  # images in the trace: a number no layer size is likely to be
+_SHAPE_QUERIES = {"size", "dim", "ndimension", "numel", "nelement", "is_floating_point", "stride"}
 
 
 def trace(model: nn.Module, sample: Tensor) -> Graph:
@@ -122,7 +38,8 @@ def trace(model: nn.Module, sample: Tensor) -> Graph:
 
     Args:
         model: a trained network; not modified. Traced in evaluation mode.
-        sample: a few images (B ≥ 1), shape (B, ...), to learn the shapes from.
+        sample: one image or more, shape (B, ...), to learn the shapes from. The graph is for
+            images of this size.
 
     Raises:
         ConversionError: lists every operation that cannot be converted, by qualified name and
@@ -130,146 +47,265 @@ def trace(model: nn.Module, sample: Tensor) -> Graph:
     """
     from snnlib import rules  # noqa: F401  (fills RULES)
 
-    model = copy.deepcopy(model).eval()
-    traced = _symbolic_trace(model)
-    builder, problems = Builder(model), []
-    env: dict[fx.Node, Any] = {}
-    replaced: dict[fx.Node, fx.Node] = {}  # overwritten in place → by what
-    output = ""
-    ended: list[fx.Node] = []
-    for node, result in _walk(traced, sample):
-        if node.op == "placeholder":
-            env[node] = Ref(builder.emit("input", name="input", shape=tuple(sample.shape[1:])))
-            continue
-        if node.op == "output":
-            for last, (name, reason) in zip(ended, list(builder.final.items()), strict=True):
-                if last is not node.args[0]:
-                    problems.append((name, "softmax", reason))
-            returned = fx.map_arg(node.args[0], lambda n: env.get(replaced.get(n, n), n))
-            if isinstance(returned, Ref):
-                output = returned.name
-            elif not problems:
-                raise ConversionError(
-                    f"{type(model).__name__}.forward returns {type(result).__name__}, not one "
-                    "tensor: wrap the model so that forward returns the logits only"
-                )
-            continue
-        args = fx.map_arg(node.args, lambda n: env[replaced.get(n, n)])
-        kwargs = fx.map_arg(node.kwargs, lambda n: env[replaced.get(n, n)])
-        if not any(isinstance(a, Ref) for a in _flat((args, kwargs))) or not _is_tensor(result):
-            env[node] = result
-            continue
-        builder.result = result
-        builder.current = str(node.target) if node.op == "call_module" else node.name
-        module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-        try:
-            env[node] = Ref(_convert(builder, node, module, args, kwargs))
-            if len(builder.final) > len(ended):
-                ended.append(node)
-            if _in_place(node, module):
-                replaced[node.all_input_nodes[0]] = node
-        except Unsupported as reason:
-            problems.append((builder.current, _kind_of(node, module), str(reason)))
-            env[node] = Ref(builder.emit("reshape", *_refs(args, kwargs)[:1], to=[]))
-    if problems:
-        raise ConversionError(_report(type(model).__name__, problems))
+    _check_one_input(model)
+    sample = torch.cat([sample] * _BATCH)[:_BATCH]
+    root = _Root(copy.deepcopy(model).eval())
+    walk = _Walk(root, _symbolic_trace(root), sample)
+    output = walk.run()
+    builder = walk.builder
     graph = Graph(builder.nodes, output, builder.shapes, builder.notes, builder.head)
-    return prune(fold_affine(graph))
+    graph = prune(fold_affine(graph))
+    return graph.map_tensors(lambda t: t.to(sample.dtype) if t.is_floating_point() else t)
 
 
-def _symbolic_trace(model: nn.Module) -> fx.GraphModule:
-    inputs = [p for p in _forward_parameters(model) if p.default is p.empty]
-    if len(inputs) != 1:
-        names = ", ".join(p.name for p in inputs) or "none"
-        raise ConversionError(
-            f"{type(model).__name__}.forward takes {len(inputs)} inputs ({names}): a spiking "
-            "network here has one input, the images. Write a wrapper that takes them alone"
-        )
-    tracer = fx.Tracer()
-    optional = {p.name: p.default for p in _forward_parameters(model) if p.default is not p.empty}
-    try:
-        graph = tracer.trace(model, concrete_args=optional or None)
-        return fx.GraphModule(tracer.root, graph)
-    except Exception as error:
-        raise ConversionError(
-            f"{type(model).__name__} cannot be traced by torch.fx: {error}. Control flow in "
-            "forward that depends on the images (if, for, assert on tensors) has to become "
-            "tensor operations, or be decided in __init__"
-        ) from error
+class _Root(nn.Module):
+    """Calls the user's model with the images alone, so that optional inputs keep their defaults."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x)
 
 
-def _forward_parameters(model: nn.Module) -> list[Any]:
-    import inspect
+class _Tracer(fx.Tracer):
+    """Does not look into modules that have a rule of their own."""
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        registered = type(m) in RULES or full_name(type(m)) in RULES
+        return registered or super().is_leaf_module(m, module_qualified_name)
+
+
+def _check_one_input(model: nn.Module) -> None:
+    name = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ConversionError(f"{name} is TorchScript: pass the nn.Module it was made from")
+    if hasattr(model, "_orig_mod"):
+        raise ConversionError(f"{name} is compiled: pass the module given to torch.compile")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ConversionError(f"the model is wrapped in {name}: pass model.module")
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(model.forward).parameters.values()
-    return [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    inputs = [p.name for p in parameters if p.default is p.empty and p.kind not in kinds]
+    if len(inputs) > 1:
+        raise ConversionError(
+            f"{name}.forward takes {len(inputs)} inputs ({', '.join(inputs)}): a spiking network "
+            "here has one input, the images. Write a module that takes them alone and makes the "
+            "rest in __init__"
+        )
 
 
-def _walk(traced: fx.GraphModule, sample: Tensor) -> Iterator[tuple[fx.Node, Any]]:
-    """Run the traced model on the sample, giving every node with its value."""
-    interpreter = fx.Interpreter(traced)
-    interpreter.args_iter = iter([sample])
-    with torch.no_grad():
-        for node in traced.graph.nodes:
+def _symbolic_trace(root: _Root) -> fx.GraphModule:
+    tracer = _Tracer()
+    try:
+        return fx.GraphModule(root, tracer.trace(root))
+    except Exception as error:
+        name = type(root.model).__name__
+        lines = [
+            f"{name} cannot be traced by torch.fx: {_first_line(error)}{_where(error)}. Control "
+            "flow in forward that depends on the images (if, for, assert, len, int on tensors) "
+            "has to become tensor operations, or be decided in __init__"
+        ]
+        raise ConversionError("\n".join([*lines, *_known_problems(root.model)])) from None
+
+
+def _known_problems(model: nn.Module) -> list[str]:
+    """Lines on the modules that would not convert either, where the trace got stuck before them."""
+    problems = [
+        (path, describe(type(module)), why_rejected(type(module)))
+        for path, module in model.named_modules()
+        if find(type(module)) is None and any(c in REJECTED for c in type(module).__mro__)
+    ]
+    return _report(type(model).__name__, problems).splitlines() if problems else []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _where(error: Exception) -> str:
+    """The line of the user's code that the error came through."""
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((*ours, "<")):
+            return f" ({Path(frame.filename).name}, line {frame.lineno}: {frame.line})"
+    return ""
+
+
+class _Walk:
+    """Runs the traced model on the sample, node by node, and converts every node on the way."""
+
+    def __init__(self, root: _Root, traced: fx.GraphModule, sample: Tensor) -> None:
+        self.model, self.traced, self.sample = root.model, traced, sample
+        self.builder = Builder(root.model, sample)
+        self.values: dict[fx.Node, Any] = {}
+        self.replaced: dict[fx.Node, fx.Node] = {}  # overwritten in place → by what
+        self.problems: list[tuple[str, str, str]] = []
+        self.heads: list[fx.Node] = []  # where a softmax was dropped
+
+    def run(self) -> str:
+        """Convert everything; returns the name of the output node."""
+        output = ""
+        for node, result, overwritten in self._execute():
+            self.builder.result = result
             if node.op == "placeholder":
-                value = sample if not interpreter.env else node.args[0] if node.args else None
+                self.values[node] = Ref(self.builder.emit("input", name="input"))
+            elif node.op == "output":
+                output = self._output(node, result)
             else:
+                self._node(node, result)
+                for old in overwritten:
+                    self.replaced[self._latest(old)] = node
+        if self.problems:
+            raise ConversionError(_report(type(self.model).__name__, self.problems))
+        return output
+
+    def _execute(self) -> Iterator[tuple[fx.Node, Any, list[fx.Node]]]:
+        """Every node with its value on the sample, and the nodes whose values it overwrote."""
+        interpreter = fx.Interpreter(self.traced)
+        with torch.inference_mode(False), torch.no_grad():
+            for node in self.traced.graph.nodes:
+                versions = {n: _version(interpreter.env[n]) for n in node.all_input_nodes}
                 try:
-                    value = interpreter.run_node(node)
+                    is_input = node.op == "placeholder"
+                    value = self.sample.clone() if is_input else interpreter.run_node(node)
                 except Exception as error:
-                    raise ConversionError(
-                        f"the model fails on images of shape {tuple(sample.shape)} at "
-                        f"{node.target} ({node.op}): {error}. Pass calibration images of the "
-                        "shape, dtype and device that the model takes"
-                    ) from error
-            interpreter.env[node] = value
-            yield node, value
+                    line = (
+                        f"{type(self.model).__name__} fails on calibration images of shape "
+                        f"(B, {str(tuple(self.sample.shape[1:]))[1:-1]}) at {self._name(node)} "
+                        f"({self._kind(node)}): {_first_line(error)}. Pass images of the shape "
+                        "that the model takes"
+                    )
+                    lines = [line, *_known_problems(self.model)]
+                    raise ConversionError("\n".join(lines)) from None
+                interpreter.env[node] = value
+                changed = [n for n, v in versions.items() if _version(interpreter.env[n]) != v]
+                yield node, value, changed
+
+    def _node(self, node: fx.Node, result: Any) -> None:
+        args = fx.map_arg(node.args, self._value)
+        kwargs = fx.map_arg(node.kwargs, self._value)
+        refs = [value for value in _flat((args, kwargs)) if isinstance(value, Ref)]
+        if not refs:
+            self.values[node] = result
+            return
+        picked = _picked(node, args)
+        if picked is not None or _asks_for_shape(node, result):
+            self.values[node] = result if picked is None else picked
+            return
+        self.builder.current = self._name(node)
+        dropped = len(self.builder.dropped)
+        try:
+            self.values[node] = self._convert(node, args, kwargs, result)
+        except Unsupported as reason:
+            self.problems.append((self.builder.current, self._kind(node), str(reason)))
+            self.values[node] = self._stand_in(result, refs[0])
+        if len(self.builder.dropped) > dropped:
+            self.heads.append(node)
+
+    def _convert(self, node: fx.Node, args: Any, kwargs: Any, result: Any) -> Any:
+        module = self._module(node)
+        target = node.target if module is None else type(module)
+        found = find(target)
+        if found is None:
+            raise Unsupported(why_rejected(target))
+        before = () if module is None else (module,)
+        try:
+            inspect.signature(found.emit).bind(self.builder, *before, *args, **kwargs)
+        except TypeError as error:
+            raise Unsupported(f"called in a way that does not convert ({error})") from None
+        made = found.emit(self.builder, *before, *args, **kwargs)
+        tensors = [value for value in _flat(result) if isinstance(value, Tensor)]
+        if any(value.dim() == 0 or len(value) != _BATCH for value in tensors):
+            raise Unsupported("its result mixes or drops the batch dimension: keep it first")
+        return [Ref(name) for name in made] if isinstance(made, list) else Ref(made)
+
+    def _output(self, node: fx.Node, result: Any) -> str:
+        returned = fx.map_arg(node.args[0], self._value)
+        last = self._latest(node.args[0]) if isinstance(node.args[0], fx.Node) else None
+        for name, head in zip(self.builder.dropped, self.heads, strict=True):
+            if head is not last:
+                self.problems.append((name, self._kind(head), "only a last softmax can be dropped"))
+        if self.problems:
+            return ""
+        model = type(self.model).__name__
+        if not isinstance(returned, Ref):
+            what = "a constant" if isinstance(result, Tensor) else type(result).__name__
+            raise ConversionError(
+                f"{model}.forward returns {what}, not one tensor computed from the images: wrap "
+                "the model in a module whose forward returns the logits only"
+            )
+        if result.dim() < 2:
+            raise ConversionError(
+                f"{model}.forward returns shape (B,): return logits of shape (B, classes)"
+            )
+        return returned.name
+
+    def _value(self, node: fx.Node) -> Any:
+        return self.values[self._latest(node)]
+
+    def _latest(self, node: fx.Node) -> fx.Node:
+        while node in self.replaced:
+            node = self.replaced[node]
+        return node
+
+    def _stand_in(self, result: Any, ref: Ref) -> Any:
+        """Something to go on with after an operation that does not convert."""
+        if isinstance(result, Tensor):
+            return Ref(self.builder.emit("reshape", ref, shape=tuple(result.shape[1:]), to=[]))
+        if isinstance(result, tuple | list):
+            return [self._stand_in(value, ref) for value in result]
+        return result
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        return self.traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def _kind(self, node: fx.Node) -> str:
+        module = self._module(node)
+        return describe(node.target if module is None else type(module))
+
+    def _name(self, node: fx.Node) -> str:
+        """Qualified name: of the module, or of the module that calls a function and the function.
+
+        The first part is dropped: it is `_Root.model`.
+        """
+        if node.op == "call_module":
+            path = str(node.target)
+            return path.partition(".")[2] or self._kind(node).rpartition(".")[2].lower()
+        stack = node.meta.get("nn_module_stack") or {}
+        path = [str(entry[0]) for entry in stack.values()][-1] if stack else ""
+        function = describe(node.target).rpartition(".")[2].rstrip("_")
+        inside = path.partition(".")[2]
+        return f"{inside}.{function}" if inside else function
 
 
-def _convert(
-    builder: Builder, node: fx.Node, module: nn.Module | None, args: Any, kwargs: Any
-) -> str:
-    target: Target = node.target if module is None else type(module)
-    found = RULES.get(target)
-    if found is None and module is not None:
-        for base in type(module).__mro__:
-            if base in RULES and _same_forward(type(module), base):
-                found = RULES[base]
-                break
-    if found is None:
-        hint = REJECTED.get(target, "no rule converts it; see the table of what converts")
-        raise Unsupported(hint)
-    extra = () if module is None else (module,)
-    return found.emit(builder, *extra, *args, **kwargs)
+def _picked(node: fx.Node, args: Any) -> Any:
+    """``parts[i]`` of an operation that gave several values; None for anything else."""
+    if getattr(node.target, "__name__", "") != "getitem" or not isinstance(args[0], list | tuple):
+        return None
+    return args[0][args[1]]
 
 
-def _same_forward(cls: type, base: type) -> bool:
-    return getattr(cls, "forward", None) is getattr(base, "forward", None)
+def _asks_for_shape(node: fx.Node, result: Any) -> bool:
+    """Whether the node reads only the shape or type of an activation."""
+    if any(isinstance(value, Tensor) for value in _flat(result)):
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name in _SHAPE_QUERIES or name == "getattr"
 
 
-def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
-    if module is not None:
-        return bool(getattr(module, "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_")
-    name = getattr(node.target, "__name__", "")
-    operator = getattr(node.target, "__module__", "") == "_operator"
-    return (
-        bool(node.kwargs.get("inplace"))
-        or (name.endswith("_") and not name.endswith("__") and not operator)
-        or (operator and name in ("iadd", "isub", "imul", "itruediv"))
-    )
-
-
-def _kind_of(node: fx.Node, module: nn.Module | None) -> str:
-    if module is not None:
-        return describe(type(module))
-    return describe(node.target)
+def _version(value: Any) -> int:
+    """How often a tensor was written to: grows with every operation in place."""
+    return value._version if isinstance(value, Tensor) else 0
 
 
 def _report(model: str, problems: list[tuple[str, str, str]]) -> str:
-    lines = [f"  {name} ({kind}): {reason}" for name, kind, reason in problems]
-    count = "1 operation" if len(lines) == 1 else f"{len(lines)} operations"
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for name, kind, reason in problems:
+        grouped.setdefault((kind, reason), []).append(name)
+    lines = [f"  {', '.join(n)} ({kind}): {reason}" for (kind, reason), n in grouped.items()]
+    count = "1 operation" if len(problems) == 1 else f"{len(problems)} operations"
     return "\n".join([f"{model} cannot be converted, {count} in the way:", *lines])
 
 
@@ -283,83 +319,3 @@ def _flat(value: Any) -> Iterator[Any]:
         yield from (value.start, value.stop, value.step)
     else:
         yield value
-
-
-def _refs(args: Any, kwargs: Any) -> list[Ref]:
-    return [value for value in _flat((args, kwargs)) if isinstance(value, Ref)]
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
-
-
-def fold_affine(graph: Graph) -> Graph:
-    """Fold every per-channel affine (batch norm) into the weighted layer right before it.
-
-    Exact: W' = s·W, b' = s·b + shift per output channel, computed in float64. Where the layer
-    before is read by others too, or is not weighted, the affine stays and runs every step, its
-    offset a bias current, so borders of padded convolutions stay right.
-    """
-    nodes = dict(graph.nodes)
-    renamed: dict[str, str] = {}
-    for node in list(graph.nodes.values()):
-        if node.op != "affine":
-            continue
-        source = nodes[renamed.get(node.inputs[0], node.inputs[0])]
-        alone = len(graph.users(node.inputs[0])) == 1 and graph.output != node.inputs[0]
-        shape = graph.shapes[node.name]
-        channels = None if source.op == "linear" and len(shape) > 1 else _per_channel(node, shape)
-        if source.kind != "weighted" or not alone or channels is None:
-            continue
-        nodes[source.name] = _scaled(source, *channels)
-        renamed[node.name] = source.name
-        del nodes[node.name]
-    for name, node in nodes.items():
-        inputs = tuple(renamed.get(i, i) for i in node.inputs)
-        nodes[name] = replace(node, inputs=inputs)
-    notes = [*graph.notes, *(f"{name} folded into {into}" for name, into in renamed.items())]
-    output = renamed.get(graph.output, graph.output)
-    return replace(graph, nodes=nodes, output=output, notes=notes)
-
-
-def _per_channel(node: Node, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
-    """Scale and shift of an affine node as vectors of one entry a channel, if they are that."""
-    vectors = []
-    for key, neutral in (("scale", 1.0), ("shift", 0.0)):
-        value = node.tensors.get(key)
-        if value is None:
-            value = torch.tensor(neutral)
-        with contextlib.suppress(RuntimeError):
-            full = value.expand(shape)
-            flat = full.reshape(shape[0], -1)
-            if bool((flat == flat[:, :1]).all()):
-                vectors.append(flat[:, 0].double())
-    return (vectors[0], vectors[1]) if len(vectors) == 2 else None
-
-
-def _scaled(node: Node, scale: Tensor, shift: Tensor) -> Node:
-    weight, bias = node.tensors["weight"], node.tensors.get("bias")
-    scale, shift = scale.to(weight.device), shift.to(weight.device)
-    wide = weight.double()
-    if node.op == "conv_transpose":  # weight (in, out / groups, ...)
-        groups = node.attrs["groups"]
-        per_group = scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
-        wide = (wide.reshape(groups, -1, *weight.shape[1:]) * per_group).reshape(weight.shape)
-    else:
-        wide = wide * scale.reshape(-1, *[1] * (weight.dim() - 1))
-    offset = shift if bias is None else shift + scale * bias.double()
-    tensors = {"weight": wide.to(weight.dtype), "bias": offset.to(weight.dtype)}
-    return replace(node, tensors=tensors)
-
-
-def prune(graph: Graph) -> Graph:
-    """Drop the nodes that the output does not depend on."""
-    needed, todo = {"input"}, [graph.output]
-    while todo:
-        name = todo.pop()
-        if name not in needed:
-            needed.add(name)
-            todo.extend(graph.nodes[name].inputs)
-    nodes = {name: node for name, node in graph.nodes.items() if name in needed}
-    shapes = {name: graph.shapes[name] for name in nodes}
-    return replace(graph, nodes=nodes, shapes=shapes)
