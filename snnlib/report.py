@@ -1,0 +1,199 @@
+"""The README's results: sections and figures written from ``book/results/*.json``, never by hand.
+
+A section stands between two comments, ``<!-- results:NAME:begin -->`` and ``… :end -->``.
+``snnlib report`` writes what is out of date; ``snnlib report --check`` only says so, and a test
+calls it, so text, figures and files cannot drift apart. A figure carries the SHA-256 of the numbers
+drawn in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from snnlib.checkpoints import write_bytes
+from snnlib.plots import Mode
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
+MNIST = ("mnist-cnn", "mnist-mlp")
+MODES: tuple[Mode, ...] = ("light", "dark")
+METHODS = ("if", "ternary", "augmented")
+FIGURE = "book/_static/mnist-accuracy-{mode}.svg"
+ABSENT = "Not measured yet."
+
+Run = dict[str, Any]
+
+
+def update(root: Path = ROOT, check: bool = False) -> list[Path]:
+    """Write the sections and figures that are out of date; returns their paths below ``root``.
+
+    Args:
+        root: the repository.
+        check: only compare, write nothing.
+
+    Raises:
+        ValueError: there is no README with sections in ``root``, or a section is unknown.
+    """
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if "<!-- results:" not in text:
+        raise ValueError(f"{readme} has no results to write: run this in a clone of the repository")
+    stale = []
+    written = re.sub(
+        r"(<!-- results:([\w-]+):begin -->\n)(.*?)(<!-- results:\2:end -->)",
+        lambda match: match[1] + _section(match[2], root) + match[4],
+        text,
+        flags=re.DOTALL,
+    )
+    if written != text:
+        stale.append(Path("README.md"))
+        if not check:
+            write_bytes(readme, written.encode())
+    for mode in MODES:
+        path, runs = Path(FIGURE.format(mode=mode)), mnist_runs(root)
+        digest = _digest(runs)
+        held = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
+        if runs.get("mnist-cnn") and digest not in held:
+            stale.append(path)
+            if not check:
+                write_bytes(root / path, _draw(runs["mnist-cnn"], mode, digest))
+    return stale
+
+
+def mnist_runs(root: Path) -> dict[str, list[Run]]:
+    """The stored MNIST evaluations that exist: model → runs of IF, TerMapping, AugMapping."""
+    found: dict[str, list[Run]] = {}
+    for model in MNIST:
+        for method in METHODS:
+            path = root / "book" / "results" / f"{model}-{method}.json"
+            if path.is_file():
+                record = json.loads(path.read_text(encoding="utf-8"))
+                found.setdefault(model, []).extend(record["runs"])
+    return found
+
+
+def settled(run: Run, loss: float = LOSS) -> int | None:
+    """The first step from which on the accuracy stays within ``loss`` of the ANN's, or None."""
+    reached = None
+    for step, accuracy in enumerate(run["accuracy"], 1):
+        close = run["ann_accuracy"] - accuracy <= loss + 1e-9
+        reached = (reached or step) if close else None
+    return reached
+
+
+def _section(name: str, root: Path) -> str:
+    if name not in SECTIONS:
+        raise ValueError(f"README.md: unknown section results:{name}; known: {', '.join(SECTIONS)}")
+    content = SECTIONS[name](root)
+    return f"{content}\n" if content else ""
+
+
+def _mnist_table(root: Path) -> str:
+    parts = [_model_table(model, runs) for model, runs in mnist_runs(root).items()]
+    if not parts:
+        return ABSENT
+    note = (
+        "Accuracy in percent on the full test set after so many time steps. *Reached* is the first "
+        f"step from which on it stays within {100 * LOSS:g} points of the ANN; the columns after "
+        "it say what that took an image: events (neurons that sent something, a −1 included) a "
+        "neuron, synaptic operations, and arithmetic energy (45 nm: 4.6 pJ a MAC, 0.9 pJ an "
+        "addition; an event with |c| > 1 is a MAC; memory traffic excluded) relative to the "
+        "ANN's. Thresholds: 99.9th percentile on 1,000 training images; v0 = ½. Commands, "
+        "versions and machine: [book/results](book/results)."
+    )
+    return "\n\n".join([*parts, note])
+
+
+def _model_table(model: str, runs: list[Run]) -> str:
+    head = runs[0]
+    lines = [
+        f"**{model}**: ANN {100 * head['ann_accuracy']:.2f} % on {head['n']:,} images, "
+        f"{head['ann_macs'] / 1e6:.1f} M MACs; {head['neurons']:,} spiking neurons",
+        "",
+        f"| network | {' | '.join(map(str, STEPS))} | reached | events/neuron | SynOps | energy |",
+        f"|---|{'--:|' * (len(STEPS) + 4)}",
+    ]
+    for run in runs:
+        values = run["accuracy"]
+        cells = [f"{100 * values[t - 1]:.2f}" if t <= len(values) else "" for t in STEPS]
+        step = settled(run)
+        cost = ["–"] * 4
+        if step is not None:
+            cost = [
+                f"step {step}",
+                f"{run['events_per_image'][step - 1] / run['neurons']:.2f}",
+                f"{run['synops_per_image'][step - 1] / 1e6:.1f} M",
+                f"{run['energy_nj_per_image'][step - 1] / run['ann_energy_nj']:.2f}",
+            ]
+        lines.append(f"| {_label(run)} | {' | '.join([*cells, *cost])} |")
+    return "\n".join(lines)
+
+
+def _label(run: Run) -> str:
+    """The method and what sets it apart from its namesakes."""
+    parts = [run["label"]]
+    if run["neuron"] == "augmented":
+        parts.append(f"{run['levels']} levels")
+    if run["negative"] is not None:
+        parts.append(f"negative {run['negative']:g}")
+    return ", ".join(parts)
+
+
+def _mnist_figure(root: Path) -> str:
+    runs = mnist_runs(root).get("mnist-cnn")
+    if not runs:
+        return ""
+    ends = "; ".join(
+        f"{_label(run)}: {100 * run['accuracy'][0]:.1f} % after 1 step, "
+        f"{100 * run['accuracy'][3]:.1f} % after 4, {100 * run['accuracy'][-1]:.1f} % after "
+        f"{len(run['accuracy'])}"
+        for run in runs
+    )
+    alt = f"Accuracy over time steps on MNIST. {ends}. ANN: {100 * runs[0]['ann_accuracy']:.1f} %."
+    return (
+        "<picture>\n"
+        f'  <source media="(prefers-color-scheme: dark)" srcset="{FIGURE.format(mode="dark")}">\n'
+        f'  <img alt="{alt}" src="{FIGURE.format(mode="light")}">\n'
+        "</picture>"
+    )
+
+
+def _digest(runs: dict[str, list[Run]]) -> str:
+    drawn = [[r["label"], r["accuracy"], r["ann_accuracy"]] for r in runs.get("mnist-cnn", [])]
+    return "sha256:" + hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
+
+
+def _draw(runs: list[Run], mode: Mode, digest: str) -> bytes:
+    """Accuracy over time: all of it on the left, the last points on the right."""
+    import matplotlib.pyplot as plt
+
+    from snnlib import plots
+
+    ann = runs[0]["ann_accuracy"]
+    curves = {_label(run): run["accuracy"] for run in runs}
+    steps = range(1, max(map(len, curves.values())) + 1)
+    with plots.style(mode):
+        figure, (whole, close) = plt.subplots(1, 2, figsize=(9, 3.6))
+        for ax in (whole, close):
+            plots.accuracy_over_time(ax, list(steps), curves, ann)
+        whole.set_title(f"{runs[0]['model']}, {runs[0]['n']:,} test images")
+        close.set_title("the last point")
+        close.set_ylim(100 * ann - 1, 100 * ann + 0.1)
+        close.get_legend().remove()
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Description": digest})
+        plt.close(figure)
+    return file.getvalue()
+
+
+SECTIONS: dict[str, Callable[[Path], str]] = {
+    "mnist-table": _mnist_table,
+    "mnist-figure": _mnist_figure,
+}

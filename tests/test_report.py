@@ -1,0 +1,121 @@
+"""The README's results are those of the stored files, and cannot drift."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from snnlib import report
+from snnlib.__main__ import main
+
+README = """# Title
+<!-- results:mnist-table:begin -->
+old
+<!-- results:mnist-table:end -->
+between
+<!-- results:mnist-figure:begin -->
+<!-- results:mnist-figure:end -->
+after
+"""
+
+
+def stored(label: str, neuron: str, accuracy: list[float], **more) -> dict:
+    steps = len(accuracy)
+    run = {
+        "label": label, "model": "mnist-cnn", "neuron": neuron, "levels": 8, "negative": 0.0,
+        "n": 100, "ann_accuracy": 0.99, "accuracy": accuracy, "neurons": 10, "ann_macs": 2_000_000,
+        "ann_energy_nj": 100.0, "events_per_image": [5.0 * (t + 1) for t in range(steps)],
+        "synops_per_image": [1e6 * (t + 1) for t in range(steps)],
+        "energy_nj_per_image": [25.0 * (t + 1) for t in range(steps)], **more,
+    }  # fmt: skip
+    return {"runs": [run]}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    (tmp_path / "README.md").write_text(README)
+    results = tmp_path / "book" / "results"
+    results.mkdir(parents=True)
+    slow = stored("IF", "if", [0.2, 0.5, 0.8, 0.988], negative=None)
+    fast = stored("AugMapping", "augmented", [0.95, 0.9885, 0.9895, 0.991])
+    (results / "mnist-cnn-if.json").write_text(json.dumps(slow))
+    (results / "mnist-cnn-augmented.json").write_text(json.dumps(fast))
+    return tmp_path
+
+
+def test_sections_and_figures_are_written_from_the_results(clone):
+    written = report.update(clone)
+    assert sorted(map(str, written)) == [
+        "README.md",
+        "book/_static/mnist-accuracy-dark.svg",
+        "book/_static/mnist-accuracy-light.svg",
+    ]
+    text = (clone / "README.md").read_text()
+    assert text.startswith("# Title\n")
+    assert text.endswith("after\n")
+    assert "\nbetween\n" in text
+    assert "\nold\n" not in text
+    assert "ANN 99.00 % on 100 images" in text
+    assert "| IF | 20.00 | 50.00 | 98.80 |  |  |  |  | – | – | – | – |" in text
+    augmented = "| AugMapping, 8 levels, negative 0 | 95.00 | 98.85 | 99.10 |  |  |  |  |"
+    assert f"{augmented} step 3 | 1.50 | 3.0 M | 0.75 |" in text
+    for mode in ("light", "dark"):
+        name = f"book/_static/mnist-accuracy-{mode}.svg"
+        assert name in text
+        assert ElementTree.parse(clone / name).getroot().tag.endswith("svg")
+    assert report.update(clone) == []
+
+
+def test_check_finds_every_kind_of_drift_and_writes_nothing(clone):
+    report.update(clone)
+    assert report.update(clone, check=True) == []
+    readme, result = clone / "README.md", clone / "book" / "results" / "mnist-cnn-if.json"
+    figure = clone / "book" / "_static" / "mnist-accuracy-dark.svg"
+    good = readme.read_text()
+    readme.write_text(good.replace("98.80", "99.80"))
+    assert report.update(clone, check=True) == [Path("README.md")]
+    assert "99.80" in readme.read_text()
+    readme.write_text(good)
+    figure.unlink()
+    assert [path.name for path in report.update(clone, check=True)] == [figure.name]
+    report.update(clone)
+    result.write_text(result.read_text().replace("0.988", "0.989"))
+    assert len(report.update(clone, check=True)) == 3
+
+
+def test_settled_means_from_there_on():
+    run = {"ann_accuracy": 0.99}
+    assert report.settled({**run, "accuracy": [0.5, 0.99, 0.98, 0.989, 0.9895]}) == 4
+    assert report.settled({**run, "accuracy": [0.99, 0.98]}) is None
+    assert report.settled({**run, "accuracy": [0.995]}) == 1
+
+
+def test_nothing_measured_is_said(clone):
+    for path in (clone / "book" / "results").iterdir():
+        path.unlink()
+    report.update(clone)
+    assert (clone / "README.md").read_text().count(report.ABSENT) == 1
+
+
+def test_outside_a_clone_the_message_says_so(tmp_path):
+    with pytest.raises(ValueError, match="in a clone"):
+        report.update(tmp_path)
+
+
+def test_unknown_section_is_named(clone):
+    (clone / "README.md").write_text(README.replace("mnist-table", "moon-table"))
+    with pytest.raises(ValueError, match="results:moon-table"):
+        report.update(clone)
+
+
+def test_readme_of_this_repository_is_up_to_date(capsys):
+    assert main(["report", "--check"]) == 0, capsys.readouterr().out
+
+
+def test_command_fails_on_drift(clone, monkeypatch, capsys):
+    monkeypatch.setattr(report, "ROOT", clone)
+    assert main(["report", "--check"]) == 1
+    assert "README.md" in capsys.readouterr().out
+    assert main(["report"]) == 0
+    assert main(["report", "--check"]) == 0
