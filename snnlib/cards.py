@@ -92,6 +92,8 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
         f"SGD with Nesterov momentum {recipe['momentum']}, one cycle to a peak rate of "
         f"{recipe['rate']}, batches of {recipe['batch']}, weight decay {recipe['decay']}"
     ]
+    if recipe.get("start"):
+        steps.insert(0, f"starts from the weights of `{recipe['start']}`")
     if recipe["smoothing"]:
         steps.append(f"label smoothing {recipe['smoothing']}")
     if recipe["average"]:

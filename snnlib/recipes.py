@@ -27,6 +27,7 @@ class Recipe:
         degrees: largest rotation and shear; 0 is none.
         scale: largest relative change of size, with ``degrees``.
         cutout: side of the grey square in pixels; 0 is none.
+        start: the network whose trained weights it starts from; empty is random weights.
     """
 
     epochs: int
@@ -42,6 +43,7 @@ class Recipe:
     degrees: float = 0.0
     scale: float = 0.0
     cutout: int = 0
+    start: str = ""
 
 
 _CIFAR = Recipe(epochs=26, rate=0.15, smoothing=0.1, average=0.998, flip=True, shift=3, cutout=8)
@@ -69,6 +71,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=24, rate=0.05, decay=2e-4, smoothing=0.1, average=0.998, flip=True, shift=1
     ),
     "cifar10-vgg": _CIFAR,
-    "cifar10-vgg-max": replace(_CIFAR, epochs=12),
-    "cifar10-resnet": replace(_CIFAR, epochs=16),
+    # The same layers with another pooling: the trained weights are most of the way there.
+    "cifar10-vgg-max": replace(_CIFAR, epochs=5, rate=0.05, start="cifar10-vgg"),
+    "cifar10-resnet": replace(_CIFAR, epochs=12),
 }

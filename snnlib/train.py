@@ -67,7 +67,8 @@ def fit(
     Raises:
         ValueError: unknown network, or a state file of other settings.
         DatasetUnavailable: the data set cannot be had.
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file cannot be written; or the recipe starts from the weights of
+            another network, and they are not to be had or do not fit.
     """
     dataset = models.dataset_of(name)  # before anything slow: an unknown name fails at once
     command = f"snnlib train {name} --seed {seed}"
@@ -149,6 +150,8 @@ class Run:
         self.reduced = _bfloat16_pays(device)
         torch.manual_seed(seed)
         network = models.create(name)
+        if recipe.start:
+            network.load_state_dict(models.load(recipe.start).state_dict())
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -146,6 +146,14 @@ def test_trains_on_cuda(tmp_path):
     assert models.load("digits-cnn", path).metadata["test_accuracy"] > 0.5
 
 
+def test_a_recipe_can_start_from_trained_weights():
+    """Without a step of training it is the network that it starts from."""
+    recipe = replace(SHORT, start="digits-cnn")
+    run = train.Run("digits-cnn", recipe, 0, torch.device("cpu"))
+    trained = models.load("digits-cnn").state_dict()
+    assert all(torch.equal(trained[k], v) for k, v in run.network.state_dict().items())
+
+
 # --- parts ---------------------------------------------------------------------------------------
 
 
