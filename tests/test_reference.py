@@ -8,7 +8,10 @@ import itertools
 import pytest
 import reference
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference import Rule
+from torch import nn
 
 from snnlib import IF, Augmented, Max, Percentile, Ternary, convert
 
@@ -87,3 +90,41 @@ def test_mean_outputs_approach_the_ann(seed):
     for earlier, later in itertools.pairwise(errors):
         assert later < earlier / 4
     assert errors[-1] < 2e-3
+
+
+@pytest.mark.filterwarnings("ignore:layer . never fires")
+@settings(max_examples=30)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([1, 3, 5]),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.sampled_from(["before", "after", "both"]),
+    st.booleans(),
+)
+def test_batch_norm_folds_exactly(seed, kernel, stride, padding, where, affine):
+    """Before and after a padded convolution, borders included, and in a linear layer."""
+    torch.manual_seed(seed)
+    norms = [nn.BatchNorm2d(2, affine=affine), nn.BatchNorm2d(3, affine=affine)]
+    last = nn.BatchNorm1d(5, affine=affine)
+    for norm in (*norms, last):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.1, 3)
+        if affine:
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+    conv = nn.Conv2d(2, 3, kernel, stride, padding, bias=seed % 2 == 0)
+    layers = [conv, nn.ReLU(), nn.Flatten(), nn.LazyLinear(5), last, nn.ReLU(), nn.Linear(5, 3)]
+    if where in ("before", "both"):
+        layers.insert(0, norms[0])
+    if where in ("after", "both"):
+        layers.insert(layers.index(conv) + 1, norms[1])
+    ann = nn.Sequential(*layers).double().eval()
+    x = torch.rand(6, 2, 7, 7, dtype=torch.float64)
+    with torch.no_grad():
+        ann(x)  # gives the lazy layer its size
+        net = convert(ann, x, Augmented(levels=2, negative=0.0))
+        scale = float(ann(x).abs().max())
+        assert float((net.ann(x) - ann(x)).abs().max()) <= 1e-12 * scale
+        error = net(x, 4096, only_last=True).logits[0] - ann(x)
+    assert float(error.abs().max()) <= 0.01 * (1 + scale)
