@@ -134,7 +134,7 @@ def graph_error(graph: Graph, model: nn.Module, images: Tensor) -> float:
         ConversionError: it is more than rounding, so the graph is not the model.
     """
     with torch.no_grad():
-        ours, theirs = graph.evaluate(images), model(images)
+        ours, theirs = graph.evaluate(images), model(images.clone())
     if graph.head:
         ours = ours.softmax(1) if graph.head == "softmax" else ours.log_softmax(1)
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))

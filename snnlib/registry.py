@@ -83,8 +83,9 @@ def describe(target: Target) -> str:
     module = (getattr(target, "__module__", "") or "").lstrip("_")
     if isinstance(target, type):
         return f"nn.{name}" if module.startswith("torch.nn") else f"{module}.{name}"
-    if getattr(F, name, None) is target:
-        return f"F.{name}"
+    for public in (name, name.lstrip("_")):
+        if getattr(F, public, None) is target:
+            return f"F.{public}"
     return f"torch.{name}" if getattr(torch, name, None) is target else f"{module}.{name}"
 
 

@@ -152,7 +152,7 @@ def _normalize(b: Builder, m: Any, x: Ref) -> str:
 
 def _constant(b: Builder, value: Any, shape: tuple[int, ...]) -> Tensor:
     """A number or tensor as something broadcastable to one image's value of ``shape``."""
-    tensor = torch.as_tensor(value, device=b.like.device).detach().double()
+    tensor = torch.as_tensor(value, dtype=torch.float64, device=b.like.device).detach()
     if tensor.dim() > len(shape):
         if tensor.shape[0] != 1:
             raise Unsupported("a constant with a batch dimension: use one value for all images")

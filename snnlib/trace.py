@@ -24,7 +24,7 @@ from snnlib.fold import fold_affine, prune
 from snnlib.graph import ConversionError, Graph
 from snnlib.registry import REJECTED as REJECTED
 from snnlib.registry import RULES as RULES
-from snnlib.registry import Builder, Ref, Unsupported, find, full_name, why_rejected
+from snnlib.registry import Builder, Ref, Unsupported, find, why_rejected
 from snnlib.registry import describe as describe
 from snnlib.registry import rule as rule
 from snnlib.registry import support_table as support_table
@@ -73,8 +73,7 @@ class _Tracer(fx.Tracer):
     """Does not look into modules that have a rule of their own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        registered = type(m) in RULES or full_name(type(m)) in RULES
-        return registered or super().is_leaf_module(m, module_qualified_name)
+        return find(type(m)) is not None or super().is_leaf_module(m, module_qualified_name)
 
 
 def _check_one_input(model: nn.Module) -> None:
@@ -275,7 +274,7 @@ class _Walk:
             return path.partition(".")[2] or self._kind(node).rpartition(".")[2].lower()
         stack = node.meta.get("nn_module_stack") or {}
         path = [str(entry[0]) for entry in stack.values()][-1] if stack else ""
-        function = describe(node.target).rpartition(".")[2].rstrip("_")
+        function = describe(node.target).rpartition(".")[2].strip("_")
         inside = path.partition(".")[2]
         return f"{inside}.{function}" if inside else function
 
