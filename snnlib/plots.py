@@ -191,7 +191,7 @@ def accuracy_over_time(
             line,
             color=drawn.colour(mode),
             marker=drawn.marker,
-            markevery=max(1, len(y) // 12),
+            markevery=_marked(times[: len(y)]),
             label=label,
         )
     if ann is not None:
@@ -201,6 +201,13 @@ def accuracy_over_time(
     ax.set_ylabel("accuracy (%)" if percent else "accuracy")
     ax.legend(loc="lower right")
     return ax
+
+
+def _marked(times: np.ndarray) -> list[int]:
+    """Which steps get a marker: all of a few, doublings of many."""
+    if len(times) <= 16:
+        return list(range(len(times)))
+    return [int(i) for i in np.flatnonzero(np.isin(times, 2 ** np.arange(20)))]
 
 
 def _step_axis(ax: Axes, times: np.ndarray) -> None:

@@ -1,70 +1,44 @@
-"""``{what-converts}``: the converter's own registry as a table."""
+"""``{what-converts} converts`` and ``{what-converts} refused``: the converter's own registry."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-
-def rows() -> list[tuple[str, str]]:
-    """(what it becomes, the operations that become it), in the registry's order."""
-    from snnlib import rules  # noqa: F401  (fills the registry)
-    from snnlib.trace import RULES
-
-    groups: dict[str, list[str]] = {}
-    for rule in RULES.values():
-        labels = groups.setdefault(rule.becomes, [])
-        if rule.label not in labels:
-            labels.append(rule.label)
-    return [
-        (becomes, ", ".join(f"`{label}`" for label in labels)) for becomes, labels in groups.items()
-    ]
+HEADS = {
+    "converts": ("Operation of the network", "In the spiking network", "On condition"),
+    "refused": ("Operation", "Why not, and what to do"),
+}
 
 
-def refused() -> list[tuple[str, str]]:
-    """(operation, the way out) for what the converter knows and refuses."""
-    from snnlib import rules  # noqa: F401
-    from snnlib.trace import REJECTED, describe
+def table(which: str) -> str:
+    """The registry's rows that convert, or those that do not, as a Markdown table."""
+    from snnlib.registry import support_table
 
-    found: dict[str, list[str]] = {}
-    for target, advice in REJECTED.items():
-        label = describe(target)
-        labels = found.setdefault(advice, [])
-        if label not in labels:
-            labels.append(label)
-    return [
-        (", ".join(f"`{label}`" for label in labels), advice) for advice, labels in found.items()
-    ]
-
-
-def table(head: tuple[str, str], body: list[tuple[str, str]]) -> str:
-    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
-    return "\n".join(lines + [f"| {left} | {right} |" for left, right in body])
+    head = HEADS[which]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in support_table():
+        if row.converts == (which == "converts"):
+            names = ", ".join(f"`{name}`" for name in row.operations)
+            cells = (names, row.becomes, row.note)[: len(head)]
+            lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join(lines)
 
 
 class WhatConverts(SphinxDirective):
-    """Two tables: ``converts`` or ``refused``, as the argument says."""
-
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        import snnlib.rules
-        import snnlib.trace
+        import snnlib.registry
 
-        for module in (snnlib.rules, snnlib.trace):
-            self.env.note_dependency(str(module.__file__))
-        if self.arguments[0] == "converts":
-            text = table(
-                ("Operation of the network", "In the spiking network"),
-                [(ops, b) for b, ops in rows()],
-            )
-        elif self.arguments[0] == "refused":
-            text = table(("Operation", "Why not, and what to do"), refused())
-        else:
-            raise self.error(f"what-converts: 'converts' or 'refused', not {self.arguments[0]!r}")
-        return self.parse_text_to_nodes(text)
+        for path in Path(str(snnlib.registry.__file__)).parent.glob("*.py"):
+            self.env.note_dependency(str(path))
+        if self.arguments[0] not in HEADS:
+            raise self.error(f"what-converts: {' or '.join(HEADS)}, not {self.arguments[0]!r}")
+        return self.parse_text_to_nodes(table(self.arguments[0]))
 
 
 def setup(app: Any) -> None:

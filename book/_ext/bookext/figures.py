@@ -44,7 +44,7 @@ def _frame(number: int, steps: int) -> str:
     return (
         f'<g class="frame{still}" style="animation-delay:{number * 2.4 - 12:g}s">'
         f'<path class="stairs" d="{path}"/><path class="spikes" d="{ticks}"/>'
-        f'<text x="{_x(-0.2):.0f}" y="{TOP + 22}">after {steps} time {word}</text></g>'
+        f'<text x="{RIGHT}" y="{BOTTOM - 44}" text-anchor="end">after {steps} time {word}</text></g>'
     )
 
 
@@ -61,8 +61,8 @@ after 2, 4, 8 and 16 steps. Ticks under the axis mark where one more spike is se
 <path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}M{_x(0):.1f} {BOTTOM}V{TOP}"/>
 <path class="relu" d="M{LEFT} {_y(0)}H{_x(0):.1f}L{_x(1):.1f} {_y(1)}"/>
 {frames}
-<text class="muted" x="{RIGHT}" y="{BOTTOM - 8}" text-anchor="end">input</text>
-<text class="muted" x="{_x(0) - 8:.0f}" y="{TOP + 60}" text-anchor="end">output</text>
+<text class="muted" x="{RIGHT}" y="{BOTTOM - 12}" text-anchor="end">input</text>
+<text class="muted" x="{_x(0) - 8:.0f}" y="{TOP + 14}" text-anchor="end">output</text>
 </svg>
 <figcaption>Dashed: a ReLU. Blue: what a spiking neuron with half a threshold of initial potential
 has sent, divided by the number of time steps. Ticks: inputs at which it sends one more
@@ -75,11 +75,13 @@ class Hero(SphinxDirective):
         return [nodes.raw("", hero(), format="html")]
 
 
-def curves(result: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
-    """Label → accuracy after each step, and the ANN's accuracy, from a stored result."""
-    runs = result["runs"]
+def curves(runs: list[dict[str, Any]]) -> tuple[dict[str, list[float]], float]:
+    """Label → accuracy after each step, and the ANN's accuracy, from the runs of stored results."""
     found = {str(run["label"]): [float(a) for a in run["accuracy"]] for run in runs}
-    return found, float(runs[0]["ann_accuracy"])
+    accuracies = {run["ann_accuracy"] for run in runs}
+    if len(found) != len(runs) or len(accuracies) != 1:
+        raise ValueError("the runs need different labels and one ANN")
+    return found, accuracies.pop()
 
 
 def describe(found: dict[str, list[float]], ann: float, about: str) -> str:
@@ -116,34 +118,39 @@ def draw(found: dict[str, list[float]], ann: float, mode: Any) -> str:
 
 
 class AccuracyFigure(SphinxDirective):
-    """``{accuracy-figure} NAME``; the content is the caption."""
+    """``{accuracy-figure} NAME ...``: stored results of one network; the content is a caption."""
 
     required_arguments = 1
+    optional_arguments = 9
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        name = self.arguments[0]
-        path = Path(self.env.srcdir) / "book" / "results" / f"{name}.json"
-        self.env.note_dependency(str(path))
-        if not path.is_file():
-            raise self.error(f"accuracy-figure: there is no book/results/{name}.json")
-        result = json.loads(path.read_text(encoding="utf-8"))
-        found, ann = curves(result)
-        about = f"{result['runs'][0]['model']}, {result['runs'][0]['n']} test images"
+        runs = []
+        for name in self.arguments:
+            path = Path(self.env.srcdir) / "book" / "results" / f"{name}.json"
+            self.env.note_dependency(str(path))
+            if not path.is_file():
+                raise self.error(f"accuracy-figure: there is no book/results/{name}.json")
+            runs += json.loads(path.read_text(encoding="utf-8"))["runs"]
+        found, ann = curves(runs)
+        about = f"{runs[0]['model']}, {runs[0]['n']:,} test images"
         alt = html.escape(describe(found, ann, about), quote=True)
         folder = Path(self.env.app.outdir) / "_images"
         folder.mkdir(parents=True, exist_ok=True)
-        up = "../" * self.env.docname.count("/")
+        up, stem = "../" * self.env.docname.count("/"), f"accuracy-{runs[0]['model']}"
         images = ""
         for mode in ("light", "dark"):
-            (folder / f"{name}-{mode}.svg").write_text(draw(found, ann, mode), encoding="utf-8")
+            (folder / f"{stem}-{mode}.svg").write_text(draw(found, ann, mode), encoding="utf-8")
             images += (
-                f'<img class="only-{mode}" src="{up}_images/{name}-{mode}.svg" alt="{alt}" '
+                f'<img class="only-{mode}" src="{up}_images/{stem}-{mode}.svg" alt="{alt}" '
                 'width="640" height="380">\n'
             )
         start = nodes.raw("", f'<figure class="snn-figure">\n{images}<figcaption>', format="html")
         end = nodes.raw("", "</figcaption></figure>", format="html")
-        return [start, *self.parse_content_to_nodes(), end]
+        caption = nodes.inline(
+            "", "", *(n for p in self.parse_content_to_nodes() for n in p.children)
+        )
+        return [start, caption, end]
 
 
 def setup(app: Any) -> None:
