@@ -137,8 +137,7 @@ def set_view(driver: Any, width: int, theme: str) -> None:
     )
     driver.execute_script(
         "if (!document.getElementById('still')) document.head.insertAdjacentHTML('beforeend',"
-        "  '<style id=still>.bd-sidebar, .pst-sidebar, dialog, a, button"
-        " {transition: none !important}</style>');"
+        "  '<style id=still>* {transition: none !important}</style>');"
         "document.documentElement.dataset.mode = arguments[0];"
         "document.documentElement.dataset.theme = arguments[0]", theme,
     )  # fmt: skip

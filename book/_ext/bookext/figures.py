@@ -44,7 +44,8 @@ def _frame(number: int, steps: int) -> str:
     return (
         f'<g class="frame{still}" style="animation-delay:{number * 2.4 - 12:g}s">'
         f'<path class="stairs" d="{path}"/><path class="spikes" d="{ticks}"/>'
-        f'<text x="{RIGHT}" y="{BOTTOM - 44}" text-anchor="end">after {steps} time {word}</text></g>'
+        f'<text x="{RIGHT}" y="{BOTTOM - 44}" text-anchor="end">'
+        f"after {steps} time {word}</text></g>"
     )
 
 
