@@ -3,7 +3,8 @@
     import snnlib as snn
     ann = snn.models.load("digits-cnn")
     train, test = snn.data.load("digits")
-    net = snn.convert(ann, calibration=snn.data.to_float(train.images), neuron=snn.Augmented(levels=4))
+    images = snn.data.to_float(train.images)
+    net = snn.convert(ann, calibration=images, neuron=snn.Augmented(levels=4))
     run = net(snn.data.to_float(test.images), steps=8)
     run.accuracy(test.labels)
 
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from snnlib import checkpoints, data, models, plots, train
     from snnlib.checkpoints import CheckpointError
     from snnlib.data import DatasetUnavailable
+    from snnlib.storage import load
 
 __version__ = "0.1.0"
 
 # Loaded when first used: they bring scikit-learn, safetensors or matplotlib.
 _LAZY_MODULES = ("checkpoints", "data", "models", "plots", "train")
-_LAZY_NAMES = {"CheckpointError": "checkpoints", "DatasetUnavailable": "data"}
+_LAZY_NAMES = {"CheckpointError": "checkpoints", "DatasetUnavailable": "data", "load": "storage"}
 
 __all__ = [
     "IF",
@@ -54,6 +56,7 @@ __all__ = [
     "checkpoints",
     "convert",
     "data",
+    "load",
     "models",
     "plots",
     "train",
