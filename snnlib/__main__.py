@@ -8,6 +8,7 @@ message, no traceback), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shlex
 import sys
@@ -214,7 +215,10 @@ def _convert(
     device = device_of(options.device)
     ann = models.load(options.model, options.checkpoint).to(device)
     images = calibration_images(train).to(device)
-    net = convert(ann, images, neuron, balance, per_channel=options.per_channel)
+    model = ann
+    if options.dtype == "float64":  # folded in float64 too, not widened afterwards
+        model, images = copy.deepcopy(ann).double(), images.double()
+    net = convert(model, images, neuron, balance, per_channel=options.per_channel)
     return ann, net.to(getattr(torch, options.dtype))
 
 

@@ -207,9 +207,18 @@ def test_verify_reports_graph_and_layers(capsys):
     code, out, _ = run(capsys, *options, "--json")
     found = json.loads(out)
     assert found["graph_error"] < 1e-5
-    assert found["steps"] == [1, 2, 4, 8]
-    for errors in found["layer_error"].values():
-        assert errors[-1] < errors[0] / 3
+    assert found["steps"][:4] == [1, 2, 4, 8]
+    assert [layer["name"] for layer in found["layers"]] == ["relu1", "relu2", "relu3"]
+    for layer in found["layers"]:
+        assert layer["error"][-1] < layer["error"][0] / 3
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float64", 1e-12), ("bfloat16", 0.1)])
+def test_verify_in_every_precision(capsys, dtype, error):
+    options = [*CPU, "--steps", "2", "--limit", "5", "--json", "--dtype", dtype]
+    code, out, err = run(capsys, "verify", "digits-cnn", *options)
+    assert code == 0, err
+    assert json.loads(out)["graph_error"] < error
 
 
 def test_data_says_where_and_what(capsys):
