@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.balance import Balance, Percentile, balance_thresholds, fill_dead
+from snnlib.calibrate import calibrate_bias as correct_bias
 from snnlib.graph import ConversionError, Graph
 from snnlib.neurons import Augmented, Neuron
 from snnlib.simulator import SpikingNetwork
@@ -29,6 +30,8 @@ def convert(
     balance: Balance | None = None,
     per_channel: bool = False,
     batch: int = 100,
+    calibrate_bias: bool = False,
+    calibration_steps: int = 8,
 ) -> SpikingNetwork:
     """Convert a trained ReLU network into a spiking network.
 
@@ -40,6 +43,9 @@ def convert(
         balance: `Max`, `Percentile` (default: 99.9) or `MinError`.
         per_channel: one threshold a channel instead of one a layer.
         batch: calibration images a pass holds at a time.
+        calibrate_bias: correct each layer's mean conversion error by a bias current, measured
+            on the calibration images (`snnlib.calibrate`).
+        calibration_steps: the number of steps you plan to run; the correction is for that.
 
     Returns:
         The spiking network; ``net(x, steps)`` simulates it.
@@ -82,7 +88,10 @@ def convert(
     wide = torch.float64 if calibration.dtype == torch.float64 else torch.float32
     balanced = {name: value.to(wide) for name, value in balanced.items()}
     report = {"balance": repr(balance), "per_channel": per_channel, "images": len(calibration)}
-    return SpikingNetwork(graph, neuron, balanced, reference, report)
+    net = SpikingNetwork(graph, neuron, balanced, reference, report)
+    if calibrate_bias:
+        return correct_bias(net, calibration, calibration_steps, batch)
+    return net
 
 
 def _check_arguments(model: nn.Module, images: Tensor, neuron: Neuron, balance: Balance) -> None:

@@ -84,6 +84,22 @@ class Graph:
         }
         return replace(self, nodes=nodes)
 
+    def without_corrections(self) -> Graph:
+        """The same graph without the bias currents of `snnlib.calibrate`: the ANN as trained."""
+        bypassed = {
+            node.name: node.inputs[0]
+            for node in self.nodes.values()
+            if node.attrs.get("correction")
+        }
+        if not bypassed:
+            return self
+        nodes = {
+            name: replace(node, inputs=tuple(bypassed.get(i, i) for i in node.inputs))
+            for name, node in self.nodes.items()
+            if name not in bypassed
+        }
+        return replace(self, nodes=nodes, shapes={name: self.shapes[name] for name in nodes})
+
     def dynamic(self, constant_input: bool) -> set[str]:
         """Names of the nodes whose value changes from step to step.
 

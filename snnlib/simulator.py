@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,12 +81,18 @@ class SpikingNetwork:
     @property
     def dtype(self) -> torch.dtype:
         """Floating dtype of the weights; potentials are float32 where this is narrower."""
-        return next(v.dtype for node in self.graph.nodes.values() for v in node.tensors.values())
+        return next(self._tensors()).dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights live and the simulation runs."""
-        return next(v.device for node in self.graph.nodes.values() for v in node.tensors.values())
+        return next(self._tensors()).device
+
+    def _tensors(self) -> Iterator[Tensor]:
+        """Weights first; the thresholds tell type and device of a network without weights."""
+        for node in self.graph:
+            yield from node.tensors.values()
+        yield from self.balanced.values()
 
     @property
     def potential_dtype(self) -> torch.dtype:
@@ -93,7 +100,7 @@ class SpikingNetwork:
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     def to(self, target: torch.device | str | torch.dtype) -> SpikingNetwork:
-        """Move to a device or convert to a floating dtype, in place as for modules; returns self."""
+        """Move to a device or convert to a floating dtype, in place; returns self."""
         self.graph = self.graph.map_tensors(lambda tensor: tensor.to(target))
         wide = target
         if isinstance(target, torch.dtype):
@@ -110,7 +117,7 @@ class SpikingNetwork:
     def ann(self, x: Tensor) -> Tensor:
         """Logits of the folded ANN, shape (B, classes)."""
         with torch.no_grad():
-            return self.graph.evaluate(self._checked(x))
+            return self.graph.without_corrections().evaluate(self._checked(x))
 
     @property
     def fan_outs(self) -> dict[str, Tensor]:
@@ -159,7 +166,8 @@ class SpikingNetwork:
         _check_whole("steps", steps)
         if unknown := [name for name in record if name not in self.graph.spiking]:
             raise ValueError(
-                f"record={unknown} names no spiking layer; there are: {', '.join(self.graph.spiking)}"
+                f"record={unknown} names no spiking layer; there are: "
+                f"{', '.join(self.graph.spiking)}"
             )
         if record and only_last:
             raise ValueError("record needs every step: leave out only_last=True")
@@ -250,6 +258,30 @@ class SpikingNetwork:
         from snnlib.verify import verify
 
         return verify(self, x, **options)
+
+    def summary(self, width: int | None = None) -> str:
+        """The layers as a table that fits a terminal: see `snnlib.summary`."""
+        from snnlib.summary import summary
+
+        return summary(self, width)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the network to a safetensors file, for `snnlib.load`: see `snnlib.storage`."""
+        from snnlib.storage import save
+
+        return save(self, path)
+
+    def normalized(self) -> SpikingNetwork:
+        """The equivalent network with unit thresholds: see `snnlib.normalize`."""
+        from snnlib.normalize import normalized
+
+        return normalized(self)
+
+    def to_nir(self, path: str | Path) -> Path:
+        """Write the network in the NIR exchange format: see `snnlib.nir_export`."""
+        from snnlib.nir_export import to_nir
+
+        return to_nir(self, path)
 
     def _chunk(
         self,
