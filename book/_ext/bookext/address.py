@@ -9,6 +9,18 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlparse
 
+NOT_FOUND = """\
+<h1>This neuron did not fire</h1>
+<figure class="snn-hero"><svg viewBox="0 0 740 200" role="img" aria-labelledby="quiet">
+<title id="quiet">A membrane potential that stays below the dashed threshold</title>
+<path class="relu" d="M30 50H710"/><path class="axis" d="M30 170H710"/>
+<path class="stairs"
+ d="M30 170H98V148H166V126H234V137H302V115H370V104H438V126H506V110H574V90H642V112H710"/>
+</svg></figure>
+<p>There is no page at this address. <a href="{home}">Start at the front</a>, or use the menu, which
+lists all chapters, or the search box, which finds every word of the book.</p>
+"""
+
 
 def pages_address(repository: str) -> str:
     """The address that GitHub Pages gives to the site of a repository."""
@@ -30,7 +42,10 @@ def configure(app: Any, config: Any) -> None:
     config.html_baseurl = site
     config.ogp_site_url = site
     # The page "not found" is served at any depth, so its links start at the root of the site.
-    config.notfound_urls_prefix = urlparse(site).path
+    home = urlparse(site).path
+    config.notfound_urls_prefix = home
+    body = NOT_FOUND.format(home=home)
+    config.notfound_context = {"title": "Page not found", "body": body}
 
 
 def setup(app: Any) -> None:

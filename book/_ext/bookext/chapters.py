@@ -38,7 +38,9 @@ def read(path: Path) -> Chapter:
         raise ValueError(
             f"{path.name}: the first cell lacks its title, question or **Time:** N minutes"
         )
-    return Chapter(path, title[1].strip(), " ".join(question[1].split()), int(minutes[1]), facts)
+    asked = re.match(r"[^?]*\?", question[1]) or re.match(r".*?\.(?=\s|$)", question[1], re.S)
+    short = " ".join((asked[0] if asked else question[1]).split())
+    return Chapter(path, title[1].strip(), short, int(minutes[1]), facts)
 
 
 def plain(text: str) -> str:

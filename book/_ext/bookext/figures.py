@@ -146,7 +146,9 @@ class AccuracyFigure(SphinxDirective):
                 f'<img class="only-{mode}" src="{up}_images/{stem}-{mode}.svg" alt="{alt}" '
                 'width="640" height="380">\n'
             )
-        start = nodes.raw("", f'<figure class="snn-figure">\n{images}<figcaption>', format="html")
+        start = nodes.raw(
+            "", f'<figure class="snn-figure"><div>\n{images}</div><figcaption>', format="html"
+        )
         end = nodes.raw("", "</figcaption></figure>", format="html")
         caption = nodes.inline(
             "", "", *(n for p in self.parse_content_to_nodes() for n in p.children)

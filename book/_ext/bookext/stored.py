@@ -1,4 +1,4 @@
-"""``{stored-results}``: every stored result with the command, the machine and the figures in it."""
+"""``{stored-results}``: all stored results, first accuracies by network, then conditions."""
 
 from __future__ import annotations
 
@@ -10,53 +10,78 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 MILESTONES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CONDITIONS = {
+    "command": "Command", "commit": "Commit", "date": "Date", "n": "Images", "seed": "Seed",
+    "hardware": "Machine", "versions": "Versions", "seconds": "Seconds",
+}  # fmt: skip
 
 
-def entry(name: str, result: dict[str, Any]) -> str:
-    """One result as Markdown: a heading, the conditions, and accuracy at some steps."""
-    lines = [f"## {name}", ""]
-    for key, label in (
-        ("command", "Command"), ("commit", "Commit"), ("date", "Date"), ("n", "Images"),
-        ("seed", "Seed"), ("hardware", "Machine"), ("versions", "Versions"), ("seconds", "Seconds"),
-    ):  # fmt: skip
-        if result.get(key) not in (None, "", {}, []):
-            lines.append(f"- {label}: {_value(key, result[key])}")
-    runs = [run for run in result.get("runs", []) if isinstance(run.get("accuracy"), list)]
-    if runs:
-        longest = max(len(run["accuracy"]) for run in runs)
+def accuracies(results: dict[str, dict[str, Any]]) -> list[str]:
+    """One table a network: a row a run with accuracy over time steps, the ANN last."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for result in results.values():
+        for run in result.get("runs", ()):
+            if isinstance(run.get("accuracy"), list) and "model" in run:
+                runs.setdefault(str(run["model"]), []).append(run)
+    lines = []
+    for model, found in sorted(runs.items()):
+        longest = max(len(run["accuracy"]) for run in found)
         steps = [t for t in MILESTONES if t <= longest]
-        lines += ["", "Accuracy in percent after some time steps:", ""]
-        lines.append("| Network | Neuron | " + " | ".join(map(str, steps)) + " | ANN |")
-        lines.append("|---|---|" + "--:|" * (len(steps) + 1))
-        for run in runs:
+        lines += [f"## {model}", "", "Accuracy in percent after some time steps.", ""]
+        lines.append("| Neuron | Images | " + " | ".join(map(str, steps)) + " | ANN |")
+        lines.append("|---|--:|" + "--:|" * (len(steps) + 1))
+        for run in found:
             values = run["accuracy"]
             cells = [f"{100 * values[t - 1]:.2f}" if t <= len(values) else "" for t in steps]
-            ann = f"{100 * run['ann_accuracy']:.2f}"
-            label = run.get("label") or run.get("neuron")
-            lines.append(f"| {run['model']} | {label} | {' | '.join(cells)} | {ann} |")
-    return "\n".join([*lines, ""])
+            cells = [f"{run['n']:,}", *cells, f"{100 * run['ann_accuracy']:.2f}"]
+            lines.append(f"| {settings(run)} | {' | '.join(cells)} |")
+        lines.append("")
+    return lines
 
 
-def _value(key: str, value: Any) -> str:
-    if key == "command":
-        return f"`{value}`"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {text}" for name, text in value.items())
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return str(value)
+def settings(run: dict[str, Any]) -> str:
+    """The run's label and what it was run with."""
+    parts = [f"**{run.get('label', run.get('neuron'))}**"]
+    parts += [
+        f"{key} {run[key]}" for key in ("levels", "negative", "v0") if run.get(key) is not None
+    ]
+    balance = {"percentile": f"{run.get('percentile')} %"}.get(
+        run.get("balance"), run.get("balance")
+    )
+    return ", ".join([*parts, *([str(balance)] if balance else [])])
+
+
+def conditions(name: str, result: dict[str, Any]) -> list[str]:
+    """Under which conditions a file was written."""
+    lines = [f"### {name}", ""]
+    for key, label in CONDITIONS.items():
+        value = result.get(key)
+        if value in (None, "", {}, []):
+            continue
+        if key == "command":
+            value = f"`{value}`"
+        elif isinstance(value, dict):
+            value = ", ".join(f"{part} {text}" for part, text in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.1f}"
+        lines.append(f"- {label}: {value}")
+    return [*lines, ""]
 
 
 class StoredResults(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         folder = Path(self.env.srcdir) / "book" / "results"
         self.env.note_reread()  # a new file is no change of a file that was there
-        found = []
-        for path in sorted(folder.glob("*.json")):
-            found.append(entry(path.stem, json.loads(path.read_text(encoding="utf-8"))))
-        if not found:
+        results = {
+            path.stem: json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted(folder.glob("*.json"))
+        }
+        if not results:
             return [nodes.paragraph("", "No result is stored yet.")]
-        return self.parse_text_to_nodes("\n".join(found), allow_section_headings=True)
+        lines = [*accuracies(results), "## The files", ""]
+        for name, result in results.items():
+            lines += conditions(name, result)
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
 def setup(app: Any) -> None:
