@@ -51,6 +51,8 @@ class Evaluation:
         spikes: cumulative Σ|c| an image; None with only_last.
         synops: cumulative costs an image (`snnlib.costs.SynOps`); None with only_last.
         seconds: time in the simulation alone, without the ANN and the loading.
+        answers: predicted class of every image after each step, int64 (T, n).
+        ann_answers: the ANN's, int64 (n,).
     """
 
     n: int = 0
@@ -61,6 +63,8 @@ class Evaluation:
     spikes: list[float] | None = None
     synops: costs.SynOps | None = None
     seconds: float = 0.0
+    answers: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    ann_answers: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 def evaluate(
@@ -95,6 +99,8 @@ def evaluate(
     right = torch.zeros(1 if only_last else steps, dtype=torch.float64)
     same, ann_right, seconds = torch.zeros_like(right), 0, 0.0
     sums: dict[str, Tensor] = {}
+    kept: list[Tensor] = []
+    ann_kept: list[Tensor] = []
     macs = _macs(net, coding)
     with tqdm(total=len(split), unit="image", disable=not progress, mininterval=0.5) as bar:
         for start in range(0, len(split), part):
@@ -112,10 +118,15 @@ def evaluate(
             right += (len(piece) * run.accuracy(labels).cpu()).round()
             same += (len(piece) * run.agreement(answers).cpu()).round()
             _collect(sums, run, len(piece))
+            kept.append(run.predictions.cpu())
+            ann_kept.append(answers.argmax(1).cpu())
             bar.update(len(piece))
     n = len(split)
     mean = {name: total / n for name, total in sums.items()}
-    found = Evaluation(n, ann_right / n, (right / n).tolist(), (same / n).tolist(), seconds=seconds)
+    found = Evaluation(
+        n, ann_right / n, (right / n).tolist(), (same / n).tolist(), seconds=seconds,
+        answers=torch.cat(kept, 1), ann_answers=torch.cat(ann_kept),
+    )  # fmt: skip
     if mean:
         found.events, found.spikes = mean["events"].tolist(), mean["spikes"].tolist()
         every = macs[0] * torch.arange(1, steps + 1)

@@ -1,0 +1,103 @@
+"""What a cell works on: a network with its images (`Subject`), and a `Setting` to convert it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from snnlib import data, models
+from snnlib.balance import Balance, Max, MinError, Percentile
+from snnlib.convert import convert
+from snnlib.evaluate import calibration_images
+from snnlib.neurons import NEURONS, Neuron
+from snnlib.simulator import SpikingNetwork
+
+BALANCES: dict[str, type[Balance]] = {cls.kind: cls for cls in (Max, Percentile, MinError)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to convert a network.
+
+    Attributes:
+        neuron: neuron model of all spiking layers.
+        balance: threshold balancing.
+        per_channel: one threshold a channel instead of one a layer.
+        bias_steps: calibrate the biases for this number of steps; None: leave them.
+    """
+
+    neuron: Neuron
+    balance: Balance = Percentile(99.9)  # noqa: RUF009 - frozen
+    per_channel: bool = False
+    bias_steps: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As JSON can hold it; `of` makes the setting again."""
+        neuron = {"kind": self.neuron.kind, **asdict(self.neuron)}  # type: ignore[call-overload]
+        return {
+            "neuron": neuron,
+            "balance": {"kind": self.balance.kind, **asdict(self.balance)},
+            "per_channel": self.per_channel,
+            "bias_steps": self.bias_steps,
+        }
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Setting:
+        """The setting of a `record`."""
+        neuron, balance = dict(record["neuron"]), dict(record["balance"])
+        return cls(
+            NEURONS[neuron.pop("kind")](**neuron),
+            BALANCES[balance.pop("kind")](**balance),
+            record["per_channel"],
+            record["bias_steps"],
+        )
+
+
+class Subject:
+    """A trained network with its images: calibration, validation and test, kept apart.
+
+    Args:
+        name: one of `snnlib.models.NAMES`.
+        device: where to compute.
+        limit: use the first so many validation and test images; None: all.
+
+    Raises:
+        CheckpointError, DatasetUnavailable: weights or images are not here; the message says how
+            to get them.
+    """
+
+    def __init__(self, name: str, device: torch.device, limit: int | None = None) -> None:
+        self.name, self.device, self.limit = name, device, limit
+        self.dataset = models.dataset_of(name)
+        self.ann = models.load(name).to(device)
+        self._train, test = data.load(self.dataset)
+        self.test = test[:limit]
+        self._balanced: dict[tuple[Balance, bool], SpikingNetwork] = {}
+
+    @cached_property
+    def validation(self) -> data.Split:
+        """The images on which every choice is made; none of them was trained on."""
+        return data.validation_split(self._train)[1][: self.limit]
+
+    @cached_property
+    def calibration(self) -> torch.Tensor:
+        """Training images for the thresholds, shape (N, C, H, W), on the device."""
+        return calibration_images(self._train).to(self.device)
+
+    def convert(self, setting: Setting) -> SpikingNetwork:
+        """The spiking network of a setting; thresholds are balanced once for each balancing."""
+        key = (setting.balance, setting.per_channel)
+        if setting.bias_steps is not None:
+            return convert(
+                self.ann, self.calibration, setting.neuron, setting.balance, setting.per_channel,
+                calibrate_bias=True, calibration_steps=setting.bias_steps,
+            )  # fmt: skip
+        if key not in self._balanced:
+            self._balanced[key] = convert(
+                self.ann, self.calibration, setting.neuron, setting.balance, setting.per_channel
+            )
+        return self._balanced[key].replace(neuron=setting.neuron)
