@@ -103,6 +103,18 @@ def test_pages_are_light(site: Site) -> None:
         assert size < 1_600_000, f"{page.name}: {size / 1e6:.2f} MB with its figures"
 
 
+def test_pages_load_only_mathjax_from_elsewhere(site: Site) -> None:
+    for page in site.pages():
+        loaded = [tag.get("src") or "" for tag in soup(page).find_all(["script", "img", "iframe"])]
+        loaded += [
+            tag["href"]
+            for tag in soup(page).find_all("link", href=True)
+            if not {"canonical", "index", "search", "next", "prev"} & set(tag.get("rel", ()))
+        ]
+        elsewhere = {a for a in loaded if urlparse(a).netloc and not a.startswith("data:")}
+        assert elsewhere <= {CONFIG["sphinx"]["config"]["mathjax_path"]}, page.name
+
+
 def test_pages_tell_nothing_of_the_machine(site: Site) -> None:
     for page in site.pages():
         text = page.read_text(encoding="utf-8")
