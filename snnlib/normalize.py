@@ -75,6 +75,19 @@ class _Scaler:
         self.scale[new] = wanted.expand(self.shapes[name])
         return new
 
+    def _target(self, name: str) -> Tensor | None:
+        """θ of the one spiking layer that this value leads to, if no other layer reads it."""
+        users = self.graph.users(name)
+        if len(users) != 1 or name == self.graph.output:
+            return None
+        user = users[0]
+        if user.kind == "spiking":
+            return self.theta[user.name]
+        same = self.shapes[user.name] == self.shapes[name]
+        if user.op in _POOLS or (user.op in ("add", "affine") and same):
+            return self._target(user.name)
+        return None
+
     def _node(self, node: Node) -> tuple[Node, Tensor]:
         if node.op == "input":
             return node, self._ones(node.name)
@@ -97,8 +110,10 @@ class _Scaler:
         if node.op == "add" and self.shapes[source] == self.shapes[node.name]:
             shape = self.shapes[node.inputs[1]]
             if shape == self.shapes[source]:
-                other = self._rescaled(node.inputs[1], before)
-                return replace(node, inputs=(source, other)), before
+                target = self._target(node.name)
+                wanted = before if target is None else target.expand(shape)
+                inputs = tuple(self._rescaled(name, wanted) for name in node.inputs)
+                return replace(node, inputs=inputs), wanted
         if (channels := self._passes(node, before)) is not None:
             return node, channels
         inputs = tuple(self._rescaled(name, self._ones(name)) for name in node.inputs)
@@ -146,12 +161,10 @@ class _Scaler:
             source = self._rescaled(source, self._ones(source))
             arriving = _channels(self.scale[source], last=tokens)
             assert arriving is not None
-        users = self.graph.users(node.name)
         leaving = torch.ones(1, dtype=torch.float64, device=self.device)
-        if len(users) == 1 and users[0].kind == "spiking" and node.name != self.graph.output:
-            theta = self.theta[users[0].name]
-            if theta.numel() == 1 or not tokens:
-                leaving = theta.reshape(-1)
+        target = self._target(node.name)
+        if target is not None and (target.numel() == 1 or not tokens):
+            leaving = target.reshape(-1)
         weight = node.tensors["weight"].double() * _per_input(node, arriving)
         wide = {role: tensor.double() for role, tensor in node.tensors.items()}
         count = shape[-1] if tokens else shape[0]
