@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snnlib.experiments import command as experiment
 from snnlib.options import (
     UsageError,
     add_conversion,
@@ -71,6 +72,7 @@ An interrupted training is taken up again by the same command.""",
     "report": """
   snnlib report                                   writes the README's sections and figures
   snnlib report --check                           exit code 1 if they are not up to date""",
+    "experiment": experiment.EXAMPLES,
 }
 
 
@@ -121,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_data(commands)
     _add_report(commands)
+    experiment.add_options(
+        add_command(commands, "experiment", experiment.execute, "run one of the book's experiments")
+    )
     return parser
 
 

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from snnlib.checkpoints import write_bytes
+from snnlib.experiments import index
 from snnlib.plots import Mode
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path("book", "results")
+INDEX = RESULTS / index.FILE
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
 MNIST = ("mnist-cnn", "mnist-mlp")
@@ -56,6 +59,10 @@ def update(root: Path = ROOT, check: bool = False) -> list[Path]:
         stale.append(Path("README.md"))
         if not check:
             write_bytes(readme, written.encode())
+    if (root / INDEX).is_file() and (root / INDEX).read_text() != index.render(root / RESULTS):
+        stale.append(INDEX)
+        if not check:
+            index.write(root / RESULTS)
     for mode in MODES:
         path, runs = Path(FIGURE.format(mode=mode)), mnist_runs(root)
         digest = _digest(runs)

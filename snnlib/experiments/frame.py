@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from snnlib import checkpoints, data, models, provenance
+from snnlib.experiments import index
 from snnlib.experiments.setting import Subject
 
 FOLDER = Path("book", "results")
@@ -158,6 +159,7 @@ def run(
     record = _record(experiment, cells, state)
     checkpoints.write_bytes(target, _text(record).encode())
     unfinished.unlink(missing_ok=True)
+    index.write(target.parent)
     return target
 
 
@@ -263,8 +265,8 @@ def _record(experiment: Experiment, cells: list[Cell], state: dict[str, Any]) ->
         rows = [{"cell": cell.name, **row} for row in done[cell.name]["rows"]]
         sections.setdefault(cell.section, []).extend(rows)
     stamps = {
-        c.name: {k: v for k, v in done[c.name].items() if k not in ("rows", "versions")}
-        for c in cells
+        cell.name: {key: value for key, value in done[cell.name].items() if key != "rows"}
+        for cell in cells
     }
     last = done[cells[-1].name]
     counts: dict[str, int] = {}
