@@ -161,7 +161,7 @@ _MODELS: dict[str, tuple[str, Callable[[], Network]]] = {
     "fashion-cnn": ("fashion_mnist", lambda: _cnn(1, (32, 32), (64, 128), (192,))),
     "cifar10-vgg": ("cifar10", lambda: _cnn(3, *VGG, normalize=CIFAR10)),
     "cifar10-vgg-max": ("cifar10", lambda: _cnn(3, *VGG, pool=nn.MaxPool2d, normalize=CIFAR10)),
-    "cifar10-resnet": ("cifar10", lambda: _resnet(3, 32, 64, 128, 256, normalize=CIFAR10)),
+    "cifar10-resnet": ("cifar10", lambda: _resnet(3, 16, 32, 64, 128, normalize=CIFAR10)),
 }
 NAMES = tuple(_MODELS)
 
