@@ -18,7 +18,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
+
+    from snnlib.verify import Verification
 
 Mode = Literal["light", "dark"]
 
@@ -308,3 +311,48 @@ def membrane(
             )
     ax.set(xlabel="time step", ylabel="membrane potential", xlim=(1, max(2, len(v))))
     return ax
+
+
+def layer_errors(report: Verification, figure: Figure | None = None) -> Figure:
+    """What `net.verify` found: the error of every layer as steps grow, and its parts at the end.
+
+    Args:
+        report: what `verify` returned.
+        figure: an empty figure to draw on; a new one by default.
+
+    Returns:
+        The figure: left the relative error against the time steps, one line a layer (both axes
+        logarithmic); right the parts of the error along the layers, after the last step.
+    """
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    mode = _mode()
+    figure = plt.figure(figsize=(9.0, 3.8)) if figure is None else figure
+    left, right = figure.subplots(1, 2)
+    depth = max(1, len(report.layers) - 1)
+    shades = mpl.colormaps["cividis"]
+    for i, layer in enumerate(report.layers):
+        at = 0.85 * i / depth if mode == "light" else 0.15 + 0.85 * i / depth
+        many = len(report.layers) > 8 and i not in (0, depth)
+        label = "_nolegend_" if many else layer.name
+        left.plot(report.steps, layer.error, color=shades(at), marker="o", label=label)
+    left.set_xscale("log", base=2)
+    left.set_yscale("log")
+    left.set_xticks(report.steps, [str(t) for t in report.steps])
+    left.set(xlabel="time step", ylabel="error relative to the ANN", title="Error of each layer")
+    left.legend()
+    names = [layer.name for layer in report.layers]
+    for part, drawn in zip(report.layers[0].parts, EXTRA, strict=False):
+        values = [layer.parts[part][-1] for layer in report.layers]
+        colour, marker = drawn.colour(mode), drawn.marker
+        right.plot(range(len(names)), values, color=colour, marker=marker, label=part)
+    every = -(-len(names) // 10)
+    right.set_xticks(range(0, len(names), every), names[::every], rotation=40, ha="right")
+    right.set(
+        xlabel="layer",
+        ylabel="part of the error",
+        title=f"Its parts after {report.steps[-1]} steps",
+    )
+    right.legend()
+    return figure
