@@ -14,7 +14,17 @@ import snnlib as snn
 from snnlib import checkpoints, experiments, models
 from snnlib.__main__ import main
 from snnlib.evaluate import evaluate
-from snnlib.experiments import Cell, Experiment, ExperimentError, Setting, frame, index
+from snnlib.experiments import (
+    Cell,
+    Experiment,
+    ExperimentError,
+    Setting,
+    ablations,
+    early_exit,
+    frame,
+    index,
+    layer_errors,
+)
 from snnlib.experiments.measure import loss_intervals, pack, paired_interval, quantised, unpack
 from snnlib.experiments.targets import targets
 
@@ -273,6 +283,76 @@ def test_a_target_is_judged_by_its_first_step_within_bounds():
     (row,) = targets([{**run, "events_per_image": [90, 95, 96, 97]}])
     assert (row["reached"], row["step"], row["loss_points"]) == (False, None, None)
     assert targets([{**run, "form": "plain"}, {**run, "steps": 1}]) == []
+
+
+# The other experiments, on a few digits
+
+
+@pytest.fixture(scope="module")
+def context():
+    return experiments.Context(torch.device("cpu"), limit=20)
+
+
+def test_every_axis_of_the_ablations_passes_through_the_centre(context):
+    """The point that the axes share is the same setting, so it has the same numbers on each."""
+    centre = {"v0": "0.5", "negative": "0", "levels": "4"}
+    rows = []
+    for axis, choice in centre.items():
+        found = ablations.along("digits-cnn", axis, context)
+        assert [row["choice"] for row in found] == [name for name, *_ in ablations.AXES[axis]]
+        rows += [row for row in found if row["choice"] == choice]
+    assert len(rows) == len(centre)
+    for row in rows:
+        assert row["accuracy"] == rows[0]["accuracy"]
+        assert row["events_per_image"] == rows[0]["events_per_image"]
+        assert row["setting"] == rows[0]["setting"]
+
+
+def test_ablations_name_every_cell_once():
+    for network in models.NAMES:
+        names = [cell.name for cell in ablations.cells(network)]
+        assert len(set(names)) == len(names)
+    assert len(ablations.cells("digits-cnn")) == len(ablations.cells("mnist-cnn")) + 10
+
+
+def test_early_exit_is_what_the_network_decides(context):
+    subject = context.subject("digits-cnn")
+    net = subject.convert(early_exit.SETTINGS["augmented"][0])
+    found = early_exit.observe(net, subject, subject.test, 4)
+    x = snn.data.to_float(subject.test.images)
+    for confidence in (0.5, 0.9, 0.999):
+        step, answer = found.exit(confidence)
+        decision = net.decide(x, confidence, 4)
+        assert torch.equal(step, decision.step)
+        assert torch.equal(answer, decision.prediction)
+
+
+def test_early_exit_sweep(context):
+    (row,) = early_exit.measure("digits-cnn", "augmented", context)
+    sweep = row["sweep"]
+    assert [r["confidence"] for r in sweep] == list(early_exit.CONFIDENCES)
+    steps = [r["mean_steps"] for r in sweep]
+    assert steps == sorted(steps)
+    assert sum(r["chosen"] for r in sweep) == 1
+    for r in sweep:
+        counts = r["images_by_step"]
+        assert sum(counts) == row["n"] == 20
+        mean = sum(t * count for t, count in enumerate(counts, 1)) / 20
+        assert mean == pytest.approx(r["mean_steps"])
+    assert row["hardest"][0]["step"] >= row["easiest"][-1]["step"]
+    assert row["seconds_all_steps"] > 0
+
+
+def test_layer_errors_are_those_of_the_theory(context):
+    """Memoryless neurons know no unevenness and no clipping; the first layer inherits nothing."""
+    (row,) = layer_errors.measure("digits-cnn", "augmented/book", context)
+    assert row["steps"] == [1, 2, 4, 8, 16, 32, 64]
+    first = row["layers"][0]["parts"]
+    assert max(first["propagated"]) < 1e-5
+    for layer in row["layers"]:
+        assert max(layer["parts"]["clipping"]) == 0
+        assert max(layer["parts"]["unevenness"]) < 0.05  # rounding of the sum in float32 alone
+        assert layer["error"][-1] < layer["error"][0]
 
 
 # What is stored in the book

@@ -18,7 +18,7 @@ __all__ = ["NAMES", "Cell", "Context", "Experiment", "ExperimentError", "Setting
 __all__ += ["get", "run"]
 
 # One module each; imported when asked for.
-NAMES = ("accuracy-over-time",)
+NAMES = ("accuracy-over-time", "ablations", "early-exit", "layer-errors")
 
 
 def get(name: str) -> Experiment:
