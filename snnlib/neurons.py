@@ -37,7 +37,7 @@ class State(NamedTuple):
     """
 
     potential: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
 
 def _check_fraction(neuron: str, name: str, value: float) -> None:
@@ -65,8 +65,8 @@ class Neuron:
 
     def initial(self, current: Tensor, theta: Tensor) -> State:
         """State before the first step: V = v0 · θ, N = 0, shaped like ``current``."""
-        potential = (self.v0 * theta).to(current).expand_as(current).clone()
-        return State(potential, torch.zeros_like(current))
+        count = torch.zeros_like(current)
+        return State(count + (self.v0 * theta).to(current), count)
 
     def ceiling(self, bound: float, theta: Tensor, step: int) -> Tensor:
         """Largest net count after ``step`` steps of a unit clipped at ``bound`` (ReLU6: 6).

@@ -71,24 +71,14 @@ class Statistics:
     """
 
     def __init__(self, net: SpikingNetwork, steps: int) -> None:
-        self.fan_outs = net.fan_outs
-        device = net.device
         self.table = {
-            name: torch.zeros(steps, 5, dtype=torch.float64, device=device)
-            for name in self.fan_outs
+            name: torch.zeros(steps, 5, dtype=torch.float64, device=net.device)
+            for name in net.fan_outs
         }
 
-    def count(self, source: str, step: int, coefficient: Tensor) -> None:
-        """Add step ``step``'s coefficients, shape (B, ...), of a source."""
-        size = coefficient.abs()
-        fan_out = self.fan_outs[source]
-        sent = (size > 0).sum(0, dtype=torch.float32)
-        spikes = size.sum(0, dtype=torch.float32)
-        wide = (size > 1).sum(0, dtype=torch.float32)
-        row = self.table[source][step - 1]
-        sums = (sent.sum(dtype=torch.float64), spikes.sum(dtype=torch.float64))
-        weighted = [(value.double() * fan_out).sum() for value in (sent, wide, spikes)]
-        row += torch.stack([*sums, *weighted])
+    def add_rows(self, source: str, done: int, rows: Tensor) -> None:
+        """Add the sums of steps ``done`` + 1, … (`snnlib.kernels.advance`), shape (K, 5)."""
+        self.table[source][done : done + len(rows)] += rows
 
     def add(self, other: Statistics) -> None:
         """Add another chunk's counts."""
@@ -116,19 +106,6 @@ class Run:
     ) -> None:
         self.logits, self.steps, self.trace = logits, steps, trace
         self._net, self._statistics = net, statistics
-
-    @classmethod
-    def join(cls, parts: Sequence[Run]) -> Run:
-        """One run from the runs of consecutive chunks of images."""
-        head = parts[0]
-        statistics = head._statistics
-        if statistics is not None:
-            for part in parts[1:]:
-                assert part._statistics is not None
-                statistics.add(part._statistics)
-        trace = {name: Trace.join([part.trace[name] for part in parts]) for name in head.trace}
-        logits = torch.cat([part.logits for part in parts], 1).clone()
-        return cls(logits, head.steps, head._net, statistics, trace)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -208,7 +185,7 @@ class Run:
         )
 
     def first_confident(self, confidence: float) -> Decision:
-        """First step at which the softmax of the logits reaches ``confidence``, and the answer then.
+        """First step at which the softmax of the logits reaches ``confidence``, and its answer.
 
         Args:
             confidence: probability of the most likely class, above 0 and at most 1.

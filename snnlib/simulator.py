@@ -2,8 +2,8 @@
 
 `SpikingNetwork` is what `snnlib.convert` returns. Calling it simulates a number of time steps from
 t = 0 and leaves nothing behind: no state to reset, no weights changed. Images are simulated in
-chunks so that memory stays below a given limit, whatever the number of steps; `Simulation` is the
-step-by-step engine for one chunk. Chapter *Converting a network*.
+chunks and steps in blocks (`snnlib.engine`), so that memory stays below a given limit, whatever the
+number of steps, and what is computed next is still in the cache. Chapter *Converting a network*.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,17 @@ from tqdm.auto import tqdm
 
 from snnlib import costs, kernels
 from snnlib.coding import Coding, Constant, Frames
-from snnlib.graph import ConversionError, Graph, Node, apply
-from snnlib.neurons import Neuron, State
+from snnlib.engine import Plan, Simulation
+from snnlib.graph import ConversionError, Graph, Node
+from snnlib.neurons import Neuron
+from snnlib.parallel import for_each
 from snnlib.run import Decision, Run, Statistics, Trace, check_confidence
 
-_CACHE = (
-    24 * 2**20
-)  # bytes a chunk's largest layers may take on a CPU before they outgrow its cache
+__all__ = ["Schedule", "Simulation", "SpikingNetwork"]
+
+_CACHE = 6 * 2**20  # bytes a thread's largest layer may take on a CPU: measured, see benchmarks/
+_ROWS = 4, 256  # fewest and most steps × images a layer computes at once on a CPU
+_BLOCK = 32  # most time steps in a block
 _UNITS = {
     "": 1,
     "B": 1,
@@ -37,6 +41,20 @@ _UNITS = {
     "MIB": 2**20,
     "GIB": 2**30,
 }
+
+
+class Schedule(NamedTuple):
+    """How a run is cut into pieces.
+
+    Attributes:
+        images: images simulated together.
+        steps: time steps a layer takes at once.
+        workers: threads that simulate at the same time.
+    """
+
+    images: int
+    steps: int
+    workers: int
 
 
 class SpikingNetwork:
@@ -52,6 +70,8 @@ class SpikingNetwork:
         reference: the original ANN, for `verify`; None after loading from a file.
         report: how the network came about, for `summary`.
     """
+
+    counts_only = False  # whether all messages are counts c (whole-number networks), not c·θ
 
     def __init__(
         self,
@@ -149,7 +169,8 @@ class SpikingNetwork:
                 come on top.
             only_last: only step T's logits; no events are counted. Where the neurons are
                 memoryless this costs one ANN pass (the closed form).
-            batch: images simulated together; chosen from ``memory`` and the cache by default.
+            batch: images simulated together, whatever ``memory`` says; chosen from ``memory`` and
+                the cache by default.
             first: number of the first image, for Bernoulli coding of a part of a data set.
             progress: show a progress bar over the images.
 
@@ -175,14 +196,45 @@ class SpikingNetwork:
         x = self._checked(x, frames=timed)
         coding.check(x, steps)
         count = x.shape[1] if timed else len(x)
-        chunk = self.chunk(count, memory) if batch is None else _check_whole("batch", batch)
-        runs = []
-        with torch.no_grad(), tqdm(total=count, disable=not progress, unit="image") as bar:
-            for start in range(0, count, chunk):
-                part = x[:, start : start + chunk] if timed else x[start : start + chunk]
-                runs.append(self._chunk(part, steps, coding, record, only_last, first + start))
-                bar.update(min(chunk, count - start))
-        return Run.join(runs)
+        if batch is not None:
+            _check_whole("batch", batch)
+        schedule = self.schedule(count, steps, memory, batch)
+        shape = (1 if only_last else steps, count, *self.graph.shapes[self.graph.output])
+        logits = torch.empty(shape, dtype=self.potential_dtype, device=self.device)
+        closed = only_last and self.neuron.memoryless
+        plan = Plan(self, coding.constant)
+        statistics = [Statistics(self, steps) for _ in range(0 if only_last else schedule.workers)]
+        traces: dict[int, dict[str, Trace]] = {}
+
+        def work(start: int, worker: int) -> None:
+            part = slice(start, start + schedule.images)
+            images = x[:, part] if timed else x[part]
+            if closed:
+                mean = coding.mean(images, steps, first + start)
+                logits[0, part] = self.closed_form(mean, steps)
+            else:
+                kept = None if only_last else statistics[worker]
+                simulation = Simulation(self, images, coding, first + start, kept, record, plan)
+                while simulation.t < steps:
+                    done = simulation.t
+                    totals = simulation.advance(min(schedule.steps, steps - done))
+                    times = torch.arange(done + 1, simulation.t + 1).to(totals)
+                    means = totals / times.view(-1, *[1] * (totals.dim() - 1))
+                    if not only_last:
+                        logits[done : simulation.t, part] = means
+                    elif simulation.t == steps:
+                        logits[0, part] = means[-1]
+                if record:
+                    traces[start] = simulation.traces
+            bar.update(min(schedule.images, count - start))
+
+        starts = range(0, count, schedule.images)
+        with tqdm(total=count, disable=not progress, unit="image") as bar:
+            for_each(starts, schedule.workers, work)
+        for other in statistics[1:]:
+            statistics[0].add(other)
+        joined = {name: Trace.join([traces[start][name] for start in starts]) for name in record}
+        return Run(logits, steps, self, statistics[0] if statistics else None, joined)
 
     def decide(
         self, x: Tensor, confidence: float, max_steps: int, coding: Coding | None = None,
@@ -234,24 +286,86 @@ class SpikingNetwork:
         return Decision(step, answer)
 
     def chunk(self, count: int, memory: str | int) -> int:
-        """Images to simulate together so that the simulation stays within ``memory``."""
-        item = torch.finfo(self.potential_dtype).bits // 8
-        sizes = [math.prod(shape) for shape in self.graph.shapes.values()]
-        state = sum(2 * n for n in self.neurons.values())
-        image = item * (state + sum(sizes) + 4 * max(sizes))
-        allowed = _parse_memory(memory) // image
-        if allowed < 1:
+        """Images to simulate together, one step at a time, so as to stay within ``memory``."""
+        rows = self._rows() if self.device.type == "cpu" else count
+        rows = max(rows, 8)
+        while rows > 1 and self._bytes(Schedule(rows, 1, 1)) > _parse_memory(memory):
+            rows -= max(1, rows // 8)
+        self._check_memory(Schedule(rows, 1, 1), memory)
+        return min(count, rows)
+
+    def schedule(
+        self, count: int, steps: int, memory: str | int = "1GB", batch: int | None = None
+    ) -> Schedule:
+        """How ``count`` images and ``steps`` steps are cut so as to stay within ``memory``.
+
+        Args:
+            count: number of images.
+            steps: number of time steps.
+            memory: limit for the simulation's own tensors.
+            batch: images simulated together, if the caller wants to decide that.
+
+        Raises:
+            ValueError: not even one image fits.
+        """
+        allowed = _parse_memory(memory)
+        cpu = self.device.type == "cpu"
+        rows, threads = (self._rows(), torch.get_num_threads()) if cpu else (512, 1)
+        block = min(steps, _BLOCK, rows if batch is None else max(1, rows // batch))
+        images = max(1, rows // block) if batch is None else batch
+        if batch is None:
+            images = min(images, math.ceil(count / threads))
+        workers = min(threads, math.ceil(count / images))
+        while self._bytes(Schedule(images, block, workers)) > allowed:
+            if images > 1 and batch is None:
+                images = images // 2
+            elif block > 1:
+                block = block // 2
+            elif workers > 1:
+                workers = workers // 2
+            else:
+                break
+        schedule = Schedule(min(images, count), block, workers)
+        if batch is None:
+            self._check_memory(schedule, memory)
+        return schedule
+
+    def _rows(self) -> int:
+        """Steps × images that a layer computes at once on a CPU."""
+        largest = max(math.prod(shape) for shape in self.graph.shapes.values())
+        return min(max(_CACHE // (self.dtype.itemsize * largest), _ROWS[0]), _ROWS[1])
+
+    def _bytes(self, schedule: Schedule) -> int:
+        """Bytes that a simulation's tensors take at most: values of all steps, states of one."""
+        wide, narrow = self.potential_dtype.itemsize, self.dtype.itemsize
+        sizes = {name: math.prod(shape) for name, shape in self.graph.shapes.items()}
+        last, live, peak = self.graph.last_use(), dict.fromkeys(sizes, 0), 0
+        for node in self.graph.nodes.values():
+            live[node.name] = sizes[node.name]
+            extra = 3 * sizes[node.inputs[0]] if node.kind == "max" else sizes[node.name]
+            peak = max(peak, sum(live.values()) + extra)
+            for name in {*node.inputs, node.name}:
+                if last[name] == node.name:
+                    live[name] = 0
+        kept = sum(2 * sizes[node.name] for node in self.graph.nodes.values()
+                   if node.kind in ("spiking", "max"))  # fmt: skip
+        image = wide * kept + narrow * (schedule.steps * peak + sizes["input"])
+        return schedule.workers * schedule.images * image
+
+    def _check_memory(self, schedule: Schedule, memory: str | int) -> None:
+        needed = self._bytes(schedule)
+        if needed > _parse_memory(memory):
+            count = "one image" if schedule.images == 1 else f"{schedule.images} images"
             raise ValueError(
-                f"memory={memory!r} is less than one image needs ({image / 1e6:.1f} MB): raise it"
+                f"memory={memory!r} is less than {count} needs ({needed / 1e6:.1f} MB): raise it"
             )
-        if self.device.type == "cpu":
-            allowed = min(allowed, max(8, _CACHE // (item * max(sizes))))
-        return max(1, min(count, allowed))
 
     def replace(self, **changes: Any) -> SpikingNetwork:
         """A network with another ``neuron`` or other ``balanced`` λ, sharing the weights."""
         kept = {"neuron": self.neuron, "balanced": self.balanced, **changes}
-        return SpikingNetwork(self.graph, reference=self.reference, report=self.report, **kept)
+        changed = SpikingNetwork(self.graph, reference=self.reference, report=self.report, **kept)
+        changed._fan_outs = self._fan_outs
+        return changed
 
     def verify(self, x: Tensor, **options: Any) -> Any:
         """Check the conversion on images: see `snnlib.verify.verify`."""
@@ -283,27 +397,6 @@ class SpikingNetwork:
 
         return to_nir(self, path)
 
-    def _chunk(
-        self,
-        x: Tensor,
-        steps: int,
-        coding: Coding,
-        record: Sequence[str],
-        only_last: bool,
-        first: int,
-    ) -> Run:
-        if only_last and self.neuron.memoryless:
-            mean = coding.mean(x, steps, first)
-            return Run(self.closed_form(mean, steps)[None], steps, self, None, {})
-        statistics = None if only_last else Statistics(self, steps)
-        simulation = Simulation(self, x, coding, first, statistics, record)
-        logits = []
-        for t in range(1, steps + 1):
-            total = simulation.step()
-            if not only_last or t == steps:
-                logits.append(total / t)
-        return Run(torch.stack(logits), steps, self, statistics, simulation.traces)
-
     def closed_form(self, mean_input: Tensor, steps: int) -> Tensor:
         """Logits after ``steps`` steps of memoryless neurons, in one pass; shape (B, classes).
 
@@ -312,11 +405,8 @@ class SpikingNetwork:
         thresholds = self.thresholds
 
         def quantise(node: Node, z: Tensor) -> Tensor:
-            theta = thresholds[node.name]
-            count = torch.floor(z.to(theta.dtype) * steps / theta + self.neuron.v0).clamp_min(0)
-            if (bound := node.attrs.get("bound")) is not None:
-                count = torch.minimum(count, self.neuron.ceiling(bound, theta, steps))
-            return (count * theta / steps).to(z.dtype)
+            theta, bound = thresholds[node.name], node.attrs.get("bound")
+            return kernels.quantise(z, theta, steps, self.neuron.v0, bound, torch.empty_like(z))
 
         return self.graph.evaluate(mean_input, activation=quantise).to(self.potential_dtype)
 
@@ -342,113 +432,6 @@ class SpikingNetwork:
         if not bool(x.isfinite().all()):
             raise ConversionError("the images hold NaN or infinite values")
         return x.to(self.dtype)
-
-
-class Simulation:
-    """One chunk of images on its way through time.
-
-    Args:
-        net: the network.
-        x: images, shape (B, ...), or frames (T, B, ...).
-        coding: input coding.
-        first: number of the first image in the data set (for Bernoulli coding).
-        statistics: where to count events; None to count nothing.
-        record: spiking layers to keep potentials and coefficients of.
-    """
-
-    def __init__(
-        self, net: SpikingNetwork, x: Tensor, coding: Coding, first: int,
-        statistics: Statistics | None, record: Sequence[str] = (),
-    ) -> None:  # fmt: skip
-        self.net, self.x, self.coding, self.first = net, x, coding, first
-        self.statistics = statistics
-        self.traces = {name: Trace([], []) for name in record}
-        self.thresholds = net.thresholds
-        self.t = 0
-        self.states: dict[str, State] = {}
-        self.sums: dict[str, Tensor] = {}  # summed messages into a max pooling
-        self.sent: dict[str, Tensor] = {}  # what a max pooling has sent so far
-        self.total: Tensor | None = None
-        changing = net.graph.dynamic(coding.constant)
-        self.changing = [node for node in net.graph.nodes.values() if node.name in changing]
-        self.static: dict[str, Tensor] = {}
-        for node in net.graph.nodes.values():
-            if node.name not in changing:
-                inputs = [self.static[name] for name in node.inputs]
-                self.static[node.name] = x if node.op == "input" else apply(node, inputs)
-        needed = {name for node in self.changing for name in node.inputs} | {net.graph.output}
-        self.static = {name: value for name, value in self.static.items() if name in needed}
-        self.last = net.graph.last_use()
-
-    def step(self) -> Tensor:
-        """Advance one time step; returns the summed input of the output so far, (B, classes)."""
-        self.t += 1
-        values = dict(self.static)
-        for node in self.changing:
-            inputs = [values[name] for name in node.inputs]
-            if node.op == "input":
-                value = self.coding.frame(self.x, self.t, self.first)
-                self._count(node, value)
-            elif node.kind == "spiking":
-                value = self._fire(node, inputs[0])
-            elif node.kind == "max":
-                value = self._pool(node, inputs[0])
-            else:
-                value = apply(node, inputs)
-            values[node.name] = value
-            for name in set(node.inputs):
-                if self.last[name] == node.name:
-                    del values[name]
-        output = values[self.net.graph.output].to(self.net.potential_dtype)
-        self.total = output.clone() if self.total is None else self.total + output
-        return self.total
-
-    def keep(self, which: Tensor) -> None:
-        """Go on with some of the images only; ``which`` is a mask of shape (B,)."""
-        self.x = self.x[which]
-        self.static = {name: value[which] for name, value in self.static.items()}
-        self.states = {k: State(v.potential[which], v.count[which]) for k, v in self.states.items()}
-        self.sums = {name: value[which] for name, value in self.sums.items()}
-        self.sent = {name: value[which] for name, value in self.sent.items()}
-        assert self.total is not None
-        self.total = self.total[which]
-
-    def _fire(self, node: Node, current: Tensor) -> Tensor:
-        neuron, theta = self.net.neuron, self.thresholds[node.name]
-        current = current.to(theta.dtype)
-        if node.name not in self.states:
-            self.states[node.name] = neuron.initial(current, theta)
-        state = self.states[node.name]
-        bound = node.attrs.get("bound")
-        ceiling = None if bound is None else neuron.ceiling(bound, theta, self.t)
-        coefficient = kernels.update(neuron, state, current, theta, ceiling)
-        self._count(node, coefficient)
-        if node.name in self.traces:
-            self.traces[node.name].potential.append(state.potential.clone())
-            self.traces[node.name].coefficient.append(coefficient)
-        return (coefficient * theta).to(self.net.dtype)
-
-    def _pool(self, node: Node, message: Tensor) -> Tensor:
-        """Send max(S_t) − max(S_{t−1}), S_t the summed messages: exact for signed spikes too."""
-        source = node.inputs[0]
-        if source in self.states:  # whole-number counts: no rounding, no spurious changes
-            summed: Tensor = self.states[source].count
-        else:
-            before = self.sums.get(node.name)
-            summed = message if before is None else before + message
-            self.sums[node.name] = summed
-        largest = apply(node, [summed])
-        previous = self.sent.get(node.name)
-        change = largest if previous is None else largest - previous
-        self.sent[node.name] = largest
-        self._count(node, change)
-        if source in self.states:
-            return (change * self.thresholds[source]).to(self.net.dtype)
-        return change
-
-    def _count(self, node: Node, coefficient: Tensor) -> None:
-        if self.statistics is not None:
-            self.statistics.count(node.name, self.t, coefficient)
 
 
 def _check_whole(name: str, value: int) -> int:

@@ -1,0 +1,65 @@
+"""Work on chunks of images in parallel threads, each of which computes with one thread.
+
+PyTorch splits every single operation among its threads and waits for the slowest each time. Chunks
+of images need no waiting: a thread takes the next chunk when it is done with one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+
+
+def for_each(items: Sequence[Item], workers: int, work: Callable[[Item, int], None]) -> None:
+    """Call ``work(item, worker)`` for every item, without gradients.
+
+    Args:
+        items: what to work on.
+        workers: number of threads; with 1 the calling thread does it, with all of PyTorch's
+            threads inside each operation.
+        work: gets an item and the number of the worker (0, 1, …), so that each worker can keep
+            results of its own.
+
+    Raises:
+        The first exception of ``work``; what was not begun by then is left.
+    """
+    if workers == 1:
+        with torch.no_grad():
+            for item in items:
+                work(item, 0)
+        return
+    threads, queue, lock = torch.get_num_threads(), iter(items), threading.Lock()
+    ready = threading.Barrier(workers + 1)
+    failed = threading.Event()
+
+    def serve(worker: int) -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # the setting takes effect for this thread when it is first read
+        ready.wait()
+        with torch.no_grad():
+            while not failed.is_set():
+                with lock:
+                    item = next(queue, None)
+                if item is None:
+                    return
+                try:
+                    work(item, worker)
+                except BaseException:
+                    failed.set()
+                    raise
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(serve, worker) for worker in range(workers)]
+        try:
+            ready.wait()
+            torch.set_num_threads(threads)
+            for future in futures:
+                future.result()
+        finally:
+            failed.set()
