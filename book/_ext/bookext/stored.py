@@ -9,10 +9,12 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from bookext.stored_tables import tables
+
 MILESTONES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONDITIONS = {
-    "command": "Command", "commit": "Commit", "date": "Date", "n": "Images", "seed": "Seed",
-    "hardware": "Machine", "versions": "Versions", "seconds": "Seconds",
+    "what": "Measured", "command": "Command", "commit": "Commit", "date": "Date", "n": "Images",
+    "seed": "Seed", "hardware": "Machine", "versions": "Versions", "seconds": "Seconds",
 }  # fmt: skip
 
 
@@ -21,7 +23,7 @@ def accuracies(results: dict[str, dict[str, Any]]) -> list[str]:
     runs: dict[str, list[dict[str, Any]]] = {}
     for result in results.values():
         for run in result.get("runs", ()):
-            if isinstance(run.get("accuracy"), list) and "model" in run:
+            if isinstance(run.get("accuracy"), list) and not {"axis", "sweep"} & run.keys():
                 runs.setdefault(str(run["model"]), []).append(run)
     lines = []
     for model, found in sorted(runs.items()):
@@ -65,7 +67,7 @@ def conditions(name: str, result: dict[str, Any]) -> list[str]:
         elif isinstance(value, float):
             value = f"{value:.1f}"
         lines.append(f"- {label}: {value}")
-    return [*lines, ""]
+    return [*lines, *tables(result), ""]
 
 
 class StoredResults(SphinxDirective):

@@ -1,0 +1,84 @@
+"""What some experiments hold beside accuracy over time, as Markdown tables of the results page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MILESTONES = (1, 2, 4, 8, 16, 32)
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """The tables that a stored result asks for; no lines where it has nothing of the kind."""
+    runs = result.get("runs", [])
+    return [
+        *_targets(result.get("targets", [])),
+        *_ablations([run for run in runs if "axis" in run]),
+        *_layers([run for run in runs if "layers" in run]),
+        *_exits([run for run in runs if "sweep" in run]),
+    ]
+
+
+def _table(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
+    if not rows:
+        return []
+    align = ["---", *["--:"] * (len(head) - 1)]
+    lines = [head, align, *rows]
+    return ["", title, "", *(f"| {' | '.join(cells)} |" for cells in lines), ""]
+
+
+def _targets(targets: list[dict[str, Any]]) -> list[str]:
+    """What was asked for before the measurement, and the step that comes nearest to it."""
+    rows = []
+    for row in targets:
+        asked = f"≤ {row['loss_points_at_most']:g} at ≤ {row['steps_at_most']} steps"
+        if row["events_per_neuron_at_most"] is not None:
+            asked += f", ≤ {row['events_per_neuron_at_most']:g} events a neuron"
+        found = "no step keeps to the events"
+        if row["step"] is not None:
+            found = (
+                f"{row['loss_points']:.2f} at step {row['step']}, "
+                f"{row['events_per_neuron']:.2f} events a neuron"
+            )
+        reached = "yes" if row["reached"] else "no"
+        rows.append([f"{row['model']}, {row['label']}", f"{row['n']:,}", asked, found, reached])
+    head = ["Run", "Images", "Loss asked for (points)", "Found", "Reached"]
+    return _table("Targets set before the measurement.", head, rows)
+
+
+def _ablations(runs: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for run in runs:
+        values = run["accuracy"]
+        cells = [f"{100 * values[t - 1]:.2f}" if t <= len(values) else "" for t in MILESTONES]
+        ann = f"{100 * run['ann_accuracy']:.2f}"
+        rows.append([f"{run['model']}, {run['label']}", f"{run['n']:,}", *cells, ann])
+    head = ["One choice changed", "Images", *map(str, MILESTONES), "ANN"]
+    return _table("Accuracy in percent on validation images after some time steps.", head, rows)
+
+
+def _layers(runs: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        [f"{run['model']}, {run['label']}: {layer['name']}"]
+        + [f"{error:.3f}" for error in layer["error"]]
+        for run in runs
+        for layer in run["layers"]
+    ]
+    head = ["Layer", *(str(t) for run in runs[:1] for t in run["steps"])]
+    title = "Error of each layer, relative to the ANN's activation, after some time steps."
+    return _table(title, head, rows)
+
+
+def _exits(runs: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        [
+            f"{run['model']}, {run['label']}{', chosen' if row['chosen'] else ''}",
+            f"{row['confidence']:g}",
+            f"{100 * row['accuracy']:.2f}",
+            f"{row['mean_steps']:.2f}",
+            f"{row['seconds'] / run['seconds_all_steps']:.2f}",
+        ]
+        for run in runs
+        for row in run["sweep"]
+    ]
+    head = ["Run", "Confidence", "Accuracy (%)", "Mean steps", "Time / all steps"]
+    return _table("Early exit. The confidence was chosen on validation images.", head, rows)
