@@ -57,7 +57,8 @@ class Percentile:
     q: float = 99.9
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.q, int | float) and 0 < self.q <= 100):
+        number = isinstance(self.q, int | float) and not isinstance(self.q, bool)
+        if not (number and 0 < self.q <= 100):
             raise ValueError(f"Percentile: q={self.q!r} must be above 0 and at most 100")
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from snnlib.fold import prune
-from snnlib.graph import Graph, Node
+from snnlib.graph import Graph, Node, check_whole
 from snnlib.simulator import SpikingNetwork
 
 
@@ -35,10 +35,10 @@ def calibrate_bias(
         batch: images looked at together.
 
     Raises:
-        ValueError: steps is not a whole number of at least 1.
+        ValueError: steps or batch is not a whole number of at least 1.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"calibration_steps={steps!r} must be a whole number of at least 1")
+    check_whole("steps", steps)
+    check_whole("batch", batch)
     ann = net.graph.without_corrections()
     graph = ann
     for name in ann.spiking:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from snnlib.balance import Balance, Percentile, balance_thresholds, fill_dead
 from snnlib.calibrate import calibrate_bias as correct_bias
-from snnlib.graph import ConversionError, Graph
+from snnlib.graph import ConversionError, Graph, check_whole
 from snnlib.neurons import Augmented, Neuron
 from snnlib.simulator import SpikingNetwork
 from snnlib.trace import trace
@@ -51,6 +51,7 @@ def convert(
         The spiking network; ``net(x, steps)`` simulates it.
 
     Raises:
+        ValueError: batch or calibration_steps is not a whole number of at least 1.
         ConversionError: the model holds something that does not convert (all of it is listed, by
             name, with the way out), is in training mode, has no ReLU or holds NaN; or the
             calibration images do not fit the model.
@@ -70,6 +71,8 @@ def convert(
     neuron = Augmented(levels=4) if neuron is None else neuron
     balance = Percentile(99.9) if balance is None else balance
     _check_arguments(model, calibration, neuron, balance)
+    check_whole("batch", batch)
+    check_whole("calibration_steps", calibration_steps)
     graph = trace(model, calibration[:2])
     if not graph.spiking:
         raise ConversionError(
@@ -105,34 +108,52 @@ def _check_arguments(model: nn.Module, images: Tensor, neuron: Neuron, balance: 
         raise ConversionError(
             f"balance={balance!r}: pass an object such as snnlib.Percentile(99.9)"
         )
-    if model.training:
-        raise ConversionError(
-            f"{type(model).__name__} is in training mode, where batch norm and dropout depend on "
-            "the batch: call model.eval() first"
-        )
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise ConversionError(
             f"calibration is {kind}: pass floating-point images as the model was trained on "
             "(snnlib.data.to_float makes them from uint8)"
         )
-    if images.dim() < 2 or len(images) == 0:
+    if images.dim() < 2 or images.numel() == 0:
         raise ConversionError(
             f"calibration has shape {tuple(images.shape)}: pass a batch (N, ...) of N ≥ 1 images"
         )
+    _check_model(model, images)
     if not bool(images.isfinite().all()):
         raise ConversionError("the calibration images hold NaN or infinite values")
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise ConversionError(f"{name} holds NaN or infinite values: did training diverge?")
-        if tensor.is_floating_point() and tensor.device != images.device:
+
+
+def _check_model(model: nn.Module, images: Tensor) -> None:
+    kind = type(model).__name__
+    if model.training:
+        raise ConversionError(
+            f"{kind} is in training mode, where batch norm and dropout depend on the batch: call "
+            "model.eval() first"
+        )
+    if training := [name for name, module in model.named_modules() if module.training]:
+        raise ConversionError(
+            f"{training[0]} of {kind} is in training mode, the model itself is not: call "
+            "model.eval() again"
+        )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise ConversionError(f"{name} has no values yet: run and train the lazy model first")
+        if not tensor.is_floating_point():
+            continue
+        if tensor.device != images.device:
             raise ConversionError(
-                f"calibration is on {images.device}, {name} on {tensor.device}: move one of them"
+                f"calibration is on {images.device}, {name} on {tensor.device}: move one of them "
+                "with .to(...)"
             )
-        if tensor.is_floating_point() and tensor.dtype != images.dtype:
+        if tensor.dtype != images.dtype:
             raise ConversionError(
-                f"calibration is {images.dtype}, {name} is {tensor.dtype}: convert one of them"
+                f"calibration is {images.dtype}, {name} is {tensor.dtype}: convert one of them "
+                "with .to(...)"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise ConversionError(
+                f"{name} holds NaN or infinite values: did training diverge? Load an earlier "
+                "checkpoint"
             )
 
 
@@ -144,6 +165,11 @@ def graph_error(graph: Graph, model: nn.Module, images: Tensor) -> float:
     """
     with torch.no_grad():
         ours, theirs = graph.evaluate(images), model(images.clone())
+    if not bool(theirs.isfinite().all()):
+        raise ConversionError(
+            f"{type(model).__name__} gives NaN or infinite logits on these images: are they scaled "
+            "as the images it was trained on?"
+        )
     if graph.head:
         ours = ours.softmax(1) if graph.head == "softmax" else ours.log_softmax(1)
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))

@@ -31,6 +31,12 @@ class ConversionError(ValueError):
     """A network, its calibration or its input cannot be converted or run; says what, where, why."""
 
 
+def check_whole(name: str, value: object) -> None:
+    """Raise ValueError unless an argument is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+
+
 @dataclass(frozen=True)
 class Node:
     """One operation.

@@ -137,7 +137,7 @@ class SpikingNetwork:
     def ann(self, x: Tensor) -> Tensor:
         """Logits of the folded ANN, shape (B, classes)."""
         with torch.no_grad():
-            return self.graph.without_corrections().evaluate(self._checked(x))
+            return self.graph.without_corrections().evaluate(self.checked(x))
 
     @property
     def fan_outs(self) -> dict[str, Tensor]:
@@ -193,7 +193,7 @@ class SpikingNetwork:
         if record and only_last:
             raise ValueError("record needs every step: leave out only_last=True")
         timed = isinstance(coding, Frames)
-        x = self._checked(x, frames=timed)
+        x = self.checked(x, frames=timed)
         coding.check(x, steps)
         count = x.shape[1] if timed else len(x)
         if batch is not None:
@@ -261,7 +261,7 @@ class SpikingNetwork:
             raise ValueError("early exit needs a constant input: use coding=Constant()")
         check_confidence(confidence)
         _check_whole("max_steps", max_steps)
-        x = self._checked(x)
+        x = self.checked(x)
         coding.check(x, max_steps)
         step = torch.full((len(x),), max_steps, device=self.device)
         answer = torch.zeros(len(x), dtype=torch.int64, device=self.device)
@@ -410,7 +410,8 @@ class SpikingNetwork:
 
         return self.graph.evaluate(mean_input, activation=quantise).to(self.potential_dtype)
 
-    def _checked(self, x: Tensor, frames: bool = False) -> Tensor:
+    def checked(self, x: Tensor, frames: bool = False) -> Tensor:
+        """Images as the network takes them, in its dtype; anything else is a ConversionError."""
         expected = self.graph.shapes["input"]
         if not isinstance(x, Tensor):
             raise ConversionError(f"images must be a torch.Tensor, not {type(x).__name__}")
@@ -423,7 +424,7 @@ class SpikingNetwork:
         if tuple(shape[1:]) != expected or shape.numel() == 0:
             raise ConversionError(
                 f"images have shape {tuple(shape)}; this network takes (B, {str(expected)[1:-1]}) "
-                "with B ≥ 1"
+                "with B ≥ 1; to run it on another image size, convert it again with such images"
             )
         if x.device != self.device:
             raise ConversionError(

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snnlib.graph import Node, rectify
+from snnlib.graph import Node, check_whole, rectify
 from snnlib.stepper import Stepper
 
 if TYPE_CHECKING:
@@ -136,16 +136,16 @@ def verify(net: SpikingNetwork, x: Tensor, steps: int = 64, batch: int = 32) -> 
         batch: images looked at together.
 
     Raises:
-        ConversionError: the folded graph does not compute what the original model computes.
+        ConversionError: the folded graph does not compute what the original model computes, or
+            the images have the wrong shape, type or device.
         ValueError: steps or batch is not a whole number of at least 1.
     """
     from snnlib.convert import graph_error
 
-    for name, value in (("steps", steps), ("batch", batch)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+    check_whole("steps", steps)
+    check_whole("batch", batch)
+    x = net.checked(x)
     ann = net.graph.without_corrections()
-    net.ann(x[:1])  # checks shape, type and device
     wrong = None
     times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
     sums = {name: _Sums(net, name, times) for name in net.graph.spiking}
@@ -153,14 +153,14 @@ def verify(net: SpikingNetwork, x: Tensor, steps: int = 64, batch: int = 32) -> 
     with torch.no_grad():
         for part in x.split(batch):
             if net.reference is not None:
-                wrong = max(wrong or 0.0, graph_error(ann, net.reference, part.to(net.dtype)))
+                wrong = max(wrong or 0.0, graph_error(ann, net.reference, part))
             activations: dict[str, Tensor] = {}
 
             def keep(node: Node, z: Tensor, seen: dict[str, Tensor] = activations) -> Tensor:
                 seen[node.name] = rectify(node, z)
                 return seen[node.name]
 
-            answers = ann.evaluate(part.to(net.dtype), activation=keep).argmax(1)
+            answers = ann.evaluate(part, activation=keep).argmax(1)
             stepper = Stepper(net, part)
             for t in range(1, times[-1] + 1):
                 stepper.step()
