@@ -4,14 +4,13 @@ import dataclasses
 import json
 import math
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import snnlib as snn
-from snnlib import checkpoints, experiments, models
+from snnlib import checkpoints, experiments
 from snnlib.__main__ import main
 from snnlib.evaluate import evaluate
 from snnlib.experiments import (
@@ -19,21 +18,10 @@ from snnlib.experiments import (
     Experiment,
     ExperimentError,
     Setting,
-    ablations,
-    early_exit,
     frame,
-    index,
-    layer_errors,
 )
 from snnlib.experiments.measure import loss_intervals, pack, paired_interval, quantised, unpack
 from snnlib.experiments.targets import targets
-
-RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
-STORED = [
-    path
-    for name in experiments.NAMES
-    for path in sorted(RESULTS.glob(f"{name}.json")) + sorted(RESULTS.glob(f"{name}-first-*.json"))
-]
 
 
 def small_run(network, levels, context):
@@ -283,149 +271,3 @@ def test_a_target_is_judged_by_its_first_step_within_bounds():
     (row,) = targets([{**run, "events_per_image": [90, 95, 96, 97]}])
     assert (row["reached"], row["step"], row["loss_points"]) == (False, None, None)
     assert targets([{**run, "form": "plain"}, {**run, "steps": 1}]) == []
-
-
-# The other experiments, on a few digits
-
-
-@pytest.fixture(scope="module")
-def context():
-    return experiments.Context(torch.device("cpu"), limit=20)
-
-
-def test_every_axis_of_the_ablations_passes_through_the_centre(context):
-    """The point that the axes share is the same setting, so it has the same numbers on each."""
-    centre = {"v0": "0.5", "negative": "0", "levels": "4"}
-    rows = []
-    for axis, choice in centre.items():
-        found = ablations.along("digits-cnn", axis, context)
-        assert [row["choice"] for row in found] == [name for name, *_ in ablations.AXES[axis]]
-        rows += [row for row in found if row["choice"] == choice]
-    assert len(rows) == len(centre)
-    for row in rows:
-        assert row["accuracy"] == rows[0]["accuracy"]
-        assert row["events_per_image"] == rows[0]["events_per_image"]
-        assert row["setting"] == rows[0]["setting"]
-
-
-def test_ablations_name_every_cell_once():
-    for network in models.NAMES:
-        names = [cell.name for cell in ablations.cells(network)]
-        assert len(set(names)) == len(names)
-    assert len(ablations.cells("digits-cnn")) == len(ablations.cells("mnist-cnn")) + 10
-
-
-def test_early_exit_is_what_the_network_decides(context):
-    subject = context.subject("digits-cnn")
-    net = subject.convert(early_exit.SETTINGS["augmented"][0])
-    found = early_exit.observe(net, subject, subject.test, 4)
-    x = snn.data.to_float(subject.test.images)
-    for confidence in (0.5, 0.9, 0.999):
-        step, answer = found.exit(confidence)
-        decision = net.decide(x, confidence, 4)
-        assert torch.equal(step, decision.step)
-        assert torch.equal(answer, decision.prediction)
-
-
-def test_early_exit_sweep(context):
-    (row,) = early_exit.measure("digits-cnn", "augmented", context)
-    sweep = row["sweep"]
-    assert [r["confidence"] for r in sweep] == list(early_exit.CONFIDENCES)
-    steps = [r["mean_steps"] for r in sweep]
-    assert steps == sorted(steps)
-    assert sum(r["chosen"] for r in sweep) == 1
-    for r in sweep:
-        counts = r["images_by_step"]
-        assert sum(counts) == row["n"] == 20
-        mean = sum(t * count for t, count in enumerate(counts, 1)) / 20
-        assert mean == pytest.approx(r["mean_steps"])
-    assert row["hardest"][0]["step"] >= row["easiest"][-1]["step"]
-    assert row["seconds_all_steps"] > 0
-
-
-def test_layer_errors_are_those_of_the_theory(context):
-    """Memoryless neurons know no unevenness and no clipping; the first layer inherits nothing."""
-    (row,) = layer_errors.measure("digits-cnn", "augmented/book", context)
-    assert row["steps"] == [1, 2, 4, 8, 16, 32, 64]
-    first = row["layers"][0]["parts"]
-    assert max(first["propagated"]) < 1e-5
-    for layer in row["layers"]:
-        assert max(layer["parts"]["clipping"]) == 0
-        assert max(layer["parts"]["unevenness"]) < 0.05  # rounding of the sum in float32 alone
-        assert layer["error"][-1] < layer["error"][0]
-
-
-# What is stored in the book
-
-
-def load(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def test_index_of_results_is_up_to_date():
-    assert (RESULTS / index.FILE).read_text(encoding="utf-8") == index.render(RESULTS)
-
-
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_stored_experiment_is_complete(path):
-    record = load(path)
-    experiment = experiments.get(record["experiment"])
-    assert record["command"] == frame.command(experiment, record["networks"], record["settings"])
-    assert path.name == frame.results_file(experiment.name, record["settings"]["limit"]).name
-    assert record["commit"]
-    assert record["seconds"] > 0
-    names = [cell.name for network in record["networks"] for cell in experiment.cells(network)]
-    assert list(record["cells"]) == names
-    for network, digest in record["checkpoints"].items():
-        assert digest == checkpoints.index()[network]["sha256"], f"{network} was trained anew"
-
-
-OVER_TIME = [path for path in STORED if path.stem.startswith("accuracy-over-time")]
-RUNS = [(path, run) for path in OVER_TIME for run in load(path)["runs"]]
-
-
-@pytest.mark.parametrize(
-    ("path", "run"), RUNS, ids=[f"{path.stem}: {run['cell']}" for path, run in RUNS]
-)
-def test_stored_run_is_consistent(path, run):
-    steps = run["steps"]
-    for key in (
-        "accuracy",
-        "agreement",
-        "loss_interval",
-        "synops_per_image",
-        "energy_nj_per_image",
-    ):
-        assert len(run[key]) == steps
-    for key in ("events_per_image", "spikes_per_image", "synops_per_image"):
-        assert run[key] == sorted(run[key])
-    for accuracy, (low, high) in zip(run["accuracy"], run["loss_interval"], strict=True):
-        assert low - 1e-3 <= run["ann_accuracy"] - accuracy <= high + 1e-3
-    assert Setting.of(run["setting"]).neuron.kind == run["neuron"]
-    assert max(run["agreement"]) > 0.5 or run["form"] == "plain"
-    quantised_at_once = run.get("quantised_ann", {"accuracy": [None]})["accuracy"][0]
-    if run["neuron"] == "augmented" and run["form"] == "best":
-        assert quantised_at_once == pytest.approx(run["accuracy"][0], abs=3 / run["n"])
-
-
-HEADLINES = [
-    pytest.param(run, id=f"{path.stem}: {run['cell']}", marks=pytest.mark.dataset(run["dataset"]))
-    for path, run in RUNS
-    if "headline" in run
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("run", HEADLINES)
-def test_stored_answers_come_back(run):
-    """The shipped weights and the stored setting give the stored answers, image by image."""
-    subject = experiments.Subject(run["model"], torch.device("cpu"))
-    step, n = run["headline"]["step"], run["headline"]["n"]
-    net = subject.convert(Setting.of(run["setting"]))
-    x = snn.data.to_float(subject.test.images[:n])
-    again = net(x, steps=step, only_last=True).predictions[-1]
-    stored = unpack(run["headline"]["answers"])
-    assert len(stored) == n
-    # Another processor rounds otherwise: a potential within 1e-7 of its threshold may fall over.
-    assert int((again != stored).sum()) <= n // 200
-    assert models.dataset_of(run["model"]) == run["dataset"]

@@ -18,7 +18,10 @@ __all__ = ["NAMES", "Cell", "Context", "Experiment", "ExperimentError", "Setting
 __all__ += ["get", "run"]
 
 # One module each; imported when asked for.
-NAMES = ("accuracy-over-time", "ablations", "early-exit", "layer-errors")
+NAMES = (
+    *("accuracy-over-time", "ablations", "layer-errors", "early-exit"),
+    *("robustness", "allocation"),
+)
 
 
 def get(name: str) -> Experiment:

@@ -14,6 +14,7 @@ def tables(result: dict[str, Any]) -> list[str]:
         *_targets(result.get("targets", [])),
         *_ablations([run for run in runs if "axis" in run]),
         *_layers([run for run in runs if "layers" in run]),
+        *_robustness([run for run in runs if "disturbance" in run]),
         *_exits([run for run in runs if "sweep" in run]),
     ]
 
@@ -65,6 +66,22 @@ def _layers(runs: list[dict[str, Any]]) -> list[str]:
     ]
     head = ["Layer", *(str(t) for run in runs[:1] for t in run["steps"])]
     title = "Error of each layer, relative to the ANN's activation, after some time steps."
+    return _table(title, head, rows)
+
+
+def _robustness(runs: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        [
+            f"{run['model']}, {run['label']}, {run['steps']} steps: {run['disturbance']}",
+            f"{row['size']:g}",
+            f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_std']:.2f}",
+            f"{100 * row['ann_accuracy']:.2f} ± {100 * row['ann_accuracy_std']:.2f}",
+        ]
+        for run in runs
+        for row in run["sizes"]
+    ]
+    head = ["Run", "Size", "SNN (%)", "ANN (%)"]
+    title = "Accuracy under disturbances, mean and standard deviation over the draws of noise."
     return _table(title, head, rows)
 
 

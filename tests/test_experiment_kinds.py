@@ -1,0 +1,132 @@
+"""What each experiment measures, by its laws, on a few digits; the frame has its own tests."""
+
+import pytest
+import torch
+
+import snnlib as snn
+from snnlib import experiments, models
+from snnlib.experiments import ablations, allocation, early_exit, layer_errors, robustness
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train, test = snn.data.load("digits")
+    ann = snn.models.load("digits-cnn").double()
+    images = snn.data.to_float(train.images[:200]).double()
+    return ann, images, snn.data.to_float(test.images[:30]).double()
+
+
+@pytest.fixture(scope="module")
+def context():
+    return experiments.Context(torch.device("cpu"), limit=20)
+
+
+def test_every_axis_of_the_ablations_passes_through_the_centre(context):
+    """The point that the axes share is the same setting, so it has the same numbers on each."""
+    centre = {"v0": "0.5", "negative": "0", "levels": "4"}
+    rows = []
+    for axis, choice in centre.items():
+        found = ablations.along("digits-cnn", axis, context)
+        assert [row["choice"] for row in found] == [name for name, *_ in ablations.AXES[axis]]
+        rows += [row for row in found if row["choice"] == choice]
+    assert len(rows) == len(centre)
+    for row in rows:
+        assert row["accuracy"] == rows[0]["accuracy"]
+        assert row["events_per_image"] == rows[0]["events_per_image"]
+        assert row["setting"] == rows[0]["setting"]
+
+
+def test_ablations_name_every_cell_once():
+    for network in models.NAMES:
+        names = [cell.name for cell in ablations.cells(network)]
+        assert len(set(names)) == len(names)
+    assert len(ablations.cells("digits-cnn")) == len(ablations.cells("mnist-cnn")) + 10
+
+
+def test_early_exit_is_what_the_network_decides(context):
+    subject = context.subject("digits-cnn")
+    net = subject.convert(early_exit.SETTINGS["augmented"][0])
+    found = early_exit.observe(net, subject, subject.test, 4)
+    x = snn.data.to_float(subject.test.images)
+    for confidence in (0.5, 0.9, 0.999):
+        step, answer = found.exit(confidence)
+        decision = net.decide(x, confidence, 4)
+        assert torch.equal(step, decision.step)
+        assert torch.equal(answer, decision.prediction)
+
+
+def test_early_exit_sweep(context):
+    (row,) = early_exit.measure("digits-cnn", "augmented", context)
+    sweep = row["sweep"]
+    assert [r["confidence"] for r in sweep] == list(early_exit.CONFIDENCES)
+    steps = [r["mean_steps"] for r in sweep]
+    assert steps == sorted(steps)
+    assert sum(r["chosen"] for r in sweep) == 1
+    for r in sweep:
+        counts = r["images_by_step"]
+        assert sum(counts) == row["n"] == 20
+        mean = sum(t * count for t, count in enumerate(counts, 1)) / 20
+        assert mean == pytest.approx(r["mean_steps"])
+    assert row["hardest"][0]["step"] >= row["easiest"][-1]["step"]
+    assert row["seconds_all_steps"] > 0
+
+
+def test_layer_errors_are_those_of_the_theory(context):
+    """Memoryless neurons know no unevenness and no clipping; the first layer inherits nothing."""
+    (row,) = layer_errors.measure("digits-cnn", "augmented/book", context)
+    assert row["steps"] == [1, 2, 4, 8, 16, 32, 64]
+    first = row["layers"][0]["parts"]
+    assert max(first["propagated"]) < 1e-5
+    for layer in row["layers"]:
+        assert max(layer["parts"]["clipping"]) == 0
+        assert max(layer["parts"]["unevenness"]) < 0.05  # rounding of the sum in float32 alone
+        assert layer["error"][-1] < layer["error"][0]
+
+
+def test_undisturbed_networks_answer_as_ever(context):
+    """Size 0 is the plain network, whatever the disturbance and its simulator."""
+    subject = context.subject("digits-cnn")
+    setting, steps = robustness.SETTINGS["augmented"]
+    x = snn.data.to_float(subject.test.images)
+    net = subject.convert(setting)
+    expected = net(x, steps).accuracy(subject.test.labels)[-1]
+    with torch.no_grad():
+        ann = (subject.ann(x).argmax(1) == subject.test.labels).double().mean()
+    for what in robustness.KINDS:
+        (row,) = robustness.measure("digits-cnn", "augmented", what, context)
+        assert row["sizes"][0]["accuracy"] == pytest.approx(float(expected))
+        assert row["sizes"][0]["ann_accuracy"] == pytest.approx(float(ann))
+        assert row["sizes"][-1]["draws"] == robustness.DRAWS
+
+
+def test_disturbances_are_as_large_as_they_say(digits):
+    ann, images, x = digits
+    net = snn.convert(ann, images, snn.Augmented(levels=4, negative=0.0))
+    generator = torch.Generator().manual_seed(0)
+    noisy = robustness.noisy_weights(net.graph, 0.1, generator)
+    node = next(n for n in net.graph if n.kind == "weighted" and n.tensors["weight"].numel() > 1000)
+    ratio = noisy.nodes[node.name].tensors["weight"] / node.tensors["weight"] - 1
+    assert float(ratio[node.tensors["weight"] != 0].std()) == pytest.approx(0.1, rel=0.1)
+    kept = robustness.survivors(torch.ones(100_000), 0.2, generator)
+    assert float(kept.mean()) == pytest.approx(0.8, abs=0.01)
+    everything = robustness.lost_spikes(net, x, 2, 1.0, 0)  # no spike arrives: one answer to all
+    assert all(len(answers.unique()) == 1 for answers in everything)
+
+
+def test_allocation_saves_events_and_keeps_the_answers(context):
+    subject = context.subject("digits-cnn")
+    net = subject.convert(allocation.START)
+    factor, steps, found = allocation.uniform(net, subject, subject.validation)
+    start = dict.fromkeys(net.balanced, factor)
+    again = allocation.measure(allocation.scaled(net, start), subject, subject.validation, steps)
+    assert again == found
+    assert found.holds
+    scales, better, moves = allocation.search(net, subject, subject.validation, start, steps, found)
+    assert better.holds
+    assert better.events < found.events
+    assert [move["events_per_image"] for move in moves] == sorted(
+        (move["events_per_image"] for move in moves), reverse=True
+    )
+    assert moves[-1]["events_per_image"] == better.events
+    for name, theta in allocation.scaled(net, scales).thresholds.items():
+        torch.testing.assert_close(theta, net.thresholds[name] * scales[name])
