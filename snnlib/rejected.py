@@ -25,6 +25,7 @@ _RECURRENT = "it has a time of its own: unroll it, or train a feed-forward netwo
 _LINEAR_UP = 'use nn.Upsample(mode="nearest"), or an nn.ConvTranspose2d that interpolates'
 _CHOICE = "a choice that depends on the images: use nn.MaxPool2d or torch.amax over one activation"
 _LOOKUP = "it takes whole numbers: start the network at the real-valued activation after it"
+_INDICES = "return_indices=True: only the maximum itself converts"
 _SHUFFLED = "its arithmetic is not one ReLU network's: use its counterpart among what converts"
 _TABLE: dict[str, tuple[Any, ...]] = {
     _NOT_RELU: (
@@ -51,6 +52,10 @@ _TABLE: dict[str, tuple[Any, ...]] = {
     _RECURRENT: (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell),
     _LINEAR_UP: (nn.UpsamplingBilinear2d, F.grid_sample),
     _CHOICE: (torch.max, "max", torch.maximum, torch.min, torch.minimum, torch.where, torch.topk),
+    _INDICES: (
+        F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices,
+        F.adaptive_max_pool2d_with_indices,
+    ),
     _LOOKUP: (nn.Embedding, nn.EmbeddingBag, F.embedding),
     _SHUFFLED: (nn.LPPool2d, nn.FractionalMaxPool2d, nn.MaxUnpool2d, nn.Fold, nn.Unfold),
 }  # fmt: skip

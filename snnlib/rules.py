@@ -58,6 +58,11 @@ def _conv(
     if isinstance(weight, Ref):
         raise Unsupported("its weight depends on the images: use fixed weights")
     dims = weight.dim() - 2
+    if len(b.shape(x)) != dims + 1:
+        raise Unsupported(
+            f"it takes a batch of shape (B, C{', …' * dims}) and sees (B, "
+            f"{str(b.shape(x))[1:-1]}): is the batch dimension missing?"
+        )
     dilation = per_dimension(dilation, dims)
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]

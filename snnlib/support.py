@@ -61,9 +61,7 @@ def torchvision_table(
         names = vision.models.list_models(module=vision.models)
     rows = []
     for name in names:
-        with torch.device("meta"):
-            count = sum(p.numel() for p in _build(vision, name).parameters())
-        if large or count <= _LARGE:
+        if large or vision.models.get_model_weights(name).DEFAULT.meta["num_params"] <= _LARGE:
             rows.append(_try(vision, name, size, seed))
     return rows
 

@@ -103,8 +103,9 @@ def _symbolic_trace(root: _Root) -> fx.GraphModule:
         name = type(root.model).__name__
         lines = [
             f"{name} cannot be traced by torch.fx: {_first_line(error)}{_where(error)}. Control "
-            "flow in forward that depends on the images (if, for, assert, len, int on tensors) "
-            "has to become tensor operations, or be decided in __init__"
+            "flow in forward that depends on the images (if, for, assert, len, int on tensors), "
+            "or an assignment into a part of one, has to become tensor operations, or be decided "
+            "in __init__"
         ]
         raise ConversionError("\n".join([*lines, *_known_problems(root.model)])) from None
 
@@ -230,7 +231,8 @@ class _Walk:
             return ""
         model = type(self.model).__name__
         if not isinstance(returned, Ref):
-            what = "a constant" if isinstance(result, Tensor) else type(result).__name__
+            kinds = (("a constant", Tensor), ("dict", dict), ("tuple", tuple), ("list", list))
+            what = next((k for k, t in kinds if isinstance(result, t)), type(result).__name__)
             raise ConversionError(
                 f"{model}.forward returns {what}, not one tensor computed from the images: wrap "
                 "the model in a module whose forward returns the logits only"
