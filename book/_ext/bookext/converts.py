@@ -9,22 +9,30 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 HEADS = {
-    "converts": ("Operation of the network", "In the spiking network", "On condition"),
+    "converts": ("Operation of the network", "In the spiking network"),
     "refused": ("Operation", "Why not, and what to do"),
 }
+# The rows that most readers look for stand first; the rest keeps the registry's order.
+FIRST = (
+    "nn.Linear", "nn.Conv2d", "nn.ConvTranspose2d", "nn.BatchNorm2d", "nn.ReLU", "nn.ReLU6",
+    "nn.Hardtanh", "nn.AvgPool2d", "nn.AdaptiveAvgPool2d", "nn.MaxPool2d", "operator.add",
+    "torch.cat", "nn.Flatten", "nn.Dropout",
+)  # fmt: skip
 
 
 def table(which: str) -> str:
     """The registry's rows that convert, or those that do not, as a Markdown table."""
-    from snnlib.registry import support_table
+    from snnlib.registry import Support, support_table
 
-    head = HEADS[which]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in support_table():
+    def place(row: Support) -> int:
+        return min((FIRST.index(n) for n in row.operations if n in FIRST), default=len(FIRST))
+
+    lines = [f"| {' | '.join(HEADS[which])} |", "|---|---|"]
+    for row in sorted(support_table(), key=place):
         if row.converts == (which == "converts"):
             names = ", ".join(f"`{name}`" for name in row.operations)
-            cells = (names, row.becomes, row.note)[: len(head)]
-            lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+            text = f"{row.becomes}; {row.note}" if row.note else row.becomes
+            lines.append(f"| {names} | {text.replace('|', '&#124;')} |")
     return "\n".join(lines)
 
 
