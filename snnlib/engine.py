@@ -199,7 +199,8 @@ class Simulation:
         totals = torch.cat([first, output[1:]]).cumsum(0)
         self.total = totals[-1]
         self.t += steps
-        return totals
+        unit = self.net.output_unit
+        return totals if unit is None else totals * unit
 
     @property
     def traces(self) -> dict[str, Trace]:
@@ -246,7 +247,10 @@ class Simulation:
         constant = node.inputs[0] in self.static
         if name not in self.states:
             images = len(z) if constant else len(z) // steps
-            self.states[name] = net.neuron.initial(z[:images].to(net.potential_dtype), theta)
+            state = net.neuron.initial(z[:images].to(net.potential_dtype), theta)
+            if net.counts_only:
+                state.potential.round_()
+            self.states[name] = state
         state = self.states[name]
         z = _like(z, state.potential)
         current = z[None] if constant else z.unflatten(0, (steps, -1))

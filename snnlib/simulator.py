@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from snnlib.graph import ConversionError, Graph, Node
 from snnlib.neurons import Neuron
 from snnlib.parallel import for_each
 from snnlib.run import Decision, Run, Statistics, Trace, check_confidence
+
+if TYPE_CHECKING:
+    from snnlib.integer import IntegerNetwork
 
 __all__ = ["Schedule", "Simulation", "SpikingNetwork"]
 
@@ -71,7 +74,9 @@ class SpikingNetwork:
         report: how the network came about, for `summary`.
     """
 
-    counts_only = False  # whether all messages are counts c (whole-number networks), not c·θ
+    # Whole-number networks send counts c, not c·θ, and their output is in units of its own.
+    counts_only = False
+    output_unit: Tensor | None = None
 
     def __init__(
         self,
@@ -390,6 +395,12 @@ class SpikingNetwork:
         from snnlib.normalize import normalized
 
         return normalized(self)
+
+    def quantize(self, weight_bits: int = 8, cap: int | None = None) -> IntegerNetwork:
+        """The network in whole numbers, the same bits on every machine: see `snnlib.quantize`."""
+        from snnlib.quantize import quantize
+
+        return quantize(self, weight_bits, cap)
 
     def to_nir(self, path: str | Path) -> Path:
         """Write the network in the NIR exchange format: see `snnlib.nir_export`."""
