@@ -113,6 +113,7 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
     if changes:
         steps.append("images " + ", ".join(changes))
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+    note = [f"- **Note**: {record['note']}"] if record.get("note") else []
     return [
         f"## {name}",
         "",
@@ -124,6 +125,7 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
         f"- **Accuracy**: validation {_percent(record, 'validation')} of "
         f"{record['validation_images']:,} images, test {_percent(record, 'test')} of "
         f"{record['test_images']:,}; seed {record['seed']}. Weights stored in {record['storage']}.",
+        *note,
     ]
 
 
