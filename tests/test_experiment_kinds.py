@@ -5,7 +5,15 @@ import torch
 
 import snnlib as snn
 from snnlib import experiments, models
-from snnlib.experiments import ablations, allocation, early_exit, layer_errors, robustness
+from snnlib.experiments import (
+    Setting,
+    ablations,
+    allocation,
+    early_exit,
+    frontier,
+    layer_errors,
+    robustness,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,52 @@ def test_layer_errors_are_those_of_the_theory(context):
         assert max(layer["parts"]["clipping"]) == 0
         assert max(layer["parts"]["unevenness"]) < 0.05  # rounding of the sum in float32 alone
         assert layer["error"][-1] < layer["error"][0]
+
+
+def test_entropy_is_the_bits_of_equal_choices():
+    counts = torch.tensor([[4, 4, 4, 4], [0, 7, 0, 0], [1, 1, 0, 0]])
+    assert frontier.entropy(counts).tolist() == pytest.approx([2.0, 0.0, 1.0])
+
+
+def test_pareto_set_is_what_no_point_beats():
+    random = torch.Generator().manual_seed(0)
+    draws = torch.randint(8, (60, 2), generator=random).tolist()
+    points = [{"cost": cost, "accuracy": accuracy} for cost, accuracy in draws]
+
+    def beaten(p):
+        return any(
+            q["cost"] <= p["cost"] and q["accuracy"] >= p["accuracy"] and q != p for q in points
+        )
+
+    expected = {tuple(p.values()) for p in points if not beaten(p)}
+    assert {tuple(p.values()) for p in frontier.best(points, "cost")} == expected
+
+
+def test_frontier_counts_what_was_sent(digits):
+    """The histogram of |c| holds every event once, and as many spikes as the run counts."""
+    _, images, _ = digits
+    _, test = snn.data.load("digits")
+    neuron = snn.Augmented(levels=4, negative=0.5, cap=15)
+    net = snn.convert(snn.models.load("digits-cnn"), images.float(), neuron)
+    counts = frontier.count(net, test[:25], 3)
+    run = net(snn.data.to_float(test.images[:25]), steps=3)
+    sizes = counts.sizes()
+    assert sum(sizes) == round(25 * float(run.events[-1]))
+    assert sum(c * n for c, n in enumerate(sizes, 1)) == round(25 * float(run.spikes[-1]))
+    bits = counts.bits()
+    assert 0 < float(bits[0]) < float(bits[1]) < float(bits[2]) < 15
+
+
+def test_frontier_treats_the_quantised_ann_as_one_step(context):
+    """With the same levels and cap, the first step of an augmented network is the quantised ANN."""
+    setting = Setting(snn.Augmented(levels=4, negative=0.0, cap=4))
+    subject = context.subject("digits-cnn")
+    net = subject.convert(setting)
+    right, events, bits = frontier._one_pass(net, subject, rounded=True)
+    run = net(snn.data.to_float(subject.test.images), steps=1)
+    assert right == pytest.approx(float(run.accuracy(subject.test.labels)[0]))
+    assert events == pytest.approx(float(run.events[0]) / sum(net.neurons.values()))
+    assert bits == pytest.approx(float(frontier.count(net, subject.test, 1).bits()[0]))
 
 
 def test_undisturbed_networks_answer_as_ever(context):

@@ -1,0 +1,220 @@
+"""``frontier``: accuracy against what it costs, for all neurons and the quantised ANN together.
+
+Every setting after every number of steps is one point: accuracy on the test images, and per neuron
+and image the steps, the events, the bits and (per image) the energy. *Bits* are the least that any
+code without memory could send: the entropy of a layer's spike coefficients in each step, times its
+neurons, summed over layers and steps. Silence and addresses are in it, so a quantised ANN is
+counted by the same rule, as one step. A point is in the Pareto set of a cost if no other point is
+at least as accurate and costs less.
+
+Events, accuracy and energy are those of all test images; entropies and the histograms of |c| those
+of the first images only (the field ``counted``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnlib import costs, models
+from snnlib.balance import Percentile
+from snnlib.data import Split, to_float
+from snnlib.evaluate import LABELS, evaluate
+from snnlib.experiments.frame import Cell, Context, Experiment, Row
+from snnlib.experiments.measure import quantised
+from snnlib.experiments.setting import Setting, Subject
+from snnlib.graph import Node, rectify
+from snnlib.neurons import IF, Augmented, Ternary
+from snnlib.simulator import SpikingNetwork
+
+COUNTED_IMAGES, COUNTED_PART = 200, 10
+CAP = 15
+COSTS = ("steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image")
+QUANTISED_LEVELS = (1, 2, 3, 4, 6, 8, 15)
+
+SETTINGS: dict[str, tuple[Setting, int]] = {
+    "if": (Setting(IF()), 64),
+    "ternary": (Setting(Ternary(negative=0.0)), 32),
+    **{
+        f"augmented-{levels}-{negative:g}": (
+            Setting(Augmented(levels=levels, negative=negative, cap=CAP)), 8
+        )
+        for levels in (1, 2, 4, 8, 12)
+        for negative in (0.0, 1.0)
+    },
+}  # fmt: skip
+
+
+@dataclass
+class Counts:
+    """How often each spike coefficient was sent: per layer a table (steps, 2·CAP + 1)."""
+
+    images: int
+    neurons: dict[str, int]
+    tables: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, layer: str, step: int, steps: int, coefficient: Tensor) -> None:
+        """Count one layer's coefficients in one step (1, 2, …)."""
+        table = self.tables.setdefault(layer, torch.zeros(steps, 2 * CAP + 1, dtype=torch.int64))
+        index = coefficient.flatten().long().cpu().clamp(-CAP, CAP) + CAP
+        table[step - 1] += torch.bincount(index, minlength=2 * CAP + 1)
+
+    def bits(self) -> Tensor:
+        """Cumulative entropy a neuron and image, shape (T,)."""
+        neurons = sum(self.neurons.values())
+        each = [entropy(table) * self.neurons[name] for name, table in self.tables.items()]
+        return torch.stack(each).sum(0).cumsum(0) / neurons
+
+    def sizes(self) -> list[int]:
+        """How many events had |c| = 1, 2, … CAP, over all layers, steps and images."""
+        total = torch.stack(list(self.tables.values())).sum((0, 1))
+        return (total[CAP + 1 :] + total[:CAP].flip(0)).tolist()
+
+
+def entropy(counts: Tensor) -> Tensor:
+    """Entropy in bits of each row of counts, shape (T,)."""
+    share = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
+    return -(share * share.clamp_min(1e-300).log2()).sum(1)
+
+
+def count(net: SpikingNetwork, split: Split, steps: int) -> Counts:
+    """The coefficients of all spiking layers over the first images."""
+    found = Counts(min(len(split), COUNTED_IMAGES), net.neurons)
+    for start in range(0, found.images, COUNTED_PART):
+        end = min(start + COUNTED_PART, found.images)
+        x = to_float(split.images[start:end]).to(net.device)
+        run = net(x, steps, record=tuple(net.graph.spiking))
+        for layer, trace in run.trace.items():
+            for step in range(1, steps + 1):
+                found.add(layer, step, steps, trace.coefficient[step - 1])
+    return found
+
+
+def cells(network: str) -> list[Cell]:
+    """A cell a setting, one for the quantised ANNs, and one that finds the Pareto sets."""
+    found = [Cell(f"{network}/{name}", partial(measure, network, name)) for name in SETTINGS]
+    found.append(Cell(f"{network}/ann", partial(quantised_anns, network), "anns"))
+    return [*found, Cell(f"{network}/pareto", partial(pareto, network), "pareto")]
+
+
+def measure(network: str, name: str, context: Context) -> list[Row]:
+    """One setting: its points, one a step."""
+    subject = context.subject(network)
+    setting, steps = SETTINGS[name]
+    net = subject.convert(setting)
+    found = evaluate(net, subject.ann, subject.test, steps)
+    assert found.events is not None
+    assert found.synops is not None
+    counts = count(net, subject.test, steps)
+    neurons = sum(net.neurons.values())
+    return [
+        {
+            "model": network,
+            "label": LABELS[net.neuron.kind],
+            "neuron": net.neuron.kind,
+            "levels": net.neuron.levels,
+            "negative": getattr(net.neuron, "negative", None),
+            "n": found.n,
+            "counted": counts.images,
+            "setting": setting.record(),
+            "ann_accuracy": found.ann_accuracy,
+            "accuracy": found.accuracy,
+            "agreement": found.agreement,
+            "steps": list(range(1, steps + 1)),
+            "events_per_neuron": [value / neurons for value in found.events],
+            "bits_per_neuron": counts.bits().tolist(),
+            "energy_nj_per_image": found.synops.energy().tolist(),
+            "events_by_size": counts.sizes(),
+        }
+    ]
+
+
+def quantised_anns(network: str, context: Context) -> list[Row]:
+    """The ANN itself, and with activations rounded to so many levels, as points of one step.
+
+    Energy of all of them is that of the ANN: multiplications stay multiplications.
+    """
+    subject = context.subject(network)
+    energy = costs.macs(subject.convert(SETTINGS["if"][0]).graph) * costs.MAC_PICOJOULE / 1000
+    rows: list[Row] = []
+    for levels in (*QUANTISED_LEVELS, None):
+        neuron = Augmented(levels=levels or 1, negative=0.0, cap=levels or CAP)
+        net = subject.convert(Setting(neuron, Percentile(99.9)))
+        right, events, bits = _one_pass(net, subject, levels is not None)
+        rows.append(
+            {
+                "model": network,
+                "label": "ANN" if levels is None else f"ANN, {levels} levels",
+                "levels": levels,
+                "n": len(subject.test),
+                "accuracy": [right],
+                "steps": [1],
+                "events_per_neuron": [events],
+                "bits_per_neuron": [bits],
+                "energy_nj_per_image": [energy],
+            }
+        )
+    return rows
+
+
+def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> tuple[float, float, float]:
+    """Accuracy; share of neurons that are not zero; bits a neuron (32 where nothing is rounded)."""
+    right, split = 0, subject.test
+    for start in range(0, len(split), 500):
+        piece = split[start : start + 500]
+        x = to_float(piece.images).to(net.device)
+        logits = quantised(net, x, 1) if rounded else net.ann(x)
+        right += int((logits.argmax(1).cpu() == piece.labels).sum())
+    images = to_float(split.images[:COUNTED_IMAGES]).to(net.device)
+    counts, active, thresholds = Counts(len(images), net.neurons), 0, net.thresholds
+    most = getattr(net.neuron, "cap", None) or CAP
+
+    def activation(node: Node, z: Tensor) -> Tensor:
+        nonlocal active
+        theta = thresholds[node.name]
+        sent = rectify(node, z) / theta
+        if rounded:
+            sent = torch.floor(sent + 0.5).clamp_max(most)
+            counts.add(node.name, 1, 1, sent)
+        active += int((sent > 0).sum())
+        return sent * theta
+
+    with torch.no_grad():
+        for part in images.split(COUNTED_PART):
+            net.graph.evaluate(part, activation=activation)
+    neurons = sum(net.neurons.values())
+    bits = float(counts.bits()[0]) if rounded else 32.0
+    return right / len(split), active / neurons / len(images), bits
+
+
+def pareto(network: str, context: Context) -> list[Row]:
+    """For every cost the points that no other point beats, cheapest first."""
+    points: list[dict[str, Any]] = []
+    for name in (*SETTINGS, "ann"):
+        for row in context.rows[f"{network}/{name}"]:
+            for i, accuracy in enumerate(row["accuracy"]):
+                point = {"label": row["label"], "setting": name, "accuracy": accuracy}
+                points.append(point | {cost: row[cost][i] for cost in COSTS})
+    return [{"model": network, "cost": cost, "points": best(points, cost)} for cost in COSTS]
+
+
+def best(points: Sequence[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
+    """The points of which no other is at least as accurate and cheaper, or as cheap and better."""
+    found: list[dict[str, Any]] = []
+    for point in sorted(points, key=lambda p: (p[cost], -p["accuracy"])):
+        if not found or point["accuracy"] > found[-1]["accuracy"]:
+            found.append(point)
+    return found
+
+
+EXPERIMENT = Experiment(
+    name="frontier",
+    summary="accuracy against steps, events, bits and energy, quantised ANNs beside; Pareto sets",
+    networks=models.NAMES,
+    cells=cells,
+)
