@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
+import pkgutil
 import re
-import sys
 from typing import Any
 
 import snnlib
@@ -52,12 +55,22 @@ def resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return contnode if exists(target) else None
 
 
+@functools.cache
+def library() -> dict[str, Any]:
+    """All modules of the library that can be imported on this machine, by name."""
+    found = {"snnlib": snnlib}
+    for module in pkgutil.walk_packages(snnlib.__path__, "snnlib."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):
+                found[module.name] = importlib.import_module(module.name)
+    return found
+
+
 def exists(target: str) -> bool:
     """Is it a name of the library that has no entry on the page? Then it is no misspelling."""
-    loaded = {name: thing for name, thing in sys.modules.items() if name.split(".")[0] == "snnlib"}
-    if target in loaded:
+    if target in library():
         return True
-    for name, home in loaded.items():
+    for name, home in library().items():
         thing: Any = home
         for part in target.removeprefix(f"{name}.").split("."):
             thing = getattr(thing, part, None)
