@@ -18,12 +18,12 @@ def summary(net: SpikingNetwork, width: int | None = None) -> str:
 
     Args:
         net: the network.
-        width: columns to fit into, at least 60; the terminal's (80 to 100) by default.
+        width: columns to fit into, at least 80; the terminal's (80 to 100) by default.
     """
     if width is None:
         width = min(100, max(80, shutil.get_terminal_size((80, 24)).columns))
-    if width < 60:
-        raise ValueError(f"width={width!r} must be at least 60 columns")
+    if width < 80:
+        raise ValueError(f"width={width!r} must be at least 80 columns")
     rows = [_HEAD]
     weights = 0
     for node in net.graph:

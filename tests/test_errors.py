@@ -391,7 +391,7 @@ CALLS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "labels": (lambda n: n(IMAGES, steps=2).accuracy(torch.zeros(2)), ("labels", "6 images")),
     "verify steps": (lambda n: n.verify(IMAGES, steps=0), ("steps=0",)),
     "verify batch": (lambda n: n.verify(IMAGES, batch=0), ("batch=0",)),
-    "summary": (lambda n: n.summary(width=20), ("width=20", "60 columns")),
+    "summary": (lambda n: n.summary(width=20), ("width=20", "80 columns")),
 }  # fmt: skip
 
 
