@@ -209,10 +209,13 @@ def _available(experiment: Experiment, networks: list[str]) -> dict[str, str]:
     """SHA-256 of every network's weights; one error that names everything that is missing."""
     digests: dict[str, str] = {}
     missing, problems = [], []
+    loaded: set[str] = set()
     for name in networks:
         try:
             digests[name] = hashlib.sha256(checkpoints.find(name).read_bytes()).hexdigest()
-            data.load(models.dataset_of(name))
+            if (dataset := models.dataset_of(name)) not in loaded:
+                data.load(dataset)
+                loaded.add(dataset)
         except (checkpoints.CheckpointError, data.DatasetUnavailable) as error:
             missing.append(name)
             problems.append(f"  {name}: {error}")
