@@ -101,8 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _readable() -> tuple[type[Exception], ...]:
     """The errors whose message is meant for the reader (ConversionError is a ValueError)."""
     from snnlib import CheckpointError, DatasetUnavailable
+    from snnlib.distributed import ProcessError
 
-    return (UsageError, ValueError, DatasetUnavailable, CheckpointError)
+    return (UsageError, ValueError, DatasetUnavailable, CheckpointError, ProcessError)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -228,21 +229,25 @@ def _convert(
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from snnlib import data, models
+    from snnlib import data, distributed, models
     from snnlib.coding import Bernoulli, Constant
     from snnlib.evaluate import evaluate, report, table
 
     check_positive(options, "steps", "limit", "batch")
+    options.device = distributed.device(options.device)
     neuron = neuron_of(options)
     balance = balance_of(options, neuron)
     dataset = models.dataset_of(options.model)
     train, test = data.load(dataset)
     ann, net = _convert(options, neuron, balance, train)
     coding: Coding = Bernoulli(options.seed) if options.input == "bernoulli" else Constant()
-    found = evaluate(
-        net, ann, test[: options.limit], options.steps, coding, options.batch, options.only_last,
-        progress=not options.quiet,
-    )  # fmt: skip
+    with distributed.together():
+        found = evaluate(
+            net, ann, test[: options.limit], options.steps, coding, options.batch,
+            options.only_last, progress=not options.quiet,
+        )  # fmt: skip
+    if distributed.rank() > 0:  # process 0 speaks for all
+        return
     result = report(found, net, options.model, dataset, options.steps, coding, balance)
     if options.output:
         _write(Path(options.output), options.arguments, result)

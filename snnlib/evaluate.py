@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from snnlib import costs, data, provenance
+from snnlib import costs, data, distributed, provenance
 from snnlib.balance import Balance
 from snnlib.coding import Bernoulli, Coding, Constant
 from snnlib.data import Split
@@ -25,7 +25,7 @@ from snnlib.simulator import SpikingNetwork
 
 CALIBRATION_IMAGES = 1000
 LABELS = {"if": "IF", "ternary": "TerMapping", "augmented": "AugMapping"}
-_PART = 500  # images held as floating point at a time
+_PART = 250  # images held as floating point at a time, and a process's share of work
 
 
 def calibration_images(train: Split, count: int = CALIBRATION_IMAGES) -> Tensor:
@@ -96,36 +96,30 @@ def evaluate(
         raise ValueError("the split holds no image: nothing to evaluate")
     coding = Constant() if coding is None else coding
     part = _PART if batch is None else max(batch, _PART // batch * batch)
-    right = torch.zeros(1 if only_last else steps, dtype=torch.float64)
-    same, ann_right, seconds = torch.zeros_like(right), 0, 0.0
-    sums: dict[str, Tensor] = {}
-    kept: list[Tensor] = []
-    ann_kept: list[Tensor] = []
     macs = _macs(net, coding)
-    with tqdm(total=len(split), unit="image", disable=not progress, mininterval=0.5) as bar:
-        for start in range(0, len(split), part):
+    starts = list(range(0, len(split), part))
+    found_parts = []
+    silent = not progress or distributed.rank() > 0
+    with tqdm(total=len(split), unit="image", disable=silent, mininterval=0.5) as bar:
+        for start in distributed.mine(starts):
             piece = split[start : start + part]
-            x, labels = data.to_float(piece.images).to(net.device), piece.labels.to(net.device)
-            with torch.no_grad():
-                answers = ann(x)
-            ann_right += int((answers.argmax(1) == labels).sum())
-            x = x.to(net.dtype)
-            _wait(net.device)
-            began = time.perf_counter()
-            run = net(x, steps, coding, only_last=only_last, batch=batch, first=start)
-            _wait(net.device)
-            seconds += time.perf_counter() - began
-            right += (len(piece) * run.accuracy(labels).cpu()).round()
-            same += (len(piece) * run.agreement(answers).cpu()).round()
-            _collect(sums, run, len(piece))
-            kept.append(run.predictions.cpu())
-            ann_kept.append(answers.argmax(1).cpu())
-            bar.update(len(piece))
+            found_parts.append(_part(net, ann, piece, steps, coding, batch, only_last, start))
+            # One bar for all processes: the others are about as far.
+            bar.update(min(len(split) - bar.n, part * distributed.size()))
+    parts = distributed.gather(found_parts)
+    right = torch.stack([found.right for found in parts]).sum(0)
+    same = torch.stack([found.same for found in parts]).sum(0)
+    ann_right = sum(found.ann_right for found in parts)
+    seconds = sum(found.seconds for found in parts) / distributed.size()
+    sums: dict[str, Tensor] = {}
+    for name in parts[0].sums:
+        sums[name] = torch.stack([found.sums[name] for found in parts]).sum(0)
     n = len(split)
     mean = {name: total / n for name, total in sums.items()}
     found = Evaluation(
         n, ann_right / n, (right / n).tolist(), (same / n).tolist(), seconds=seconds,
-        answers=torch.cat(kept, 1), ann_answers=torch.cat(ann_kept),
+        answers=torch.cat([found.answers for found in parts], 1),
+        ann_answers=torch.cat([found.ann_answers for found in parts]),
     )  # fmt: skip
     if mean:
         found.events, found.spikes = mean["events"].tolist(), mean["spikes"].tolist()
@@ -136,15 +130,50 @@ def evaluate(
     return found
 
 
-def _collect(sums: dict[str, Tensor], run: Run, images: int) -> None:
+@dataclass
+class _Found:
+    """One part's result: sums over its images, whole numbers, so that any order adds up alike."""
+
+    right: Tensor
+    same: Tensor
+    ann_right: int
+    seconds: float
+    sums: dict[str, Tensor]
+    answers: Tensor
+    ann_answers: Tensor
+
+
+def _part(
+    net: SpikingNetwork, ann: nn.Module, piece: Split, steps: int, coding: Coding,
+    batch: int | None, only_last: bool, first: int,
+) -> _Found:  # fmt: skip
+    x, labels = data.to_float(piece.images).to(net.device), piece.labels.to(net.device)
+    with torch.no_grad():
+        answers = ann(x)
+    x = x.to(net.dtype)
+    _wait(net.device)
+    began = time.perf_counter()
+    run = net(x, steps, coding, only_last=only_last, batch=batch, first=first)
+    _wait(net.device)
+    seconds = time.perf_counter() - began
+    return _Found(
+        (len(piece) * run.accuracy(labels).cpu()).round(),
+        (len(piece) * run.agreement(answers).cpu()).round(),
+        int((answers.argmax(1) == labels).sum()),
+        seconds,
+        _sums(run, len(piece)),
+        run.predictions.cpu(),
+        answers.argmax(1).cpu(),
+    )
+
+
+def _sums(run: Run, images: int) -> dict[str, Tensor]:
     synops, events, spikes = run.synops(), run.events, run.spikes
     if synops is None or events is None or spikes is None:
-        return
+        return {}
     found = {"events": events, "spikes": spikes, "total": synops.total}
     found |= {"multiplications": synops.multiplications, "unit_spikes": synops.unit_spikes}
-    for name, value in found.items():
-        value = (value.double().cpu() * images).round()  # whole numbers: exact for any parts
-        sums[name] = sums[name] + value if name in sums else value
+    return {name: (value.double().cpu() * images).round() for name, value in found.items()}
 
 
 def _macs(net: SpikingNetwork, coding: Coding) -> tuple[int, int]:

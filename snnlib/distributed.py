@@ -1,0 +1,98 @@
+"""Several processes, one result: evaluation under ``torchrun``.
+
+    torchrun --nproc-per-node 2 -m snnlib evaluate mnist-cnn --steps 32
+
+Each process takes every n-th part of the images, the same parts as a single process would go
+through one after the other, and computes them in the same way; what they return is put together in
+the order of the parts. So the result is the single process's, to the last bit. Gloo carries it
+between processes on CPUs, NCCL between GPUs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+_PATIENCE = datetime.timedelta(minutes=30)
+
+
+class ProcessError(RuntimeError):
+    """Another process of the run died, so there is no whole result."""
+
+
+def size() -> int:
+    """Number of processes that work together: 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Number of this process, from 0; process 0 speaks for all."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def device(name: str | None) -> str | None:
+    """The GPU of this process, where the machine has several and none was chosen."""
+    if size() > 1 and (name == "cuda" or (name is None and torch.cuda.is_available())):
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    return name
+
+
+def mine(items: list[Item]) -> list[Item]:
+    """The items that this process works on: every n-th."""
+    return items[rank() :: size()]
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Connect the processes that torchrun started; does nothing in a process by itself.
+
+    Raises:
+        ProcessError: another process died.
+    """
+    if size() == 1:
+        yield
+        return
+    from torch import distributed
+
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def gather(found: list[Item]) -> list[Item]:
+    """What all processes found for their items (`mine`), in the order of the items.
+
+    Args:
+        found: one result for each of this process's items; tensors on the CPU.
+
+    Returns:
+        The results for all items, the same list in every process.
+
+    Raises:
+        ProcessError: another process died before it sent its results.
+    """
+    if size() == 1:
+        return found
+    from torch import distributed
+
+    parts: list[Any] = [None] * size()
+    try:
+        distributed.all_gather_object(parts, found)
+    except RuntimeError as error:
+        raise ProcessError(
+            f"process {rank()} of {size()}: another process of this run died, so there is no whole "
+            "result. Its own message stands above; run the command again once that is repaired."
+        ) from error
+    ordered: list[Any] = [None] * sum(len(part) for part in parts)
+    for i, part in enumerate(parts):
+        ordered[i :: size()] = part
+    return ordered
