@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def _mnist_table(root: Path) -> str:
         "ANN's. Thresholds: 99.9th percentile on 1,000 training images; v0 = ½. Commands, "
         "versions and machine: [book/results](book/results)."
     )
-    return "\n\n".join([*parts, note])
+    return "\n\n".join([*parts, textwrap.fill(note, 100, break_on_hyphens=False)])
 
 
 def _model_table(model: str, runs: list[Run]) -> str:
@@ -191,7 +192,7 @@ def _draw(runs: list[Run], mode: Mode, digest: str) -> bytes:
         for ax in (whole, close):
             plots.accuracy_over_time(ax, list(steps), curves, ann)
         whole.set_title(f"{runs[0]['model']}, {runs[0]['n']:,} test images")
-        close.set_title("the last point")
+        close.set_title("the last percentage point")
         close.set_ylim(100 * ann - 1, 100 * ann + 0.1)
         close.get_legend().remove()
         file = io.BytesIO()
