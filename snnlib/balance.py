@@ -117,19 +117,32 @@ def balance_thresholds(
     return shaped
 
 
-def fill_dead(balanced: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Replace λ = 0: a dead channel gets its layer's largest λ, a dead layer λ = 1.
+def fill_dead(
+    balanced: dict[str, Tensor], graph: Graph, images: Tensor, balance: Balance, batch: int = 100
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Replace every λ = 0, with which a neuron would fire for ever.
+
+    A channel gets the λ that the same balance gives its whole layer. A layer whose λ is 0 although
+    it fires (a low percentile of sparse activations) gets its largest activation; a layer that
+    never fires gets 1.
+
+    Args:
+        balanced: what `balance_thresholds` found.
+        graph, images, balance, batch: as there; the images are run again only if some λ is 0.
 
     Returns:
         The filled thresholds, and the names of the layers that never fired.
     """
-    filled, dead = {}, []
+    if all(bool((value > 0).all()) for value in balanced.values()):
+        return balanced, []
+    layers = balance_thresholds(graph, images, balance, batch=batch)
+    tops = balance_thresholds(graph, images, Max(), batch=batch)
+    dead = [name for name, top in tops.items() if float(top) <= 0]
+    filled = {}
     for name, value in balanced.items():
-        largest = value.max()
-        if float(largest) <= 0:
-            dead.append(name)
-            largest = torch.ones_like(largest)
-        filled[name] = torch.where(value > 0, value, largest)
+        spare = torch.where(layers[name] > 0, layers[name], tops[name])
+        spare = torch.where(spare > 0, spare, torch.ones_like(spare))
+        filled[name] = torch.where(value > 0, value, spare)
     return filled, dead
 
 

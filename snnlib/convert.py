@@ -81,7 +81,8 @@ def convert(
         )
     reference = copy.deepcopy(model)
     graph_error(graph, reference, calibration[:8])
-    balanced, dead = fill_dead(balance_thresholds(graph, calibration, balance, per_channel, batch))
+    found = balance_thresholds(graph, calibration, balance, per_channel, batch)
+    balanced, dead = fill_dead(found, graph, calibration, balance, batch)
     for name in dead:
         warnings.warn(
             f"layer {name} never fires on the {len(calibration)} calibration images; its "

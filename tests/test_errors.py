@@ -445,5 +445,16 @@ def test_dead_channel_gets_the_threshold_of_its_layer() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         balanced = snn.convert(model, IMAGES, per_channel=True).balanced["1"].flatten()
-    assert float(balanced[1]) == float(balanced.max())
-    assert len(balanced.unique()) == 3
+    layer = snn.convert(model, IMAGES).balanced["1"]
+    assert float(balanced[1]) == float(layer)
+    assert len(balanced.unique()) == 4
+
+
+def test_layer_too_sparse_for_its_percentile_gets_its_largest_activation() -> None:
+    model = small()
+    with torch.no_grad():
+        model[0].bias.fill_(-0.3)  # type: ignore[index, union-attr, operator]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = snn.convert(model, IMAGES, balance=snn.Percentile(1)).balanced["1"]
+    assert float(found) == float(snn.convert(model, IMAGES, balance=snn.Max()).balanced["1"]) > 0

@@ -1,0 +1,100 @@
+"""Threshold balancing: each λ equals an independent computation on all activations at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from snnlib.balance import Max, MinError, Percentile, balance_thresholds, observe
+from snnlib.graph import Graph
+from snnlib.trace import trace
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.rand(23, 2, 9, 9, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def graph(images: Tensor) -> Graph:
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(2, 5, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(),
+        nn.Linear(80, 12), nn.ReLU(), nn.Linear(12, 3),
+    )  # fmt: skip
+    with torch.no_grad():
+        model[0].bias[3] = -50.0  # type: ignore[index, union-attr, operator]  # a dead channel
+    return trace(model.eval(), images[:2])
+
+
+def activations(graph: Graph, images: Tensor, per_channel: bool) -> dict[str, np.ndarray]:
+    """All activations of each layer, one row a layer or channel, in float64."""
+    found: dict[str, list[Tensor]] = {}
+    for name, value in observe(graph, images, len(images)):
+        found.setdefault(name, []).append(value)
+    rows = {}
+    for name, parts in found.items():
+        value = torch.cat(parts).double().transpose(0, 1)
+        rows[name] = value.reshape(len(value) if per_channel else 1, -1).numpy()
+    return rows
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("q", [0.5, 10, 50, 90, 99, 99.9, 100])
+def test_percentile_is_numpys(graph: Graph, images: Tensor, q: float, per_channel: bool) -> None:
+    found = balance_thresholds(graph, images, Percentile(q), per_channel, batch=7)
+    for name, rows in activations(graph, images, per_channel).items():
+        expected = np.percentile(rows, q, axis=1)
+        np.testing.assert_allclose(found[name].flatten().numpy(), expected, rtol=2e-7)
+
+
+def test_percentile_of_ties_and_of_one_value(images: Tensor) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(162, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(torch.tensor([1.0, 1.0, 1.0, 2.0]))
+    graph = trace(model, images[:2])
+    for q, expected in ((10, 1.0), (75, 1.25), (75.5, 2.0), (100, 2.0)):
+        found = balance_thresholds(graph, images[:1], Percentile(q))["2"]
+        assert float(found) == pytest.approx(np.percentile([1, 1, 1, 2], q)), (q, expected)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_max_is_the_largest_activation(graph: Graph, images: Tensor, per_channel: bool) -> None:
+    found = balance_thresholds(graph, images, Max(), per_channel, batch=5)
+    for name, rows in activations(graph, images, per_channel).items():
+        np.testing.assert_array_equal(found[name].flatten().double().numpy(), rows.max(1))
+
+
+@pytest.mark.parametrize("levels", [1, 4, 16])
+def test_no_other_threshold_makes_a_smaller_error(
+    graph: Graph, images: Tensor, levels: int
+) -> None:
+    def error(values: np.ndarray, balanced: float) -> float:
+        theta = balanced / levels
+        rounded = theta * np.minimum(np.floor(values / theta + 0.5), levels)
+        return float(np.square(rounded - values).sum())
+
+    found = balance_thresholds(graph, images, MinError(levels))
+    for name, rows in activations(graph, images, per_channel=False).items():
+        ours = error(rows[0], float(found[name]))
+        candidates = np.linspace(0.02, 1, 400) * rows[0].max()
+        best = min(error(rows[0], candidate) for candidate in candidates)
+        assert ours <= 1.01 * best
+
+
+@pytest.mark.parametrize("balance", [Max(), Percentile(99.0), MinError(8)])
+def test_batch_size_changes_nothing(graph: Graph, images: Tensor, balance: Max) -> None:
+    one = balance_thresholds(graph, images, balance, per_channel=True, batch=1)
+    all_at_once = balance_thresholds(graph, images, balance, per_channel=True, batch=23)
+    for name, value in one.items():
+        torch.testing.assert_close(value, all_at_once[name], rtol=1e-5, atol=0)
+
+
+def test_a_channel_that_never_fires_has_no_threshold_of_its_own(
+    graph: Graph, images: Tensor
+) -> None:
+    found = balance_thresholds(graph, images, Percentile(99.9), per_channel=True)["1"].flatten()
+    assert (found == 0).tolist() == [False, False, False, True, False]
