@@ -69,6 +69,9 @@ An interrupted training is taken up again by the same command.""",
   snnlib data digits
   snnlib data mnist                               finds it, or downloads it
   SNNLIB_DATA=/data/sets snnlib data cifar10 --no-download""",
+    "support": """
+  snnlib support                                  operations: what converts, and the way out
+  snnlib support --torchvision                    writes book/results/torchvision.json""",
     "report": """
   snnlib report                                   writes the README's sections and figures
   snnlib report --check                           exit code 1 if they are not up to date""",
@@ -123,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_verify(commands)
     _add_data(commands)
+    _add_support(commands)
     _add_report(commands)
     experiment.add_options(
         add_command(commands, "experiment", experiment.execute, "run one of the book's experiments")
@@ -319,6 +323,25 @@ def _place(name: str, root: str | None) -> str:
         return "inside scikit-learn"
     inside = Path(data.IDX[name][0], "raw") if name in data.IDX else Path(data.CIFAR_FOLDER)
     return str(next(base / inside for base in fetch.folders(root) if (base / inside).is_dir()))
+
+
+def _add_support(commands: Any) -> None:
+    parser = add_command(commands, "support", _support, "say which operations and models convert")
+    parser.add_argument("--torchvision", action="store_true", help="try torchvision's models")
+    parser.add_argument(
+        "--output", metavar="FILE", default="book/results/torchvision.json",
+        help="where to write what --torchvision finds; default: book/results/torchvision.json",
+    )  # fmt: skip
+
+
+def _support(options: argparse.Namespace) -> None:
+    from snnlib import support
+
+    if options.torchvision:
+        print(support.format_table(support.write_table(options.output)))
+        print(f"written to {options.output}")
+    else:
+        print(support.format_support())
 
 
 def _add_report(commands: Any) -> None:

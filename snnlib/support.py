@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import json
+import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from snnlib import provenance
+from snnlib.checkpoints import write_bytes
 from snnlib.convert import graph_error
 from snnlib.graph import ConversionError
-from snnlib.trace import trace
+from snnlib.trace import support_table, trace
 
 _LARGE = 145_000_000  # parameters: larger siblings of a family have the same operations
 
@@ -114,3 +120,57 @@ def _try(vision: object, name: str, size: int, seed: int) -> ModelSupport:
             first = f"{places.split(',')[0]} ({rest}"
         return ModelSupport(name, False, reason=first, problems=max(1, count))
     return ModelSupport(name, True, len(graph.spiking), error)
+
+
+def write_table(path: str | Path, seed: int = 0) -> list[ModelSupport]:
+    """Write the table of all torchvision classification models to a results file; returns it.
+
+    Raises:
+        ImportError: torchvision is not installed.
+        CheckpointError: the file cannot be written.
+    """
+    import snnlib
+
+    began = time.perf_counter()
+    rows = torchvision_table(seed=seed)
+    record = {
+        "experiment": "torchvision",
+        "what": "which of torchvision's classification models convert (random weights)",
+        "command": "snnlib support --torchvision",
+        "commit": provenance.commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "n": 2,
+        "seed": seed,
+        "hardware": provenance.hardware(torch.device("cpu")),
+        "versions": {
+            "snnlib": snnlib.__version__, **provenance.versions("torch", "torchvision")
+        },
+        "seconds": round(time.perf_counter() - began, 1),
+        "left_out": f"models of more than {_LARGE:,} parameters",
+        "models": [asdict(row) for row in rows],
+    }  # fmt: skip
+    write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
+    return rows
+
+
+def format_table(rows: Sequence[ModelSupport]) -> str:
+    """The rows as text, one line a model."""
+    width = max(len(row.name) for row in rows)
+    lines = []
+    for row in rows:
+        if row.converts:
+            text = f"converts, {row.spiking_layers} spiking layers, error {row.graph_error:.0e}"
+        else:
+            text = f"no: {row.reason}" + (f" (1 of {row.problems})" if row.problems > 1 else "")
+        lines.append(f"{row.name:<{width}}  {text}")
+    return "\n".join(lines)
+
+
+def format_support() -> str:
+    """The table of operations as text: what converts into what, what does not and the way out."""
+    lines = []
+    for row in support_table():
+        note = f" ({row.note})" if row.note else ""
+        sign = "" if row.converts else "NO: "
+        lines += [f"{', '.join(row.operations)}", f"    {sign}{row.becomes}{note}"]
+    return "\n".join(lines)

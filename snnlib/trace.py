@@ -190,9 +190,11 @@ class _Walk:
         if not refs:
             self.values[node] = result
             return
-        picked = _picked(node, args)
-        if picked is not None or _asks_for_shape(node, result):
-            self.values[node] = result if picked is None else picked
+        if _picks(node, args):
+            self.values[node] = args[0][args[1]]
+            return
+        if _asks_for_shape(node, result):
+            self.values[node] = result
             return
         self.builder.current = self._name(node)
         dropped = len(self.builder.dropped)
@@ -215,7 +217,10 @@ class _Walk:
             inspect.signature(found.emit).bind(self.builder, *before, *args, **kwargs)
         except TypeError as error:
             raise Unsupported(f"called in a way that does not convert ({error})") from None
-        made = found.emit(self.builder, *before, *args, **kwargs)
+        try:
+            made = found.emit(self.builder, *before, *args, **kwargs)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise Unsupported(f"used in a way its rule does not know ({error})") from None
         tensors = [value for value in _flat(result) if isinstance(value, Tensor)]
         if any(value.dim() == 0 or len(value) != _BATCH for value in tensors):
             raise Unsupported("its result mixes or drops the batch dimension: keep it first")
@@ -281,11 +286,9 @@ class _Walk:
         return f"{inside}.{function}" if inside else function
 
 
-def _picked(node: fx.Node, args: Any) -> Any:
-    """``parts[i]`` of an operation that gave several values; None for anything else."""
-    if getattr(node.target, "__name__", "") != "getitem" or not isinstance(args[0], list | tuple):
-        return None
-    return args[0][args[1]]
+def _picks(node: fx.Node, args: Any) -> bool:
+    """Whether the node is ``parts[i]`` of an operation that gave several values."""
+    return getattr(node.target, "__name__", "") == "getitem" and isinstance(args[0], list | tuple)
 
 
 def _asks_for_shape(node: fx.Node, result: Any) -> bool:
