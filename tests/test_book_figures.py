@@ -42,7 +42,13 @@ def test_the_hardest_network_with_all_three_neurons_is_shown(tmp_path):
 def test_the_experiment_gives_the_best_runs_on_all_images(tmp_path):
     rows = [
         run(
-            neuron, f"{neuron}, {form}", [0.9], model="mnist-cnn", ann_accuracy=0.99, form=form, **h
+            neuron,
+            f"{neuron}, {form}",
+            [0.9],
+            model="mnist-cnn",
+            ann_accuracy=0.99,
+            form=form,
+            **more,
         )
         for neuron in figures.NEURONS
         for form in ("plain", "best")
