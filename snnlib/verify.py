@@ -165,8 +165,8 @@ def verify(net: SpikingNetwork, x: Tensor, steps: int = 64, batch: int = 32) -> 
             for t in range(1, times[-1] + 1):
                 stepper.step()
                 if t in times:
-                    same[times.index(t)] += (stepper.total.argmax(1) == answers).double().mean(
-                    ) * len(part)  # fmt: skip
+                    right = stepper.total.argmax(1) == answers
+                    same[times.index(t)] += float(right.double().mean()) * len(part)
                     for name, total in sums.items():
                         total.add(activations[name], stepper)
     agreement = (same / len(x)).tolist()
