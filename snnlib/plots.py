@@ -174,7 +174,7 @@ def accuracy_over_time(
     scale = 100.0 if percent else 1.0
     seen: dict[str, int] = {}
     extra = 0
-    for label, values in curves.items():
+    for number, (label, values) in enumerate(curves.items()):
         y = np.asarray(values, dtype=float)
         if y.ndim != 1 or len(y) > len(times):
             raise ValueError(
@@ -194,7 +194,8 @@ def accuracy_over_time(
             line,
             color=drawn.colour(mode),
             marker=drawn.marker,
-            markevery=_marked(times[: len(y)]),
+            markevery=_marked(times, len(y)),
+            linewidth=max(1.6, 3.2 - 0.6 * number),  # where curves coincide, all stay visible
             label=label,
         )
     if ann is not None:
@@ -206,11 +207,11 @@ def accuracy_over_time(
     return ax
 
 
-def _marked(times: np.ndarray) -> list[int]:
-    """Which steps get a marker: all of a few, doublings of many."""
+def _marked(times: np.ndarray, length: int) -> list[int]:
+    """Which of a curve's steps get a marker: all of a few, doublings of many."""
     if len(times) <= 16:
-        return list(range(len(times)))
-    return [int(i) for i in np.flatnonzero(np.isin(times, 2 ** np.arange(20)))]
+        return list(range(length))
+    return [int(i) for i in np.flatnonzero(np.isin(times[:length], 2 ** np.arange(20)))]
 
 
 def _step_axis(ax: Axes, times: np.ndarray) -> None:
