@@ -118,6 +118,13 @@ def _weighted_readers(graph: Graph, name: str) -> list[str]:
     return [] if name == graph.output else readers
 
 
+def laid_out(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images (B, C, H, W) in the memory format that convolutions are fastest in."""
+    if dtype != torch.float64 and value.dim() == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
+
+
 def _channels_last(node: Node) -> Node:
     weight = node.tensors.get("weight")
     if weight is None or weight.dim() != 4:
@@ -162,7 +169,7 @@ class Simulation:
         self.static: dict[str, Tensor] = {}
         for node in self.plan.static:
             inputs = [self.static[name] for name in node.inputs]
-            value = self._laid_out(x) if node.op == "input" else self._apply(node, inputs)
+            value = laid_out(x, net.dtype) if node.op == "input" else self._apply(node, inputs)
             self.static[node.name] = value
         needed = {name for node in self.plan.changing for name in node.inputs} | {net.graph.output}
         self.static = {name: value for name, value in self.static.items() if name in needed}
@@ -220,18 +227,13 @@ class Simulation:
         assert self.total is not None
         self.total = self.total[which]
 
-    def _laid_out(self, x: Tensor) -> Tensor:
-        if self.plan.channels_last and x.dim() == 4:
-            return x.contiguous(memory_format=torch.channels_last)
-        return x
-
     def _input(self, steps: int) -> Tensor:
         frames = [
             self.coding.frame(self.x, t, self.first) for t in range(self.t + 1, self.t + steps + 1)
         ]
         value = torch.stack(frames)
         self._count("input", value, whole=not isinstance(self.coding, Frames))
-        return self._laid_out(value.flatten(0, 1))
+        return laid_out(value.flatten(0, 1), self.net.dtype)
 
     def _every_step(self, name: str, value: Tensor, steps: int) -> Tensor:
         return value.repeat(steps, *[1] * (value.dim() - 1)) if name in self.static else value

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from snnlib import costs, kernels
 from snnlib.coding import Coding, Constant, Frames
-from snnlib.engine import Plan, Simulation
+from snnlib.engine import Plan, Simulation, laid_out
 from snnlib.graph import ConversionError, Graph, Node
 from snnlib.neurons import Neuron
 from snnlib.parallel import for_each
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Schedule", "Simulation", "SpikingNetwork"]
 
-_CACHE = 6 * 2**20  # bytes a thread's largest layer may take on a CPU: measured, see benchmarks/
+_CACHE = 12 * 2**20  # bytes a thread's largest layer may take on a CPU: measured, see benchmarks/
 _ROWS = 4, 256  # fewest and most steps × images a layer computes at once on a CPU
 _BLOCK = 32  # most time steps in a block
 _UNITS = {
@@ -203,10 +203,10 @@ class SpikingNetwork:
         count = x.shape[1] if timed else len(x)
         if batch is not None:
             _check_whole("batch", batch)
-        schedule = self.schedule(count, steps, memory, batch)
+        closed = only_last and self.neuron.memoryless
+        schedule = self.schedule(count, 1 if closed else steps, memory, batch)
         shape = (1 if only_last else steps, count, *self.graph.shapes[self.graph.output])
         logits = torch.empty(shape, dtype=self.potential_dtype, device=self.device)
-        closed = only_last and self.neuron.memoryless
         plan = Plan(self, coding.constant)
         statistics = [Statistics(self, steps) for _ in range(0 if only_last else schedule.workers)]
         traces: dict[int, dict[str, Trace]] = {}
@@ -413,13 +413,16 @@ class SpikingNetwork:
 
         Every ReLU becomes a rounding quantiser: N_T = max(0, floor(T z̄/θ + v0)), message θ N_T/T.
         """
-        thresholds = self.thresholds
+        thresholds, fresh = self.thresholds, Plan(self, constant_input=False).fresh
 
         def quantise(node: Node, z: Tensor) -> Tensor:
             theta, bound = thresholds[node.name], node.attrs.get("bound")
-            return kernels.quantise(z, theta, steps, self.neuron.v0, bound, torch.empty_like(z))
+            out = z if node.name in fresh else torch.empty_like(z)
+            return kernels.quantise(z, theta, steps, self.neuron.v0, bound, out)
 
-        return self.graph.evaluate(mean_input, activation=quantise).to(self.potential_dtype)
+        graph = self.graph.map_tensors(lambda tensor: laid_out(tensor, self.dtype))
+        images = laid_out(mean_input, self.dtype)
+        return graph.evaluate(images, activation=quantise).to(self.potential_dtype)
 
     def checked(self, x: Tensor, frames: bool = False) -> Tensor:
         """Images as the network takes them, in its dtype; anything else is a ConversionError."""

@@ -1,0 +1,1 @@
+"""Timings of snnlib against public simulators. See README.md."""

@@ -1,0 +1,155 @@
+"""The same folded network in other simulators: integrate-and-fire, reset by subtraction, V₀ = θ/2.
+
+Each function takes the folded network and returns a function that simulates a batch and gives the
+logits after T steps and the number of spikes. A spike is worth θ, as in snnlib; weights, biases and
+thresholds are the same numbers. Simulated the way each library documents: one step at a time, the
+mean of the outputs as the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnlib import SpikingNetwork
+from snnlib.graph import apply
+
+Simulate = Callable[[Tensor, int], tuple[Tensor, int]]
+
+
+class Layer(nn.Module):
+    """A node of the folded network as a module."""
+
+    def __init__(self, node: Any) -> None:
+        super().__init__()
+        self.node = node
+
+    def forward(self, x: Tensor) -> Tensor:
+        return apply(self.node, [x])
+
+
+def _layers(net: SpikingNetwork, spiking: Callable[[float], nn.Module]) -> nn.Sequential:
+    """The network as a chain of modules, with ``spiking(θ)`` where the ReLUs were."""
+    chain = []
+    for node in net.graph.nodes.values():
+        if node.op == "input":
+            continue
+        (source,) = node.inputs
+        assert source in ("input", *(n for n, _ in chain)), "a chain of layers only"
+        module = spiking(float(net.thresholds[node.name])) if node.kind == "spiking" else None
+        chain.append((node.name, module or Layer(node)))
+    return nn.Sequential(*(module for _, module in chain))
+
+
+def _run(chain: nn.Sequential, x: Tensor, steps: int, kind: type) -> tuple[Tensor, int]:
+    total, spikes = torch.zeros(()), []
+
+    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        spikes.append(int((output != 0).sum()))
+
+    hooks = []
+    if getattr(chain, "counting", False):
+        hooks = [m.register_forward_hook(count) for m in chain.modules() if isinstance(m, kind)]
+    for _ in range(steps):
+        total = total + chain(x)
+    for hook in hooks:
+        hook.remove()
+    return total / steps, sum(spikes)
+
+
+def spikingjelly(net: SpikingNetwork) -> Simulate:
+    """SpikingJelly as its converter leaves a network: scaler, IFNode, scaler in every layer."""
+    from spikingjelly.activation_based import functional, neuron
+
+    class Scaler(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.register_buffer("factor", torch.tensor(factor))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.factor
+
+    def spiking(theta: float) -> nn.Module:
+        node = neuron.IFNode(v_threshold=1.0, v_reset=None, step_mode="s")
+        return nn.Sequential(Scaler(1 / theta), node, Scaler(theta))
+
+    chain = _layers(net, spiking).eval()
+
+    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
+        functional.reset_net(chain)
+        for module in chain.modules():
+            if isinstance(module, neuron.IFNode):
+                module.v = 0.5
+        return _run(chain, x, steps, neuron.IFNode)
+
+    simulate.chain = chain  # type: ignore[attr-defined]
+    return simulate
+
+
+def snntorch(net: SpikingNetwork) -> Simulate:
+    """snnTorch: Leaky with beta = 1. It resets in the step after, which gives the same spikes."""
+    import snntorch as snn
+
+    class Neuron(snn.Leaky):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            if self.state is None:
+                self.state = torch.full_like(x, 0.5 * float(self.threshold))
+            spikes, self.state = super().forward(x, self.state)
+            return spikes * self.threshold
+
+    def spiking(theta: float) -> nn.Module:
+        node = Neuron(beta=1.0, threshold=theta, reset_mechanism="subtract")
+        node.state = None
+        return node
+
+    chain = _layers(net, spiking).eval()
+
+    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
+        for module in chain.modules():
+            if isinstance(module, Neuron):
+                module.state = None
+        return _run(chain, x, steps, Neuron)
+
+    simulate.chain = chain  # type: ignore[attr-defined]
+    return simulate
+
+
+def sinabs(net: SpikingNetwork) -> Simulate:
+    """sinabs: IAF with one spike a step at most and no lower bound to the potential."""
+    from sinabs import layers
+    from sinabs.activation import MembraneSubtract, SingleSpike
+
+    class Neuron(nn.Module):
+        def __init__(self, theta: float) -> None:
+            super().__init__()
+            self.theta = theta
+            self.iaf = layers.IAF(
+                spike_threshold=torch.tensor(theta), spike_fn=SingleSpike,
+                reset_fn=MembraneSubtract(), min_v_mem=None,
+            )  # fmt: skip
+            self.begun = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.unsqueeze(1)
+            if not self.begun:
+                self.iaf.init_state_with_shape((x.shape[0], *x.shape[2:]))
+                self.iaf.v_mem = torch.full_like(x[:, 0], 0.5 * self.theta)
+                self.begun = True
+            return self.iaf(x)[:, 0] * self.theta
+
+    chain = _layers(net, Neuron).eval()
+
+    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
+        for module in chain.modules():
+            if isinstance(module, Neuron):
+                module.begun = False
+        return _run(chain, x, steps, Neuron)
+
+    simulate.chain = chain  # type: ignore[attr-defined]
+    return simulate
+
+
+PEERS = {"spikingjelly": spikingjelly, "snntorch": snntorch, "sinabs": sinabs}
