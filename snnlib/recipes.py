@@ -52,7 +52,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=40, batch=64, rate=0.1, smoothing=0.05, average=0.98, shift=2, degrees=8, scale=0.08
     ),
     "mnist-cnn": Recipe(
-        epochs=20, rate=0.1, smoothing=0.05, average=0.998, shift=2, degrees=12, scale=0.12
+        epochs=14, rate=0.1, smoothing=0.05, average=0.998, shift=2, degrees=12, scale=0.12
     ),
     "mnist-mlp": Recipe(
         epochs=20,
