@@ -322,7 +322,7 @@ def layer_errors(report: Verification, figure: Figure | None = None) -> Figure:
         figure: an empty figure to draw on; a new one by default.
 
     Returns:
-        The figure: left the relative error against the time steps, one line a layer (both axes
+        The figure; left the relative error against the time steps, one line a layer (both axes
         logarithmic); right the parts of the error along the layers, after the last step.
     """
     import matplotlib as mpl
