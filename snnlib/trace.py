@@ -184,7 +184,7 @@ class _Walk:
                 yield node, value, changed
 
     def _node(self, node: fx.Node, result: Any) -> None:
-        args = fx.map_arg(node.args, self._value)
+        args: Any = fx.map_arg(node.args, self._value)
         kwargs = fx.map_arg(node.kwargs, self._value)
         refs = [value for value in _flat((args, kwargs)) if isinstance(value, Ref)]
         if not refs:
