@@ -130,6 +130,7 @@ def write_table(path: str | Path, seed: int = 0) -> list[ModelSupport]:
         CheckpointError: the file cannot be written.
     """
     import snnlib
+    from snnlib.experiments import index
 
     began = time.perf_counter()
     rows = torchvision_table(seed=seed)
@@ -150,6 +151,8 @@ def write_table(path: str | Path, seed: int = 0) -> list[ModelSupport]:
         "models": [asdict(row) for row in rows],
     }  # fmt: skip
     write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
+    if (Path(path).parent / index.FILE).is_file():
+        index.write(Path(path).parent)
     return rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import snnlib as snn
+from snnlib.__main__ import main
 from snnlib.support import randomise, torchvision_table
 from snnlib.vision import torchvision
 
@@ -101,3 +104,22 @@ def test_stochastic_depth_is_dropped(vision: Any) -> None:
     images = torch.rand(4, 6)
     model = Net().eval()
     assert torch.allclose(snn.convert(model, images).ann(images), model(images), atol=1e-6)
+
+
+def test_command_writes_the_table(
+    vision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        vision.models, "list_models", lambda module: ["squeezenet1_1", "mnasnet0_5"]
+    )
+    path = tmp_path / "torchvision.json"
+    assert main(["support", "--torchvision", "--output", str(path)]) == 0
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert [row["name"] for row in record["models"]] == names
+    assert all(row["converts"] for row in record["models"])
+    assert {"command", "commit", "seed", "hardware", "versions", "n"} <= record.keys()
+    assert "squeezenet1_1  converts, 26 spiking layers" in capsys.readouterr().out
+    assert main(["support"]) == 0
+    text = capsys.readouterr().out
+    assert "NO: a spike count is a ReLU: train with nn.ReLU in its place" in text
+    assert "weights and a bias current" in text
