@@ -132,13 +132,13 @@ def write_table(path: str | Path, seed: int = 0) -> list[ModelSupport]:
     import snnlib
     from snnlib.experiments import index
 
-    began = time.perf_counter()
+    began, commit = time.perf_counter(), provenance.commit()
     rows = torchvision_table(seed=seed)
     record = {
         "experiment": "torchvision",
         "what": "which of torchvision's classification models convert (random weights)",
         "command": "snnlib support --torchvision",
-        "commit": provenance.commit(),
+        "commit": commit,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "n": 2,
         "seed": seed,

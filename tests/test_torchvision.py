@@ -109,9 +109,8 @@ def test_stochastic_depth_is_dropped(vision: Any) -> None:
 def test_command_writes_the_table(
     vision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        vision.models, "list_models", lambda module: ["squeezenet1_1", "mnasnet0_5"]
-    )
+    names = ["squeezenet1_1", "mnasnet0_5"]
+    monkeypatch.setattr(vision.models, "list_models", lambda module: names)
     path = tmp_path / "torchvision.json"
     assert main(["support", "--torchvision", "--output", str(path)]) == 0
     record = json.loads(path.read_text(encoding="utf-8"))
