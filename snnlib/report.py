@@ -188,13 +188,16 @@ def _draw(runs: list[Run], mode: Mode, digest: str) -> bytes:
     curves = {_label(run): run["accuracy"] for run in runs}
     steps = range(1, max(map(len, curves.values())) + 1)
     with plots.style(mode):
-        figure, (whole, close) = plt.subplots(1, 2, figsize=(9, 3.6))
+        figure, (whole, close) = plt.subplots(1, 2, figsize=(9, 3.8))
         for ax in (whole, close):
             plots.accuracy_over_time(ax, list(steps), curves, ann)
         whole.set_title(f"{runs[0]['model']}, {runs[0]['n']:,} test images")
         close.set_title("the last percentage point")
         close.set_ylim(100 * ann - 1, 100 * ann + 0.1)
+        handles, labels = whole.get_legend_handles_labels()
+        whole.get_legend().remove()
         close.get_legend().remove()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Description": digest})
         plt.close(figure)
