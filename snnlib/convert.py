@@ -91,7 +91,12 @@ def convert(
         )
     wide = torch.float64 if calibration.dtype == torch.float64 else torch.float32
     balanced = {name: value.to(wide) for name, value in balanced.items()}
-    report = {"balance": repr(balance), "per_channel": per_channel, "images": len(calibration)}
+    report = {
+        "balance": repr(balance),
+        "per_channel": per_channel,
+        "images": len(calibration),
+        "dtype": str(calibration.dtype).removeprefix("torch."),
+    }
     net = SpikingNetwork(graph, neuron, balanced, reference, report)
     if calibrate_bias:
         return correct_bias(net, calibration, calibration_steps, batch)
@@ -158,8 +163,16 @@ def _check_model(model: nn.Module, images: Tensor) -> None:
             )
 
 
-def graph_error(graph: Graph, model: nn.Module, images: Tensor) -> float:
+def graph_error(
+    graph: Graph, model: nn.Module, images: Tensor, folded: torch.dtype | None = None
+) -> float:
     """Largest difference between graph and model on some images, relative to the largest logit.
+
+    Args:
+        graph: the traced and folded network.
+        model: the original.
+        images: shape (B, ...), in the dtype of both.
+        folded: dtype in which the graph was folded, if it was another: rounding is judged by it.
 
     Raises:
         ConversionError: it is more than rounding, so the graph is not the model.
@@ -174,7 +187,8 @@ def graph_error(graph: Graph, model: nn.Module, images: Tensor) -> float:
     if graph.head:
         ours = ours.softmax(1) if graph.head == "softmax" else ours.log_softmax(1)
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))
-    if not error <= _TOLERANCE.get(images.dtype, 1e-3):
+    tolerance = max(_TOLERANCE.get(dtype, 1e-3) for dtype in (images.dtype, folded or images.dtype))
+    if not error <= tolerance:
         raise ConversionError(
             f"the traced graph does not compute what {type(model).__name__} computes (relative "
             f"error {error:.2g}): something in its forward is hidden from the trace, such as a "

@@ -146,14 +146,14 @@ def verify(net: SpikingNetwork, x: Tensor, steps: int = 64, batch: int = 32) -> 
     check_whole("batch", batch)
     x = net.checked(x)
     ann = net.graph.without_corrections()
-    wrong = None
+    wrong, folded = None, getattr(torch, net.report.get("dtype", str(net.dtype)[6:]))
     times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
     sums = {name: _Sums(net, name, times) for name in net.graph.spiking}
     same = torch.zeros(len(times))
     with torch.no_grad():
         for part in x.split(batch):
             if net.reference is not None:
-                wrong = max(wrong or 0.0, graph_error(ann, net.reference, part))
+                wrong = max(wrong or 0.0, graph_error(ann, net.reference, part, folded))
             activations: dict[str, Tensor] = {}
 
             def keep(node: Node, z: Tensor, seen: dict[str, Tensor] = activations) -> Tensor:

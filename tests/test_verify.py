@@ -213,3 +213,16 @@ def test_parts_add_up_for_any_neuron(
         assert layer.error[-1] <= parts + 1e-9  # the triangle inequality
         if negative == 0 and cap is None:
             assert layer.parts["unevenness"][-1] < 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_in_another_dtype_is_judged_by_the_rounding_it_was_folded_in(
+    dtype: torch.dtype,
+) -> None:
+    ann = snn.models.load("digits-cnn")
+    train, _ = snn.data.load("digits")
+    images = snn.data.to_float(train.images[:20])
+    net = snn.convert(ann, images).to(dtype)
+    found = net.verify(images.to(dtype), steps=2).graph_error
+    assert found is not None
+    assert found > 1e-9
