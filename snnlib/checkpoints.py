@@ -51,6 +51,22 @@ def write(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
     return write_bytes(path, save(tensors, metadata={"format": FORMAT, "record": record}))
 
 
+def read_safetensors(path: Path, remedy: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of an existing safetensors file.
+
+    Raises:
+        CheckpointError: it is truncated or of another kind; the message ends in ``remedy``.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or no safetensors file ({error}). {remedy}"
+        ) from error
+
+
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a checkpoint and its record.
 
@@ -60,14 +76,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint. Check the path.")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or no safetensors file ({error}). {_remedy(path.stem)}"
-        ) from error
+    header, tensors = read_safetensors(path, _remedy(path.stem))
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is a safetensors file but not a checkpoint of snnlib: its format is "

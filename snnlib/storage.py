@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from snnlib.checkpoints import CheckpointError, write_bytes
+from snnlib.checkpoints import CheckpointError, read_safetensors, write_bytes
 from snnlib.graph import OPERATIONS, Graph, Node
 from snnlib.neurons import NEURONS
 from snnlib.simulator import SpikingNetwork
@@ -108,15 +107,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> SpikingNetwork
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file. Check the path.")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or no safetensors file ({error}). Save the network again with "
-            "net.save(path)."
-        ) from None
+    header, tensors = read_safetensors(path, "Save the network again with net.save(path).")
     _check_header(path, header)
     text = header.get("network", "")
     if header.get("sha256") != _digest(text, tensors):
