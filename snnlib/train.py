@@ -147,7 +147,7 @@ class Run:
 
     def __init__(self, name: str, recipe: Recipe, seed: int, device: torch.device) -> None:
         self.name, self.recipe, self.seed, self.device = name, recipe, seed, device
-        self.reduced = _bfloat16_pays(device)
+        self.reduced = bfloat16_pays(device)
         torch.manual_seed(seed)
         network = models.create(name)
         if recipe.start:
@@ -345,7 +345,7 @@ def macs(network: nn.Module, shape: Iterable[int]) -> int:
     return total
 
 
-def _bfloat16_pays(device: torch.device) -> bool:
+def bfloat16_pays(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32: it is where the hardware multiplies it.
 
     Forward and backward of a CIFAR-10 network of 134 M MACs, batch 256, on two cores of an AMD EPYC

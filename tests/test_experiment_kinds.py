@@ -8,6 +8,7 @@ from snnlib import experiments, models
 from snnlib.experiments import (
     Setting,
     ablations,
+    accuracy_over_time,
     allocation,
     early_exit,
     frontier,
@@ -49,6 +50,39 @@ def test_ablations_name_every_cell_once():
         names = [cell.name for cell in ablations.cells(network)]
         assert len(set(names)) == len(names)
     assert len(ablations.cells("digits-cnn")) == len(ablations.cells("mnist-cnn")) + 10
+
+
+def test_deep_networks_run_in_bfloat16_where_that_pays(context, monkeypatch):
+    subject = context.subject("digits-cnn")
+    assert not subject.deep
+    (short,) = accuracy_over_time.measure("digits-cnn", "if", "plain", context)
+    assert (short["dtype"], short["steps"]) == ("float32", accuracy_over_time.IF_STEPS)
+    monkeypatch.setattr(experiments.setting, "DEEP_MACS", 0)
+    monkeypatch.setattr(experiments.setting, "bfloat16_pays", lambda device: True)
+    assert subject.deep
+    (row,) = accuracy_over_time.measure("digits-cnn", "if", "plain", context)
+    assert (row["dtype"], row["steps"]) == ("bfloat16", accuracy_over_time.STEPS)
+    assert row["ann_accuracy"] == short["ann_accuracy"]
+    (wide,) = accuracy_over_time.measure("digits-cnn", "augmented", "plain", context)
+    assert wide["dtype"] == "float32"
+    assert subject.convert(Setting(snn.IF(v0=0.0), snn.Max())).dtype == torch.float32
+
+
+def test_calibrated_biases_belong_to_one_neuron(context):
+    """A correction measured for one neuron is not reused for another with the same thresholds."""
+    subject = context.subject("digits-cnn")
+    nets = [subject.convert(Setting(neuron, bias_steps=4)) for neuron in (snn.IF(), snn.Ternary())]
+    first, second = (
+        {
+            name: node.tensors["shift"]
+            for name, node in net.graph.nodes.items()
+            if "shift" in node.tensors
+        }
+        for net in nets
+    )
+    assert first.keys() == second.keys()
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert subject.convert(Setting(snn.IF())).graph.nodes.keys().isdisjoint(first)
 
 
 def test_early_exit_is_what_the_network_decides(context):

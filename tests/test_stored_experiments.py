@@ -88,4 +88,6 @@ def test_stored_answers_come_back(run):
     stored = unpack(run["headline"]["answers"])
     assert len(stored) == n
     # Another processor rounds otherwise: a potential within 1e-7 of its threshold may fall over.
-    assert int((again != stored).sum()) <= n // 200
+    # What was computed in bfloat16 comes back in float32, which every processor has.
+    allowed = n // 200 if run["dtype"] == "float32" else n // 50
+    assert int((again != stored).sum()) <= allowed

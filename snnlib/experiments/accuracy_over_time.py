@@ -5,14 +5,16 @@ zero potential, negative threshold as large as the positive one. *Best*: the can
 the fewest events among those whose agreement with the ANN after ``horizon`` steps, on validation
 images, is within 0.1 points of the best candidate's. All candidates are stored with their numbers.
 
-Test images come in once, for the runs: all of them to 32 steps, and for the slower neurons the
-first 2,000 to 256 steps. Beside AugMapping stands the ANN with activations rounded to as many
-levels: wide spikes in one step are a quantised network.
+Test images come in once, for the runs: all of them to 32 steps (IF neurons of the smaller networks
+to 48), and for the slower neurons the first 2,000 to 256 steps. On deep networks IF and TerMapping
+run in bfloat16 with float32 potentials, where the processor is faster so; the field ``dtype`` of a
+row says it, and the ANN beside them is always in float32. Beside AugMapping stands the ANN with
+activations rounded to as many levels: wide spikes in one step are a quantised network.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,11 +25,12 @@ from snnlib.data import Split
 from snnlib.evaluate import LABELS, evaluate, report
 from snnlib.experiments.frame import Cell, Context, Experiment, Row
 from snnlib.experiments.measure import INTERVAL, loss_intervals, pack, quantised_ann
-from snnlib.experiments.setting import Setting, Subject
+from snnlib.experiments.setting import Setting, Subject, reduced
 from snnlib.experiments.targets import targets
 from snnlib.neurons import IF, Augmented, Ternary
+from snnlib.simulator import SpikingNetwork
 
-STEPS = 32
+STEPS, IF_STEPS = 32, 48
 LONG_STEPS, LONG_IMAGES = 256, 2000
 VALIDATION_IMAGES = 1000
 HEADLINE_IMAGES = 1000
@@ -38,35 +41,51 @@ CAP = 15  # |c| fits in four bits and a sign
 
 @dataclass(frozen=True)
 class Method:
-    """A neuron's plain setting, the candidates for its best, and the steps it is judged at."""
+    """A neuron's plain setting, the candidates for its best, and the steps it is judged at.
+
+    Attributes:
+        plain: the plain setting.
+        candidates: those for the best setting.
+        horizon: step at which the candidates are compared, on the smaller and on the deep networks.
+        corrected: whether candidates with calibrated biases come in on the smaller networks.
+        long: whether there are runs of 256 steps, and deep networks run in bfloat16.
+    """
 
     plain: Setting
     candidates: tuple[Setting, ...]
-    horizon: int
+    horizon: tuple[int, int]
+    corrected: bool
     long: bool
 
+    def settings(self, deep: bool) -> list[Setting]:
+        """All candidates; calibrating the biases of a deep network takes as long as its runs."""
+        if deep or not self.corrected:
+            return list(self.candidates)
+        best = [setting for setting in self.candidates if setting.balance == Percentile(99.9)]
+        steps = self.horizon[0]
+        return [*self.candidates, *(replace(setting, bias_steps=steps) for setting in best)]
 
-LAYER, CHANNEL, CLIPPED = (
+
+LAYER, CHANNEL, CLIPPED, WIDE = (
     (Percentile(99.9), False),
     (Percentile(99.9), True),
     (Percentile(99), False),
+    (Percentile(99.99), False),
 )
 
 METHODS = {
     "if": Method(
         Setting(IF(v0=0.0), Max()),
         tuple(Setting(IF(), *how) for how in (LAYER, CHANNEL, CLIPPED)),
-        horizon=32,
+        horizon=(IF_STEPS, STEPS),
+        corrected=True,
         long=True,
     ),
     "ternary": Method(
         Setting(Ternary(negative=1.0, v0=0.0), Max()),
-        tuple(
-            Setting(Ternary(negative=negative), *how)
-            for negative in (0.0, 0.5)
-            for how in (LAYER, CHANNEL, CLIPPED)
-        ),
-        horizon=12,
+        tuple(Setting(Ternary(negative=0.0), *how) for how in (LAYER, CHANNEL, CLIPPED)),
+        horizon=(12, 24),
+        corrected=True,
         long=True,
     ),
     "augmented": Method(
@@ -74,9 +93,10 @@ METHODS = {
         tuple(
             Setting(Augmented(levels=levels, negative=0.0, cap=CAP), *how)
             for levels in (4, 8, 12)
-            for how in (LAYER, CHANNEL)
+            for how in (LAYER, CHANNEL, WIDE)
         ),
-        horizon=2,
+        horizon=(2, 3),
+        corrected=False,
         long=False,
     ),
 }
@@ -100,11 +120,11 @@ def cells(network: str) -> list[Cell]:
 def choose(network: str, kind: str, context: Context) -> list[Row]:
     """All candidates on validation images, one of them marked as chosen."""
     subject, method = context.subject(network), METHODS[kind]
-    split = subject.validation[:VALIDATION_IMAGES]
+    split, horizon = subject.validation[:VALIDATION_IMAGES], method.horizon[subject.deep]
     rows: list[Row] = []
-    for setting in method.candidates:
-        net = subject.convert(setting)
-        found = evaluate(net, subject.ann, split, method.horizon)
+    for setting in method.settings(subject.deep):
+        net = _network(subject, kind, setting)
+        found = evaluate(net, subject.ann, split, horizon)
         assert found.events is not None
         rows.append(
             {
@@ -112,7 +132,7 @@ def choose(network: str, kind: str, context: Context) -> list[Row]:
                 "label": LABELS[kind],
                 "n": found.n,
                 "images": "validation",
-                "steps": method.horizon,
+                "steps": horizon,
                 "setting": setting.record(),
                 "agreement": found.agreement[-1],
                 "accuracy": found.accuracy[-1],
@@ -136,15 +156,23 @@ def measure(network: str, kind: str, form: str, context: Context, long: bool = F
     """One run over test images."""
     subject, method = context.subject(network), METHODS[kind]
     setting = method.plain if form == "plain" else chosen(network, kind, context)
-    split, steps = (subject.test[:LONG_IMAGES], LONG_STEPS) if long else (subject.test, STEPS)
-    return [_row(subject, kind, form, setting, split, steps, None if long else method.horizon)]
+    if long:
+        return [_row(subject, kind, form, setting, subject.test[:LONG_IMAGES], LONG_STEPS, None)]
+    steps = IF_STEPS if kind == "if" and not subject.deep else STEPS
+    horizon = method.horizon[subject.deep]
+    return [_row(subject, kind, form, setting, subject.test, steps, horizon)]
+
+
+def _network(subject: Subject, kind: str, setting: Setting) -> SpikingNetwork:
+    net = subject.convert(setting)
+    return reduced(net) if subject.deep and METHODS[kind].long else net
 
 
 def _row(
     subject: Subject, kind: str, form: str, setting: Setting, split: Split, steps: int,
     headline: int | None,
 ) -> Row:  # fmt: skip
-    net = subject.convert(setting)
+    net = _network(subject, kind, setting)
     found = evaluate(net, subject.ann, split, steps)
     label = f"{LABELS[kind]}, {form}"
     if headline is None:
@@ -168,4 +196,5 @@ EXPERIMENT = Experiment(
     networks=models.NAMES,
     cells=cells,
     conclude=lambda sections: {"interval": INTERVAL, "targets": targets(sections["runs"])},
+    version=2,
 )

@@ -15,6 +15,9 @@ from snnlib.convert import convert
 from snnlib.evaluate import calibration_images
 from snnlib.neurons import NEURONS, Neuron
 from snnlib.simulator import SpikingNetwork
+from snnlib.train import bfloat16_pays
+
+DEEP_MACS = 50e6  # networks with more of them are run on fewer images, or in bfloat16
 
 BALANCES: dict[str, type[Balance]] = {cls.kind: cls for cls in (Max, Percentile, MinError)}
 
@@ -76,7 +79,12 @@ class Subject:
         self.ann = models.load(name).to(device)
         self._train, test = data.load(self.dataset)
         self.test = test[:limit]
-        self._balanced: dict[tuple[Balance, bool], SpikingNetwork] = {}
+        self._balanced: dict[tuple[Balance, bool, Neuron | None, int | None], SpikingNetwork] = {}
+
+    @property
+    def deep(self) -> bool:
+        """Whether a pass over the network is so long that experiments have to save some."""
+        return bool(self.ann.metadata["macs"] > DEEP_MACS)
 
     @cached_property
     def validation(self) -> data.Split:
@@ -90,14 +98,20 @@ class Subject:
 
     def convert(self, setting: Setting) -> SpikingNetwork:
         """The spiking network of a setting; thresholds are balanced once for each balancing."""
-        key = (setting.balance, setting.per_channel)
-        if setting.bias_steps is not None:
-            return convert(
-                self.ann, self.calibration, setting.neuron, setting.balance, setting.per_channel,
-                calibrate_bias=True, calibration_steps=setting.bias_steps,
-            )  # fmt: skip
+        calibrated = setting.bias_steps is not None
+        # A correction of the biases is for one neuron; the thresholds serve all.
+        neuron = setting.neuron if calibrated else None
+        key = (setting.balance, setting.per_channel, neuron, setting.bias_steps)
         if key not in self._balanced:
             self._balanced[key] = convert(
-                self.ann, self.calibration, setting.neuron, setting.balance, setting.per_channel
-            )
+                self.ann, self.calibration, setting.neuron, setting.balance, setting.per_channel,
+                calibrate_bias=calibrated, calibration_steps=setting.bias_steps or 1,
+            )  # fmt: skip
         return self._balanced[key].replace(neuron=setting.neuron)
+
+
+def reduced(net: SpikingNetwork) -> SpikingNetwork:
+    """The network in bfloat16 (potentials in float32) where the processor gains by it."""
+    if not bfloat16_pays(net.device):
+        return net
+    return SpikingNetwork(net.graph, net.neuron, net.balanced, report=net.report).to(torch.bfloat16)
