@@ -213,17 +213,33 @@ def test_disturbances_are_as_large_as_they_say(digits):
 def test_allocation_saves_events_and_keeps_the_answers(context):
     subject = context.subject("digits-cnn")
     net = subject.convert(allocation.START)
-    factor, steps, found = allocation.uniform(net, subject, subject.validation)
-    start = dict.fromkeys(net.balanced, factor)
-    again = allocation.measure(allocation.scaled(net, start), subject, subject.validation, steps)
-    assert again == found
-    assert found.holds
-    scales, better, moves = allocation.search(net, subject, subject.validation, start, steps, found)
-    assert better.holds
-    assert better.events < found.events
-    assert [move["events_per_image"] for move in moves] == sorted(
-        (move["events_per_image"] for move in moves), reverse=True
-    )
-    assert moves[-1]["events_per_image"] == better.events
-    for name, theta in allocation.scaled(net, scales).thresholds.items():
-        torch.testing.assert_close(theta, net.thresholds[name] * scales[name])
+    split = subject.validation
+    states = allocation.uniform(net, subject, split)
+    events = [state.judged.events for state in states]
+    assert events == sorted(events)
+    start = states[0]
+    uniform = allocation.scaled(net, start.scales)
+    assert allocation.measure(uniform, subject, split, start.steps) == start.judged
+    assert start.judged.holds(allocation.AGREEMENT + allocation.MARGIN)
+    best, moves = allocation.search(net, subject, start, split, split)
+    assert best.judged.holds(allocation.AGREEMENT + allocation.MARGIN)
+    assert best.judged.events < start.judged.events
+    passed = [move["events_per_image"] for move in moves if move["judged_agreement"] >= 0.996]
+    assert best.judged.events == min(passed)
+    for name, theta in allocation.scaled(net, best.scales).thresholds.items():
+        torch.testing.assert_close(theta, net.thresholds[name] * best.scales[name])
+
+
+def test_allocation_is_judged_on_images_that_the_search_has_not_seen():
+    """On the judges' images, which the search never simulates, nothing may be worse than asked."""
+    context = experiments.Context(torch.device("cpu"), limit=None)
+    rows = allocation.choose("digits-cnn", context)
+    subject = context.subject("digits-cnn")
+    half = len(subject.validation) // 2
+    judges = subject.validation[half : half + allocation.JUDGED]
+    for row in rows:
+        net = allocation.scaled(subject.convert(allocation.START), row["scales"])
+        found = allocation.measure(net, subject, judges, row["steps"])
+        assert (found.agreement, found.events) == (row["agreement"], row["events_per_image"])
+        assert row["n"] == len(judges)
+    assert rows[1]["events_per_image"] <= rows[0]["events_per_image"]

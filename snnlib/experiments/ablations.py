@@ -5,7 +5,7 @@ percentile per layer, constant input) one choice is changed and the others stay.
 compared on IF neurons, the only ones that can be reset to zero. *The full grid* (balancing × scope
 × v0 × negative × levels) is computed on the small networks, with fewer images.
 
-All images are validation images: no number here is a test accuracy.
+Deep networks are run on fewer images. All are validation images: no number here is a test accuracy.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _row(
     context: Context, network: str, setting: Setting, coding: Coding, steps: int, images: int
 ) -> Row:
     subject = context.subject(network)
-    split = subject.validation[:images]
+    split = subject.validation[: subject.affordable(images, least=500)]
     net = subject.convert(setting)
     found = evaluate(net, subject.ann, split, steps, coding)
     synops = found.synops

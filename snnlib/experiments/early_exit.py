@@ -1,8 +1,9 @@
 """``early-exit``: answer an image as soon as the network is sure, and what that saves.
 
 For a sweep of confidences (softmax of the logits so far): accuracy, agreement with the ANN and mean
-number of steps on the test images, with the time that `SpikingNetwork.decide` really takes beside
-the time of all steps one by one (and of the closed form, where there is one) on the same images.
+number of steps on the test images (the first ones, where the network is deep), with the time that
+`SpikingNetwork.decide` really takes beside the time of all steps one by one (and of the closed
+form, where there is one) on the same images.
 The confidence marked ``chosen`` is the smallest whose accuracy on validation images is within 0.1
 points of running all steps; none is marked where none gets there. Test images have no say.
 
@@ -85,8 +86,9 @@ def measure(network: str, kind: str, context: Context) -> list[Row]:
     setting, steps = SETTINGS[kind]
     net = subject.convert(setting)
     validation = observe(net, subject, subject.validation[:VALIDATION_IMAGES], steps)
-    test = observe(net, subject, subject.test, steps)
-    x = to_float(subject.test.images[:TIMED_IMAGES]).to(net.device)
+    images = subject.test[: subject.affordable(len(subject.test))]
+    test = observe(net, subject, images, steps)
+    x = to_float(images.images[: subject.affordable(TIMED_IMAGES)]).to(net.device)
     sweep = [_exit(net, test, confidence, x, steps) for confidence in CONFIDENCES]
     whole = seconds(net.device, lambda: step_by_step(net, x, steps))
     closed = None

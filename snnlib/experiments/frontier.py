@@ -7,8 +7,8 @@ neurons, summed over layers and steps. Silence and addresses are in it, so a qua
 counted by the same rule, as one step. A point is in the Pareto set of a cost if no other point is
 at least as accurate and costs less.
 
-Events, accuracy and energy are those of all test images; entropies and the histograms of |c| those
-of the first images only (the field ``counted``).
+Events, accuracy and energy are those of all test images, or of the first ones where the network is
+deep (``n``); entropies and the histograms of |c| those of the first few (``counted``).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(network: str, name: str, context: Context) -> list[Row]:
     subject = context.subject(network)
     setting, steps = SETTINGS[name]
     net = subject.convert(setting)
-    found = evaluate(net, subject.ann, subject.test, steps)
+    found = evaluate(net, subject.ann, _images(subject), steps)
     assert found.events is not None
     assert found.synops is not None
     counts = count(net, subject.test, steps)
@@ -134,6 +134,10 @@ def measure(network: str, name: str, context: Context) -> list[Row]:
     ]
 
 
+def _images(subject: Subject) -> Split:
+    return subject.test[: subject.affordable(len(subject.test))]
+
+
 def quantised_anns(network: str, context: Context) -> list[Row]:
     """The ANN itself, and with activations rounded to so many levels, as points of one step.
 
@@ -151,7 +155,7 @@ def quantised_anns(network: str, context: Context) -> list[Row]:
                 "model": network,
                 "label": "ANN" if levels is None else f"ANN, {levels} levels",
                 "levels": levels,
-                "n": len(subject.test),
+                "n": len(_images(subject)),
                 "accuracy": [right],
                 "steps": [1],
                 "events_per_neuron": [events],
@@ -164,7 +168,7 @@ def quantised_anns(network: str, context: Context) -> list[Row]:
 
 def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> tuple[float, float, float]:
     """Accuracy; share of neurons that are not zero; bits a neuron (32 where nothing is rounded)."""
-    right, split = 0, subject.test
+    right, split = 0, _images(subject)
     for start in range(0, len(split), 500):
         piece = split[start : start + 500]
         x = to_float(piece.images).to(net.device)

@@ -5,7 +5,7 @@ same noisy weights, and for lost spikes activations that are lost as often. Noth
 thresholds stay as they were balanced on clean images. Random numbers come from seeded generators on
 the CPU, so both networks, and every device, see the same draws of noise.
 
-Images are the first 1,000 test images; settings are fixed beforehand.
+Images are the first 1,000 test images, fewer for deep networks; settings are fixed beforehand.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def measure(network: str, kind: str, what: str, context: Context) -> list[Row]:
     subject = context.subject(network)
     setting, steps = SETTINGS[kind]
     net = subject.convert(setting)
-    split = subject.test[:IMAGES]
+    split = subject.test[: subject.affordable(IMAGES)]
     disturb, sizes, shared = KINDS[what]
     rows: list[Row] = []
     for size in sizes:

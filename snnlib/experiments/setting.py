@@ -17,7 +17,8 @@ from snnlib.neurons import NEURONS, Neuron
 from snnlib.simulator import SpikingNetwork
 from snnlib.train import bfloat16_pays
 
-DEEP_MACS = 50e6  # networks with more of them are run on fewer images, or in bfloat16
+DEEP_MACS = 50e6  # networks with more of them run in bfloat16 where there are many steps
+_FULL_MACS = 12e6  # networks with more MACs get fewer images where every image takes long
 
 BALANCES: dict[str, type[Balance]] = {cls.kind: cls for cls in (Max, Percentile, MinError)}
 
@@ -85,6 +86,11 @@ class Subject:
     def deep(self) -> bool:
         """Whether a pass over the network is so long that experiments have to save some."""
         return bool(self.ann.metadata["macs"] > DEEP_MACS)
+
+    def affordable(self, images: int, least: int = 200) -> int:
+        """So many images, or fewer (hundreds, at least ``least``) where a pass takes long."""
+        share = _FULL_MACS / self.ann.metadata["macs"]
+        return images if share >= 1 else max(min(images, least), int(images * share) // 100 * 100)
 
     @cached_property
     def validation(self) -> data.Split:
