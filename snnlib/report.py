@@ -12,11 +12,12 @@ import hashlib
 import io
 import json
 import re
-import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from snnlib import tables
 from snnlib.checkpoints import write_bytes
 from snnlib.experiments import index
 from snnlib.plots import Mode
@@ -24,13 +25,10 @@ from snnlib.plots import Mode
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("book", "results")
 INDEX = RESULTS / index.FILE
-STEPS = (1, 2, 4, 8, 16, 32, 64)
-LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
 MNIST = ("mnist-cnn", "mnist-mlp")
 MODES: tuple[Mode, ...] = ("light", "dark")
 METHODS = ("if", "ternary", "augmented")
 FIGURE = "book/_static/mnist-accuracy-{mode}.svg"
-ABSENT = "Not measured yet."
 
 Run = dict[str, Any]
 
@@ -87,15 +85,6 @@ def mnist_runs(root: Path) -> dict[str, list[Run]]:
     return found
 
 
-def settled(run: Run, loss: float = LOSS) -> int | None:
-    """The first step from which on the accuracy stays within ``loss`` of the ANN's, or None."""
-    reached = None
-    for step, accuracy in enumerate(run["accuracy"], 1):
-        close = run["ann_accuracy"] - accuracy <= loss + 1e-9
-        reached = (reached or step) if close else None
-    return reached
-
-
 def _section(name: str, root: Path) -> str:
     if name not in SECTIONS:
         raise ValueError(f"README.md: unknown section results:{name}; known: {', '.join(SECTIONS)}")
@@ -103,63 +92,12 @@ def _section(name: str, root: Path) -> str:
     return f"{content}\n" if content else ""
 
 
-def _mnist_table(root: Path) -> str:
-    parts = [_model_table(model, runs) for model, runs in mnist_runs(root).items()]
-    if not parts:
-        return ABSENT
-    note = (
-        "Accuracy in percent on the full test set after so many time steps. *Reached* is the first "
-        f"step from which on it stays within {100 * LOSS:g} points of the ANN; the columns after "
-        "it say what that took an image: events (neurons that sent something, a −1 included) a "
-        "neuron, synaptic operations, and arithmetic energy (45 nm: 4.6 pJ a MAC, 0.9 pJ an "
-        "addition; an event with |c| > 1 is a MAC; memory traffic excluded) relative to the "
-        "ANN's. Thresholds: 99.9th percentile on 1,000 training images; v0 = ½. Commands, "
-        "versions and machine: [book/results](book/results)."
-    )
-    return "\n\n".join([*parts, textwrap.fill(note, 100, break_on_hyphens=False)])
-
-
-def _model_table(model: str, runs: list[Run]) -> str:
-    head = runs[0]
-    lines = [
-        f"**{model}**: ANN {100 * head['ann_accuracy']:.2f} % on {head['n']:,} images, "
-        f"{head['ann_macs'] / 1e6:.1f} M MACs; {head['neurons']:,} spiking neurons",
-        "",
-        f"| network | {' | '.join(map(str, STEPS))} | reached | events/neuron | SynOps | energy |",
-        f"|---|{'--:|' * (len(STEPS) + 4)}",
-    ]
-    for run in runs:
-        values = run["accuracy"]
-        cells = [f"{100 * values[t - 1]:.2f}" if t <= len(values) else "" for t in STEPS]
-        step = settled(run)
-        cost = ["–"] * 4
-        if step is not None:
-            cost = [
-                f"step {step}",
-                f"{run['events_per_image'][step - 1] / run['neurons']:.2f}",
-                f"{run['synops_per_image'][step - 1] / 1e6:.1f} M",
-                f"{run['energy_nj_per_image'][step - 1] / run['ann_energy_nj']:.2f}",
-            ]
-        lines.append(f"| {_label(run)} | {' | '.join([*cells, *cost])} |")
-    return "\n".join(lines)
-
-
-def _label(run: Run) -> str:
-    """The method and what sets it apart from its namesakes."""
-    parts = [run["label"]]
-    if run["neuron"] == "augmented":
-        parts.append(f"{run['levels']} levels")
-    if run["negative"] is not None:
-        parts.append(f"negative {run['negative']:g}")
-    return ", ".join(parts)
-
-
 def _mnist_figure(root: Path) -> str:
     runs = mnist_runs(root).get("mnist-cnn")
     if not runs:
         return ""
     ends = "; ".join(
-        f"{_label(run)}: {100 * run['accuracy'][0]:.1f} % after 1 step, "
+        f"{tables.label(run)}: {100 * run['accuracy'][0]:.1f} % after 1 step, "
         f"{100 * run['accuracy'][3]:.1f} % after 4, {100 * run['accuracy'][-1]:.1f} % after "
         f"{len(run['accuracy'])}"
         for run in runs
@@ -185,7 +123,7 @@ def _draw(runs: list[Run], mode: Mode, digest: str) -> bytes:
     from snnlib import plots
 
     ann = runs[0]["ann_accuracy"]
-    curves = {_label(run): run["accuracy"] for run in runs}
+    curves = {tables.label(run): run["accuracy"] for run in runs}
     steps = range(1, max(map(len, curves.values())) + 1)
     with plots.style(mode):
         figure, (whole, close) = plt.subplots(1, 2, figsize=(9, 3.8))
@@ -205,6 +143,10 @@ def _draw(runs: list[Run], mode: Mode, digest: str) -> bytes:
 
 
 SECTIONS: dict[str, Callable[[Path], str]] = {
-    "mnist-table": _mnist_table,
+    "mnist-table": partial(tables.headline, dataset="mnist"),
     "mnist-figure": _mnist_figure,
+    "fashion-table": partial(tables.headline, dataset="fashion_mnist"),
+    "cifar10-table": partial(tables.headline, dataset="cifar10"),
+    "note": tables.note,
+    "targets": tables.targets,
 }

@@ -262,8 +262,10 @@ def test_a_target_is_judged_by_its_first_step_within_bounds():
         "model": "mnist-cnn", "neuron": "augmented", "form": "best", "label": "x", "n": 10,
         "steps": 4, "neurons": 100, "ann_accuracy": 0.99, "accuracy": [0.98, 0.9896, 0.99, 0.99],
         "events_per_image": [40, 55, 70, 80],
+        "loss_interval": [[0.0, 0.02], [-0.01, 0.01], [-0.01, 0.01], [-0.01, 0.01]],
     }  # fmt: skip
     (row,) = targets([run])
+    assert row["loss_interval"] == [-0.01, 0.01]
     assert (row["reached"], row["step"], row["events_per_neuron"]) == (True, 2, 0.55)
     (row,) = targets([{**run, "events_per_image": [40, 65, 70, 80]}])
     assert (row["reached"], row["step"]) == (False, 1)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from snnlib import report
+from snnlib import report, tables
 from snnlib.__main__ import main
+from snnlib.experiments.targets import targets
 
 README = """# Title
 <!-- results:mnist-table:begin -->
 old
 <!-- results:mnist-table:end -->
+<!-- results:targets:begin -->
+<!-- results:targets:end -->
 between
 <!-- results:mnist-figure:begin -->
 <!-- results:mnist-figure:end -->
@@ -27,7 +30,9 @@ def stored(label: str, neuron: str, accuracy: list[float], **more) -> dict:
         "n": 100, "ann_accuracy": 0.99, "accuracy": accuracy, "neurons": 10, "ann_macs": 2_000_000,
         "ann_energy_nj": 100.0, "events_per_image": [5.0 * (t + 1) for t in range(steps)],
         "synops_per_image": [1e6 * (t + 1) for t in range(steps)],
-        "energy_nj_per_image": [25.0 * (t + 1) for t in range(steps)], **more,
+        "energy_nj_per_image": [25.0 * (t + 1) for t in range(steps)], "percentile": 99.9,
+        "balance": "percentile", "per_channel": False, "setting": {"bias_steps": None},
+        "dtype": "float32", "headline": {}, **more,
     }  # fmt: skip
     return {"runs": [run]}
 
@@ -41,6 +46,14 @@ def clone(tmp_path: Path) -> Path:
     fast = stored("AugMapping", "augmented", [0.95, 0.9885, 0.9895, 0.991])
     (results / "mnist-cnn-if.json").write_text(json.dumps(slow))
     (results / "mnist-cnn-augmented.json").write_text(json.dumps(fast))
+    rounded = {"steps": [1, 2, 4], "accuracy": [0.95, 0.98, 0.985]}
+    slow["runs"][0] |= {"per_channel": True, "setting": {"bias_steps": 48}}
+    fast["runs"][0] |= {"quantised_ann": rounded, "dtype": "bfloat16"}
+    plain = {key: value for key, value in slow["runs"][0].items() if key != "headline"}
+    (target,) = targets([{**fast["runs"][0], "form": "best", "steps": 4, "n": 100,
+                          "loss_interval": [[0.01, 0.02]] * 4}])  # fmt: skip
+    over_time = {"runs": [plain, *slow["runs"], *fast["runs"]], "targets": [target]}
+    (results / "accuracy-over-time.json").write_text(json.dumps(over_time))
     return tmp_path
 
 
@@ -57,9 +70,16 @@ def test_sections_and_figures_are_written_from_the_results(clone):
     assert "\nbetween\n" in text
     assert "\nold\n" not in text
     assert "ANN 99.00 % on 100 images" in text
-    assert "| IF | 20.00 | 50.00 | 98.80 |  |  |  |  | – | – | – | – |" in text
-    augmented = "| AugMapping, 8 levels, negative 0 | 95.00 | 98.85 | 99.10 |  |  |  |  |"
-    assert f"{augmented} step 3 | 1.50 | 3.0 M | 0.75 |" in text
+    slow = (
+        "| IF, 99.9 % a channel, biases for 48 | 20.00 | 50.00 | 98.80 |  |  |  | – | – | – | – |"
+    )
+    assert text.count("| IF") == text.count(slow) == 1
+    augmented = "| AugMapping, 8 levels, negative 0, 99.9 %, bfloat16 | 95.00 | 98.85 | 99.10 |"
+    assert f"{augmented}  |  |  | step 3 | 1.50 | 3.0 M | 0.75 |" in text
+    assert "| ANN rounded to as many levels | 95.00 | 98.00 | 98.50 |" in text
+    asked = "≤ 0.05 points in 2 steps, ≤ 0.6 events/neuron"
+    assert f"| mnist-cnn | AugMapping (n = 100) | {asked} | step 1 | +4.00 " in text
+    assert "(+1.00 … +2.00) | 0.50 | **missed** |" in text
     for mode in ("light", "dark"):
         name = f"book/_static/mnist-accuracy-{mode}.svg"
         assert name in text
@@ -74,6 +94,7 @@ def test_check_finds_every_kind_of_drift_and_writes_nothing(clone):
     figure = clone / "book" / "_static" / "mnist-accuracy-dark.svg"
     good = readme.read_text()
     readme.write_text(good.replace("98.80", "99.80"))
+    assert good != readme.read_text()
     assert report.update(clone, check=True) == [Path("README.md")]
     assert "99.80" in readme.read_text()
     readme.write_text(good)
@@ -86,16 +107,16 @@ def test_check_finds_every_kind_of_drift_and_writes_nothing(clone):
 
 def test_settled_means_from_there_on():
     run = {"ann_accuracy": 0.99}
-    assert report.settled({**run, "accuracy": [0.5, 0.99, 0.98, 0.989, 0.9895]}) == 4
-    assert report.settled({**run, "accuracy": [0.99, 0.98]}) is None
-    assert report.settled({**run, "accuracy": [0.995]}) == 1
+    assert tables.settled({**run, "accuracy": [0.5, 0.99, 0.98, 0.989, 0.9895]}) == 4
+    assert tables.settled({**run, "accuracy": [0.99, 0.98]}) is None
+    assert tables.settled({**run, "accuracy": [0.995]}) == 1
 
 
 def test_nothing_measured_is_said(clone):
     for path in (clone / "book" / "results").iterdir():
         path.unlink()
     report.update(clone)
-    assert (clone / "README.md").read_text().count(report.ABSENT) == 1
+    assert (clone / "README.md").read_text().count(tables.ABSENT) == 2
 
 
 def test_outside_a_clone_the_message_says_so(tmp_path):

@@ -50,16 +50,23 @@ def targets(runs: list[Row]) -> list[Row]:
 def _judge(run: Row, target: Target) -> Row:
     """The first step that fulfils the target, else the one of the least loss that keeps its events.
 
-    Where no step keeps to the events, step, loss and events are None.
+    Where no step keeps to the events, step, loss, its interval and events are None.
     """
     tried = []
     for step in range(1, target.steps + 1):
         events = run["events_per_image"][step - 1] / run["neurons"]
         loss = 100 * (run["ann_accuracy"] - run["accuracy"][step - 1])
         if target.events is None or events <= target.events:
-            tried.append({"step": step, "loss_points": loss, "events_per_neuron": events})
+            tried.append(
+                {
+                    "step": step,
+                    "loss_points": loss,
+                    "loss_interval": run["loss_interval"][step - 1],
+                    "events_per_neuron": events,
+                }
+            )
     fit = [found for found in tried if found["loss_points"] <= target.points + 1e-6]
-    nothing = {"step": None, "loss_points": None, "events_per_neuron": None}
+    nothing = dict.fromkeys(("step", "loss_points", "loss_interval", "events_per_neuron"))
     least = min(tried, key=lambda found: found["loss_points"], default=nothing)
     return {
         "model": run["model"],
