@@ -3,9 +3,11 @@
     python -m benchmarks.simulator --peers spikingjelly snntorch sinabs --json
 
 Floor: T × the time of the fastest pass of the folded ANN over the images, in place ReLU, best of
-memory formats and batch sizes. All run interleaved, round by round; medians of the rounds, and the
-ratio to the floor of the same round with its spread. First all are checked to compute the same:
-predictions at T, and the number of spikes.
+memory formats and batch sizes; peers too run in the best of them. All run interleaved, round by
+round; medians of the rounds, and the ratio to the floor of the same round with its spread. At the
+largest T snnlib simulates all images in every round. Peers, and snnlib at smaller T, simulate
+another part of the images in every round, as many parts as rounds; their times are scaled to all
+images. First all are checked to compute the same: predictions at T, and the number of spikes.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,23 +29,38 @@ from torch import Tensor, nn
 import snnlib as snn
 from benchmarks.peers import PEERS, Simulate
 from snnlib import SpikingNetwork, checkpoints, data, models, provenance
+from snnlib.parallel import for_each
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = ("cifar10-vgg", "six")
 BATCHES = (25, 50, 100)
+CLOSED = "snnlib closed form"
+
+
+def random_network(ann: nn.Module, images: Tensor) -> nn.Module:
+    """Random weights of He's scale; every batch norm takes its statistics from the images."""
+    torch.manual_seed(0)
+    for module in ann.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.BatchNorm2d) and module.momentum:
+            module.momentum = 1.0
+    with torch.no_grad():
+        ann.train()(images)
+    return ann.eval()
 
 
 def network(name: str, images: Tensor) -> tuple[nn.Module, str]:
     """A trained network where there is a checkpoint; else random weights, and what was used."""
     if name == "six":
-        torch.manual_seed(0)
-        ann = models._cnn(3, (32, 32), (64, 64), (128, 128), normalize=models.CIFAR10)
-        for module in ann.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-        ann.train()(images[:100])  # batch norm sees the images once
-        return ann.eval(), "random (six convolutions 32-32-64-64-128-128), batch norm set by images"
-    return models.load(name), f"trained checkpoint {name}"
+        ann: nn.Module = models._cnn(3, (32, 32), (64, 64), (128, 128), normalize=models.CIFAR10)
+        what = "random (six convolutions 32-32-64-64-128-128)"
+    else:
+        try:
+            return models.load(name), f"trained checkpoint {name}"
+        except snn.CheckpointError:
+            ann, what = models.create(name), f"random ({name})"
+    return random_network(ann, images[:100]), f"{what}, batch norm set by images"
 
 
 def cifar(count: int) -> tuple[Tensor, Tensor, Tensor | None, str]:
@@ -58,21 +76,32 @@ def cifar(count: int) -> tuple[Tensor, Tensor, Tensor | None, str]:
     )  # fmt: skip
 
 
-def ann_pass(net: SpikingNetwork, x: Tensor, batch: int, last: bool) -> Callable[[], Tensor]:
-    """A pass of the folded ANN over all images."""
+def laid_out(value: Tensor, last: bool) -> Tensor:
+    """Images or weights (B, C, H, W) with the channels last in memory, or not."""
     order = torch.channels_last if last else torch.contiguous_format
+    return value.contiguous(memory_format=order) if value.dim() == 4 else value
 
-    def laid_out(value: Tensor) -> Tensor:
-        return value.contiguous(memory_format=order) if value.dim() == 4 else value
 
-    graph, images = net.graph.map_tensors(laid_out), laid_out(x)
+def ann_pass(
+    net: SpikingNetwork, x: Tensor, batch: int, last: bool, chunks: bool = False
+) -> Callable[[], Tensor]:
+    """A pass of the folded ANN over all images.
+
+    With ``chunks`` each thread takes batches of its own; otherwise all share every operation.
+    """
+    graph = net.graph.map_tensors(lambda value: laid_out(value, last))
+    images = laid_out(x, last)
+    workers = torch.get_num_threads() if chunks else 1
 
     def run() -> Tensor:
-        parts = [
-            graph.evaluate(images[i : i + batch], activation=lambda _, z: z.relu_())
-            for i in range(0, len(images), batch)
-        ]
-        return torch.cat(parts)
+        parts: dict[int, Tensor] = {}
+
+        def work(start: int, worker: int) -> None:
+            batched = images[start : start + batch]
+            parts[start] = graph.evaluate(batched, activation=lambda _, z: z.relu_())
+
+        for_each(range(0, len(images), batch), workers, work)
+        return torch.cat([parts[start] for start in sorted(parts)])
 
     return run
 
@@ -108,67 +137,119 @@ def agree(net: SpikingNetwork, peers: dict[str, Simulate], x: Tensor, steps: int
     return found
 
 
+def fastest(works: dict[Any, Callable[[], Any]], repeats: int = 3) -> tuple[Any, float]:
+    """The quickest of several ways to do the same, and its least time in seconds."""
+    for work in works.values():
+        work()
+    trial = {key: min(seconds(work) for _ in range(repeats)) for key, work in works.items()}
+    best = min(trial, key=lambda key: trial[key])
+    return best, trial[best]
+
+
+def arranged(net: SpikingNetwork, peer: str, x: Tensor) -> tuple[Simulate, int, bool]:
+    """A peer in its best memory format and batch size, and what these are."""
+    ways: dict[bool, Simulate] = {}
+    for last in (True, False):
+        copy = net.replace()
+        copy.graph = copy.graph.map_tensors(lambda value, last=last: laid_out(value, last))
+        ways[last] = PEERS[peer](copy)
+    tried = {
+        (batch, last): partial(in_batches, simulate, laid_out(x, last), 2, batch)
+        for batch in BATCHES
+        for last, simulate in ways.items()
+    }
+    (batch, last), _ = fastest(tried, 1)
+    return ways[last], batch, last
+
+
+Work = Callable[[Tensor], Any]
+
+
+def time_row(
+    steps: int, ann: Callable[[], Any], whole: dict[str, Work], parts: dict[str, Work],
+    x: Tensor, rounds: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Times at one T, interleaved.
+
+    Args:
+        steps: T.
+        ann: a pass of the ANN over all images.
+        whole: what simulates all images in every round.
+        parts: what simulates another part of them in every round.
+        x: the images.
+        rounds: how often.
+    """
+    taken: dict[str, list[float]] = {label: [] for label in (*whole, *parts)}
+    floors = []
+    for part in x.tensor_split(rounds):
+        floors.append(steps * median(seconds(ann) for _ in range(3)))
+        for label, work in whole.items():
+            taken[label].append(seconds(lambda w=work: w(x)))
+        for label, work in parts.items():
+            taken[label].append(seconds(lambda w=work, p=part: w(p)) * len(x) / len(part))
+    row: dict[str, Any] = {
+        "steps": steps, "floor": median(floors), "fastest_floor": min(floors), "times": {}
+    }  # fmt: skip
+    for label, times in taken.items():
+        ratios = sorted(f / t for f, t in zip(floors, times, strict=True))
+        row["times"][label] = {
+            "median": median(times), "min": min(times), "max": max(times),
+            "efficiency": median(ratios), "efficiency_range": [ratios[0], ratios[-1]],
+            "ann_passes": steps / median(ratios),
+            "images_a_round": len(x) if label in whole else len(x) // rounds,
+        }  # fmt: skip
+    return row
+
+
 def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Timings of one network."""
     calibration, x, labels, source = cifar(options.images)
-    ann, weights = network(name, calibration)
+    model, weights = network(name, calibration)
     dtype = getattr(torch, options.dtype)
-    net = snn.convert(ann, calibration, snn.IF())
+    net = snn.convert(model, calibration, snn.IF())
     exact = net.replace()
     net, x = net.replace().to(dtype), x.to(dtype)
     nets = {
         "snnlib IF": net,
         "snnlib Augmented": net.replace(neuron=snn.Augmented(levels=4)),
-        "snnlib closed form": net.replace(neuron=snn.Augmented(levels=4, negative=0.0)),
+        CLOSED: net.replace(neuron=snn.Augmented(levels=4, negative=0.0)),
     }
-    peers = {peer: PEERS[peer](net) for peer in options.peers}
+    top, runs = max(options.steps), {}
+
+    def ours(label: str, steps: int, images: Tensor) -> None:
+        runs[label] = nets[label](images, steps, only_last=label == CLOSED)
+
     with torch.no_grad():
-        same = agree(exact, {p: PEERS[p](exact) for p in peers}, x[:50].float(), options.steps[-1])
-        accuracy = None
-        if labels is not None:
-            accuracy = {k: float(v(x, options.steps[-1]).accuracy(labels)[-1]) for k, v in
-                        nets.items()}  # fmt: skip
-        passes = {
-            (batch, last): ann_pass(net, x, batch, last) for batch in BATCHES
-            for last in (True, False)
-        }  # fmt: skip
-        for work in passes.values():
-            work()
-        trial = {key: min(seconds(work) for _ in range(3)) for key, work in passes.items()}
-        best = min(trial, key=lambda key: trial[key])
-        sizes = {}
-        for peer, simulate in peers.items():
-            times = {b: seconds(lambda s=simulate, b=b: in_batches(s, x, 2, b)) for b in BATCHES}
-            sizes[peer] = min(times, key=lambda b: times[b])
+        same = agree(exact, {p: PEERS[p](exact) for p in options.peers}, x[:50].float(), top)
+        some = x[: 2 * max(BATCHES)]
+        ways = [(batch, last) for batch in BATCHES for last in (True, False)]
+        best, _ = fastest({way: ann_pass(net, some, *way) for way in ways})
+        chunked, _ = fastest({way: ann_pass(net, some, *way, chunks=True) for way in ways})
+        ann, in_chunks = ann_pass(net, x, *best), ann_pass(net, x, *chunked, chunks=True)
+        peers = {peer: arranged(net, peer, some[: max(BATCHES)]) for peer in options.peers}
+        for label in nets:
+            ours(label, 2, x[:20])  # compiles what it needs
         rows = []
-        for steps in options.steps:
-            work = {"ann": passes[best]}
-            for label, one in nets.items():
-                last = label == "snnlib closed form"
-                work[label] = lambda n=one, t=steps, o=last: n(x, t, only_last=o)
-            if steps in (options.steps[0], options.steps[-1]):
-                for peer, simulate in peers.items():
-                    work[peer] = lambda s=simulate, t=steps, b=sizes[peer]: in_batches(s, x, t, b)
-            taken: dict[str, list[float]] = {label: [] for label in work}
-            for _ in range(options.rounds):
-                for label, run in work.items():
-                    taken[label].append(seconds(run))
-            floors = [steps * t for t in taken.pop("ann")]
-            floor = steps * min(floors) / steps
-            row = {"steps": steps, "floor": median(floors), "fastest_floor": floor, "times": {}}
-            for label, times in taken.items():
-                ratios = sorted(f / t for f, t in zip(floors, times, strict=True))
-                row["times"][label] = {
-                    "median": median(times), "min": min(times), "max": max(times),
-                    "efficiency": median(ratios), "efficiency_range": [ratios[0], ratios[-1]],
-                    "ann_passes": steps / median(ratios),
-                }  # fmt: skip
-            rows.append(row)
-            print(json.dumps(row), file=sys.stderr)
+        for steps in sorted(options.steps):
+            whole: dict[str, Work] = {label: partial(ours, label, steps) for label in nets}
+            parts: dict[str, Work] = {
+                peer: lambda v, s=s, t=steps, b=batch, o=last: in_batches(s, laid_out(v, o), t, b)
+                for peer, (s, batch, last) in peers.items()
+            }
+            if steps < top:
+                parts = {label: whole.pop(label) for label in nets if label != CLOSED} | parts
+            rows.append(time_row(steps, ann, whole, parts, x, options.rounds))
+            print(json.dumps(rows[-1]), file=sys.stderr)
+        passes = {"shared_operations": ann, "chunks_of_images": in_chunks}
+        ann_seconds = {label: fastest({"": work})[1] for label, work in passes.items()}
+    trained = labels is not None and weights.startswith("trained")
+    accuracy = {k: float(run.accuracy(labels)[-1]) for k, run in runs.items()} if trained else None
     return {
         "network": name, "weights": weights, "images": source, "dtype": options.dtype,
         "floor_batch": best[0], "floor_channels_last": best[1],
-        "peer_batch": sizes, "same": same, "accuracy": accuracy, "rows": rows,
+        "ann_seconds": ann_seconds,
+        "peers": {p: {"batch": b, "channels_last": last} for p, (_, b, last) in peers.items()},
+        "same": same, "accuracy": accuracy, "rows": rows,
     }  # fmt: skip
 
 
@@ -182,12 +263,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--peers", nargs="*", choices=tuple(PEERS), default=[])
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16, 32])
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, help="default: PyTorch's")
     parser.add_argument("--json", action="store_true", help="write benchmarks/results/*.json")
     options = parser.parse_args(arguments)
+    if options.images < options.rounds:
+        parser.error("--images: at least one image a round (--rounds)")
     if options.threads:
         torch.set_num_threads(options.threads)
     for name in options.networks:
