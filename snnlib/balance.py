@@ -5,7 +5,7 @@ is clipped (too small) and how coarse the answer is (too large). `Max` never cli
 gives up the rare largest activations, `MinError` weighs both errors.
 
 The activations are never kept: `observe` runs the ANN over the images in batches, as often as the
-balance needs (once for `Max`, twice or so for the others), and keeps counts.
+balance needs (once for `Max` and nearly always for `Percentile`, twice for `MinError`).
 
 Sources: Diehl et al., IJCNN 2015 (maximum); Rueckauer et al., 2017 (percentile); Li et al., ICML
 2021 (smallest error). Chapter *Threshold balancing*.
@@ -14,17 +14,23 @@ Sources: Diehl et al., IJCNN 2015 (maximum); Rueckauer et al., 2017 (percentile)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import chain
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from snnlib.graph import Graph, Node, rectify
+from snnlib.layout import laid_out
+from snnlib.order_statistics import Largest, Sample, grouped
+from snnlib.parallel import for_each, rows_in_cache
 
 _BINS = 4096  # histogram resolution of MinError: λ within λ_max / 4096
-_SAMPLE = 1 << 17  # activations sampled per layer to guess where the percentile lies
+_KEPT = 1 << 24  # most activations that Percentile keeps, of all layers together: 256 MB at most
 
 
 @dataclass(frozen=True)
@@ -87,220 +93,260 @@ class MinError:
 Balance = Max | Percentile | MinError
 
 
+class Group(NamedTuple):
+    """What gets one λ each: the channels of a layer, or the layer (``channels`` = 1)."""
+
+    layer: str
+    channels: int
+
+
+Found = dict[Group, Tensor]  # one number a channel, shape (channels,)
+
+
 def balance_thresholds(
     graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
 ) -> dict[str, Tensor]:
-    """Balanced activation λ of every spiking layer.
+    """Balanced activation λ of every spiking layer, as measured.
 
     Args:
         graph: the traced network.
         images: calibration images, shape (N, ...): from the training set, never from the test set.
         balance: `Max`, `Percentile` or `MinError`.
         per_channel: one λ a channel (dimension 1) instead of one a layer.
-        batch: images a pass holds at a time.
+        batch: images a pass holds at a time, at most.
 
     Returns:
         Per spiking layer a tensor that broadcasts to one image's activation: shape () or
-        (C, 1, ...). A layer (or channel) that never fires has λ = 0: `fill_dead` replaces it.
+        (C, 1, ...). A layer (or channel) that never fires has λ = 0: see `firing_thresholds`.
     """
-    groups = {name: graph.shapes[name][0] if per_channel else 1 for name in graph.spiking}
-    if isinstance(balance, Max):
-        found, _ = _first_pass(graph, images, groups, batch, sample=False)
-    elif isinstance(balance, Percentile):
-        found = _percentiles(graph, images, groups, batch, balance.q)
-    else:
-        found = _least_errors(graph, images, groups, batch, balance.levels)
-    shaped = {}
-    for name, value in found.items():
-        rank = len(graph.shapes[name])
-        shaped[name] = value.reshape(-1, *[1] * (rank - 1)) if per_channel else value.reshape(())
-    return shaped
+    groups = _groups(graph, graph.spiking, per_channel)
+    found, _ = _measure(graph, images, balance, groups, batch)
+    return {g.layer: _shaped(graph, g, found[g], per_channel) for g in groups}
 
 
-def fill_dead(
-    balanced: dict[str, Tensor], graph: Graph, images: Tensor, balance: Balance, batch: int = 100
+def firing_thresholds(
+    graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Replace every λ = 0, with which a neuron would fire for ever.
+    """`balance_thresholds` without any λ = 0, with which a neuron would fire for ever.
 
     A channel gets the λ that the same balance gives its whole layer. A layer whose λ is 0 although
     it fires (a low percentile of sparse activations) gets its largest activation; a layer that
     never fires gets 1.
 
     Args:
-        balanced: what `balance_thresholds` found.
-        graph, images, balance, batch: as there; the images are run again only if some λ is 0.
+        graph, images, balance, per_channel, batch: as there.
 
     Returns:
-        The filled thresholds, and the names of the layers that never fired.
+        The thresholds, and the names of the layers that never fired.
     """
-    if all(bool((value > 0).all()) for value in balanced.values()):
-        return balanced, []
-    layers = balance_thresholds(graph, images, balance, batch=batch)
-    tops = balance_thresholds(graph, images, Max(), batch=batch)
-    dead = [name for name, top in tops.items() if float(top) <= 0]
-    filled = {}
-    for name, value in balanced.items():
-        spare = torch.where(layers[name] > 0, layers[name], tops[name])
-        spare = torch.where(spare > 0, spare, torch.ones_like(spare))
-        filled[name] = torch.where(value > 0, value, spare)
-    return filled, dead
+    groups = _groups(graph, graph.spiking, per_channel)
+    found, tops = _measure(graph, images, balance, groups, batch)
+    lacking = [group for group in groups if not bool((found[group] > 0).all())]
+    missing = [Group(g.layer, 1) for g in lacking if Group(g.layer, 1) not in found]
+    if missing:
+        found |= _measure(graph, images, balance, missing, batch)[0]
+    dead = []
+    for group in lacking:
+        top, spare = tops[group].amax(), found[Group(group.layer, 1)]
+        if float(top) <= 0:
+            dead.append(group.layer)
+        spare = torch.where(spare > 0, spare, top if float(top) > 0 else torch.ones_like(top))
+        found[group] = torch.where(found[group] > 0, found[group], spare)
+    return {g.layer: _shaped(graph, g, found[g], per_channel) for g in groups}, dead
 
 
-def observe(graph: Graph, images: Tensor, batch: int) -> Iterator[tuple[str, Tensor]]:
-    """Run the ANN over the images; gives (layer, activations after the ReLU, shape (b, ...))."""
-    for start in range(0, len(images), batch):
-        seen: dict[str, Tensor] = {}
-
-        def keep(node: Node, z: Tensor, seen: dict[str, Tensor] = seen) -> Tensor:
-            seen[node.name] = rectify(node, z)
-            return seen[node.name]
-
-        with torch.no_grad():
-            graph.evaluate(images[start : start + batch], activation=keep)
-        yield from seen.items()
+def _groups(graph: Graph, layers: Sequence[str], per_channel: bool) -> list[Group]:
+    return [Group(name, graph.shapes[name][0] if per_channel else 1) for name in layers]
 
 
-def _rows(value: Tensor, groups: int) -> Tensor:
-    """Activations as one row a group: (1, all values) or (C, values of the channel)."""
-    return value.reshape(1, -1) if groups == 1 else value.transpose(0, 1).reshape(groups, -1)
+def _shaped(graph: Graph, group: Group, found: Tensor, per_channel: bool) -> Tensor:
+    rank = len(graph.shapes[group.layer])
+    return found.reshape(-1, *[1] * (rank - 1)) if per_channel else found.reshape(())
 
 
-def _first_pass(
-    graph: Graph, images: Tensor, groups: dict[str, int], batch: int, sample: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Largest value of every group, and a regular sample of its values (rows of equal length)."""
-    largest: dict[str, Tensor] = {}
-    samples: dict[str, list[Tensor]] = {name: [] for name in groups}
-    for name, value in observe(graph, images, batch):
-        rows = _rows(value, groups[name])
-        top = rows.amax(1)
-        largest[name] = torch.maximum(largest[name], top) if name in largest else top
-        if sample:
-            total = math.prod(graph.shapes[name]) * len(images)
-            stride = max(1, total // _SAMPLE) | 1  # odd: does not lock onto image rows
-            samples[name].append(rows[:, ::stride])
-    return largest, {name: torch.cat(parts, 1) for name, parts in samples.items() if parts}
+def observe(graph: Graph, images: Tensor, batch: int, look: Callable[[str, Tensor], None]) -> None:
+    """Run the ANN over the images, in the memory format and batches in which it is fastest.
 
-
-def _bits(values: Tensor) -> Tensor:
-    """Bit patterns of non-negative float32 values: whole numbers in the same order."""
-    return (values.float() + 0.0).contiguous().view(torch.int32)  # + 0.0 turns −0 into 0
-
-
-class _Select:
-    """Finds the values of given ranks in every group of one layer, by bracketing their bits.
-
-    Each pass counts the values inside the bracket in ``bins`` bins and keeps the bin that holds
-    the rank, so the bracket closes on one float32 after a few passes, in fixed memory.
+    Args:
+        graph: the traced network.
+        images: shape (N, ...).
+        batch: images a thread holds at a time, at most.
+        look: called with a layer's name and its activations after the ReLU, shape (b, ...); from
+            several threads at once.
     """
+    dtype, threads = images.dtype, 1
+    if images.device.type == "cpu":
+        threads = torch.get_num_threads()
+        batch = min(batch, rows_in_cache(graph.shapes.values(), dtype))
+        batch = min(batch, math.ceil(len(images) / threads))
+    fast = graph.map_tensors(lambda tensor: laid_out(tensor, dtype))
+    own = graph.overwritable(graph.nodes)
 
-    def __init__(self, ranks: Tensor, low: Tensor, high: Tensor, top: Tensor) -> None:
-        self.ranks, self.low, self.high, self.top = ranks, low, high, top
-        self.bins = max(1 << 11, (1 << 20) // len(ranks))
-        self.start()
+    def activation(node: Node, z: Tensor) -> Tensor:
+        value = rectify(node, z, out=z if node.name in own else None)
+        look(node.name, value)
+        return value
+
+    def work(start: int, worker: int) -> None:
+        fast.evaluate(laid_out(images[start : start + batch], dtype), activation)
+
+    starts = range(0, len(images), batch)
+    for_each(starts, min(threads, len(starts)), work)
+
+
+def _measure(
+    graph: Graph, images: Tensor, balance: Balance, groups: list[Group], batch: int
+) -> tuple[Found, Found]:
+    """λ and the largest activation of every group; maybe also the λ of some layers as a whole."""
+    if isinstance(balance, Max):
+        tops = _maxima(graph, images, groups, batch)
+        return dict(tops), tops
+    if isinstance(balance, MinError):
+        return _least_errors(graph, images, groups, batch, balance.levels)
+    return _percentiles(graph, images, groups, batch, balance.q)
+
+
+class _Looker(Protocol):
+    def add(self, values: Tensor) -> None: ...
+
+
+def _show(
+    graph: Graph, images: Tensor, batch: int, lookers: Mapping[Group, Sequence[_Looker]]
+) -> None:
+    """One pass: every group's lookers see its activations as (outer, groups, inner)."""
+    by_layer: dict[str, list[Group]] = {}
+    for group in lookers:
+        by_layer.setdefault(group.layer, []).append(group)
+
+    def look(name: str, value: Tensor) -> None:
+        for group in by_layer.get(name, ()):
+            values = grouped(value, group.channels)
+            for looker in lookers[group]:
+                looker.add(values)
+
+    observe(graph, images, batch, look)
+
+
+class _Top:
+    """The largest value of every channel."""
+
+    def __init__(self) -> None:
+        self.parts: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        self.parts.append(values.amax(0).amax(1))
 
     @property
-    def found(self) -> bool:
-        return bool((self.low == self.high).all())
+    def value(self) -> Tensor:
+        return torch.stack(self.parts).amax(0)
 
-    def start(self) -> None:
-        self.below = torch.zeros_like(self.ranks)
-        self.histogram = torch.zeros(len(self.ranks) * self.bins, dtype=torch.int64)
 
-    def count(self, bits: Tensor) -> None:
-        low, high = self.low.to(bits)[:, None], self.high.to(bits)[:, None]
-        self.below += (bits < low).sum(1).cpu()
-        inside = (bits >= low) & (bits <= high)
-        group = inside.nonzero()[:, 0].cpu()
-        offset = bits[inside].cpu().long() - self.low[group]
-        index = offset * self.bins // (self.high - self.low + 1)[group]
-        self.histogram += torch.bincount(group * self.bins + index, minlength=len(self.histogram))
-
-    def narrow(self) -> None:
-        cumulative = self.histogram.reshape(-1, self.bins).cumsum(1)
-        rank = self.ranks - self.below
-        width = self.high - self.low + 1
-        chosen = (cumulative <= rank[:, None]).sum(1)
-        inside = (rank >= 0) & (chosen < self.bins)
-        low = self.low + (chosen * width + self.bins - 1) // self.bins
-        high = self.low + ((chosen + 1) * width + self.bins - 1) // self.bins - 1
-        missed_low = torch.where(rank < 0, torch.zeros_like(low), self.high + 1)
-        missed_high = torch.where(rank < 0, self.low - 1, self.top)
-        self.low = torch.where(inside, low, missed_low)
-        self.high = torch.where(inside, high, missed_high)
-        self.start()
+def _maxima(graph: Graph, images: Tensor, groups: list[Group], batch: int) -> Found:
+    tops = {group: _Top() for group in groups}
+    _show(graph, images, batch, {group: [top] for group, top in tops.items()})
+    return {group: top.value for group, top in tops.items()}
 
 
 def _percentiles(
-    graph: Graph, images: Tensor, groups: dict[str, int], batch: int, q: float
-) -> dict[str, Tensor]:
-    """Exact percentiles (of the activations in float32) in a few passes over the images."""
-    largest, samples = _first_pass(graph, images, groups, batch, sample=True)
-    searches: dict[str, tuple[_Select, _Select]] = {}
-    weights: dict[str, float] = {}
-    for name, count in groups.items():
-        total = math.prod(graph.shapes[name]) * len(images) // count
-        position = (total - 1) * q / 100
-        rank, weights[name] = int(position), position - int(position)
-        sample = samples[name].float().sort(1).values.cpu()
-        guess, margin = q / 100 * (sample.shape[1] - 1), 2 + 2 * math.sqrt(sample.shape[1] * 0.01)
-        low, above = max(0, int(guess - margin)), math.ceil(guess + margin)
-        top = _bits(largest[name].cpu()).long()
-        lower = _bits(sample[:, low]).long()
-        upper = top if above >= sample.shape[1] else _bits(sample[:, above]).long()
-        ranks = [torch.full((count,), min(r, total - 1)) for r in (rank, rank + 1)]
-        first, second = (_Select(r, lower.clone(), upper.clone(), top) for r in ranks)
-        searches[name] = (first, second)
-    while pending := {n: [s for s in two if not s.found] for n, two in searches.items()}:
-        if not any(pending.values()):
-            break
-        for name, value in observe(graph, images, batch):
-            if pending[name]:
-                bits = _bits(_rows(value, groups[name]))
-                for search in pending[name]:
-                    search.count(bits)
-        for waiting in pending.values():
-            for search in waiting:
-                search.narrow()
-    result = {}
-    for name, two in searches.items():
-        under, over = (s.low.to(torch.int32).view(torch.float32).double() for s in two)
-        result[name] = (under + weights[name] * (over - under)).to(largest[name])
-    return result
+    graph: Graph, images: Tensor, groups: list[Group], batch: int, q: float
+) -> tuple[Found, Found]:
+    """Exact percentiles (of the activations in float32)."""
+    totals = {g: math.prod(graph.shapes[g.layer]) * len(images) // g.channels for g in groups}
+    position = {group: (total - 1) * q / 100 for group, total in totals.items()}
+    count = {group: total - int(position[group]) for group, total in totals.items()}
+    if sum(n * group.channels for group, n in count.items()) <= _KEPT:
+        ends = {group: Largest(group.channels, count[group]) for group in groups}
+        _show(graph, images, batch, {group: [end] for group, end in ends.items()})
+        under = {g: end.from_top(count[g] - 1) for g, end in ends.items()}
+        over = {g: end.from_top(max(0, count[g] - 2)) for g, end in ends.items()}
+        tops = {group: end.from_top(0) for group, end in ends.items()}
+    else:
+        ranks = {group: int(place) for group, place in position.items()}
+        upper = {group: min(rank + 1, totals[group] - 1) for group, rank in ranks.items()}
+        samples = {group: Sample(totals[group] * group.channels) for group in groups}
+        _show(graph, images, batch, {group: [sample] for group, sample in samples.items()})
+        tops = {group: sample.top for group, sample in samples.items()}
+        pairs = {g: (s.bracket(ranks[g], q), s.bracket(upper[g], q)) for g, s in samples.items()}
+        while waiting := {g: [b for b in two if not b.found] for g, two in pairs.items()}:
+            if not any(waiting.values()):
+                break
+            _show(graph, images, batch, waiting)
+            for bracket in chain.from_iterable(waiting.values()):
+                bracket.narrow()
+        under, over = ({g: two[i].value for g, two in pairs.items()} for i in (0, 1))
+    found = {}
+    for group, low in under.items():
+        weight = position[group] - int(position[group])
+        value = low.double() + weight * (over[group].double() - low.double())
+        found[group] = value.to(images)
+    return found, {group: top.to(images) for group, top in tops.items()}
+
+
+class _Histogram:
+    """Counts of every channel's values in equal bins up to its largest."""
+
+    def __init__(self, top: Tensor) -> None:
+        wide = top.to(torch.promote_types(top.dtype, torch.float32))
+        limits = torch.finfo(wide.dtype)
+        self.scale = (_BINS / wide.clamp_min(limits.tiny)).clamp_max(limits.max)[:, None]
+        # a bin for the largest value itself, which is counted with the last
+        first = torch.arange(len(top), dtype=torch.int32, device=top.device) * (_BINS + 1)
+        self.first = first[:, None]
+        self.counts = torch.zeros(len(top) * (_BINS + 1), dtype=torch.int64)
+        self.lock = threading.Lock()
+
+    def add(self, values: Tensor) -> None:
+        bins = (values * self.scale).int()
+        if len(self.first) > 1:
+            bins += self.first
+        found = torch.bincount(bins.flatten(), minlength=len(self.counts)).cpu()
+        with self.lock:
+            self.counts += found
+
+    @property
+    def rows(self) -> Tensor:
+        rows = self.counts.reshape(-1, _BINS + 1)
+        rows[:, -2] += rows[:, -1]
+        return rows[:, :-1].double()
 
 
 def _least_errors(
-    graph: Graph, images: Tensor, groups: dict[str, int], batch: int, levels: int
-) -> dict[str, Tensor]:
+    graph: Graph, images: Tensor, groups: list[Group], batch: int, levels: int
+) -> tuple[Found, Found]:
     """λ of the smallest squared error, from a histogram of ``_BINS`` bins per group."""
-    largest, _ = _first_pass(graph, images, groups, batch, sample=False)
-    counts = {
-        name: torch.zeros(count * _BINS, dtype=torch.float64) for name, count in groups.items()
-    }
-    for name, value in observe(graph, images, batch):
-        rows = _rows(value, groups[name])
-        top = largest[name][:, None].clamp_min(torch.finfo(rows.dtype).tiny)
-        bins = (rows / top * _BINS).long().clamp_max(_BINS - 1)
-        bins += torch.arange(len(rows), device=rows.device)[:, None] * _BINS
-        found = torch.bincount(bins.flatten().cpu(), minlength=len(counts[name]))
-        counts[name] += found.to(counts[name])
+    tops = _maxima(graph, images, groups, batch)
+    for group, top in list(tops.items()):
+        if group.channels > 1 and not bool((top > 0).all()):  # the layer's λ will be asked for
+            tops[Group(group.layer, 1)] = top.amax().reshape(1)
+    histograms = {group: _Histogram(top) for group, top in tops.items()}
+    _show(graph, images, batch, {group: [histogram] for group, histogram in histograms.items()})
+    found = {}
+    for group, top in tops.items():
+        parts = histograms[group].rows.split(max(1, _BINS // levels))  # bounds the memory
+        found[group] = top * torch.cat([_least_error(part, levels) for part in parts]).to(top)
+    return found, tops
+
+
+def _least_error(counts: Tensor, levels: int) -> Tensor:
+    """The best λ of every row, in units of its maximum: a coarse grid, then a fine one.
+
+    The squared error of a cell of the quantiser, Σ (x − jθ)², follows from running sums of 1, x
+    and x² over the bins.
+    """
     centres = ((torch.arange(_BINS) + 0.5) / _BINS).double()
-    result = {}
-    for name, count in groups.items():
-        rows = counts[name].reshape(count, _BINS)
-        best = [_least_error(row, centres, levels) for row in rows]
-        result[name] = largest[name] * torch.tensor(best).to(largest[name])
-    return result
-
-
-def _least_error(counts: Tensor, centres: Tensor, levels: int) -> float:
-    """The best λ as a fraction of the maximum: a coarse grid, then a fine one around its best."""
-    low, high = 0.0, 1.0
+    moments = torch.stack([counts, counts * centres, counts * centres.square()])
+    sums = F.pad(moments.cumsum(2), (1, 0))
+    cell = torch.arange(levels + 1, dtype=torch.float64)
+    low, high = torch.zeros(len(counts), 1).double(), torch.ones(len(counts), 1).double()
     for _ in range(2):
-        candidates = torch.linspace(low, high, 129, dtype=torch.float64)[1:, None]
-        theta = candidates / levels
-        rounded = theta * torch.floor(centres / theta + 0.5).clamp_max(levels)
-        errors = ((rounded - centres).square() * counts).sum(1)
-        best, step = float(candidates[errors.argmin(), 0]), (high - low) / 128
-        low, high = max(0.0, best - step), min(1.0, best + step)
-    return best
+        candidates = low + (high - low) * torch.linspace(0, 1, 129, dtype=torch.float64)[1:]
+        theta = candidates[:, :, None] / levels
+        edges = ((theta * (cell[1:] - 0.5)) * _BINS - 0.5).ceil().long().clamp(0, _BINS)
+        edges = F.pad(F.pad(edges, (1, 0)), (0, 1), value=_BINS)
+        index = edges.flatten(1).expand(3, -1, -1)
+        number, total, square = sums.gather(2, index).unflatten(2, edges.shape[1:]).diff(dim=3)
+        sent = theta * cell
+        errors = (square - 2 * sent * total + sent.square() * number).sum(2)
+        best, step = candidates.gather(1, errors.argmin(1, keepdim=True)), (high - low) / 128
+        low, high = (best - step).clamp_min(0), (best + step).clamp_max(1)
+    return best[:, 0]

@@ -13,7 +13,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from snnlib.balance import Balance, Percentile, balance_thresholds, fill_dead
+from snnlib.balance import Balance, Percentile, firing_thresholds
 from snnlib.calibrate import calibrate_bias as correct_bias
 from snnlib.graph import ConversionError, Graph, check_whole
 from snnlib.neurons import Augmented, Neuron
@@ -81,8 +81,7 @@ def convert(
         )
     reference = copy.deepcopy(model)
     graph_error(graph, reference, calibration[:8])
-    found = balance_thresholds(graph, calibration, balance, per_channel, batch)
-    balanced, dead = fill_dead(found, graph, calibration, balance, batch)
+    balanced, dead = firing_thresholds(graph, calibration, balance, per_channel, batch)
     for name in dead:
         warnings.warn(
             f"layer {name} never fires on the {len(calibration)} calibration images; its "

@@ -21,14 +21,13 @@ from torch import Tensor
 from snnlib import kernels
 from snnlib.coding import Coding, Frames
 from snnlib.graph import Graph, Node, apply
-from snnlib.layout import channels_last
+from snnlib.layout import channels_last, laid_out
 from snnlib.neurons import State
 from snnlib.run import Statistics, Trace
 
 if TYPE_CHECKING:
     from snnlib.simulator import SpikingNetwork
 
-_VIEWS = {"input", "reshape", "permute", "slice", "relu", "pad", "affine"}  # may share memory
 _TRANSPARENT = {
     "avg_pool", "adaptive_avg_pool", "mean", "sum", "reshape", "permute", "slice", "upsample",
     "max_pool", "adaptive_max_pool",
@@ -56,18 +55,10 @@ class Plan:
         self._units(graph, net)
         self.channels_last = net.dtype != torch.float64
         if self.channels_last:
-            self.nodes = {name: _channels_last(node) for name, node in self.nodes.items()}
+            self.nodes = {name: _laid_out(node, net.dtype) for name, node in self.nodes.items()}
         self.changing = [node for node in self.nodes.values() if node.name in moving]
         self.static = [node for node in self.nodes.values() if node.name not in moving]
-        self.fresh = {
-            node.name
-            for node in self.changing
-            if node.kind == "spiking"
-            and (source := graph.nodes[node.inputs[0]]).op not in _VIEWS
-            and source.name in moving
-            and len(graph.users(source.name)) == 1
-            and source.name != graph.output
-        }
+        self.fresh = graph.overwritable(moving)
         self._fan_outs: dict[tuple[str, bool], Tensor] = {}
 
     def fan_out(self, name: str, like: Tensor) -> Tensor:
@@ -118,19 +109,8 @@ def _weighted_readers(graph: Graph, name: str) -> list[str]:
     return [] if name == graph.output else readers
 
 
-def laid_out(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Images (B, C, H, W) in the memory format that convolutions are fastest in."""
-    if dtype != torch.float64 and value.dim() == 4:
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
-
-
-def _channels_last(node: Node) -> Node:
-    weight = node.tensors.get("weight")
-    if weight is None or weight.dim() != 4:
-        return node
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    return replace(node, tensors={**node.tensors, "weight": weight})
+def _laid_out(node: Node, dtype: torch.dtype) -> Node:
+    return replace(node, tensors={k: laid_out(v, dtype) for k, v in node.tensors.items()})
 
 
 class Simulation:

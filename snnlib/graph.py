@@ -18,13 +18,15 @@ right mean: an offset added once a step is a bias current. Chapter *Converting a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_VIEWS = {"input", "reshape", "permute", "slice", "relu", "pad", "affine"}  # may share memory
 
 
 class ConversionError(ValueError):
@@ -131,6 +133,21 @@ class Graph:
         last[self.output] = ""
         return last
 
+    def overwritable(self, among: Collection[str]) -> set[str]:
+        """Spiking layers whose input is new memory that nobody else reads, so they may reuse it.
+
+        Args:
+            among: names of the nodes that are computed anew; others keep their values.
+        """
+        return {
+            name
+            for name in self.spiking
+            if (source := self.nodes[self.nodes[name].inputs[0]]).op not in _VIEWS
+            and source.name in among
+            and len(self.users(source.name)) == 1
+            and source.name != self.output
+        }
+
     def evaluate(
         self,
         x: Tensor,
@@ -167,10 +184,9 @@ class Graph:
         return values[self.output]
 
 
-def rectify(node: Node, z: Tensor) -> Tensor:
+def rectify(node: Node, z: Tensor, out: Tensor | None = None) -> Tensor:
     """ReLU of a spiking node, clipped at its bound where it has one (ReLU6: 6)."""
-    bound = node.attrs.get("bound")
-    return z.clamp_min(0) if bound is None else z.clamp(0, bound)
+    return torch.clamp(z, 0, node.attrs.get("bound"), out=out)
 
 
 def apply(node: Node, inputs: list[Tensor]) -> Tensor:

@@ -26,3 +26,10 @@ def channels_last(value: Tensor) -> bool:
         and not value.is_contiguous()
         and value.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def laid_out(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images (B, C, H, W) or weights in the memory format that convolutions are fastest in."""
+    if dtype != torch.float64 and value.dim() == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value

@@ -6,14 +6,29 @@ of images need no waiting: a thread takes the next chunk when it is done with on
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
+
+_CACHE = 12 * 2**20  # bytes a thread's largest layer may take on a CPU: measured, see benchmarks/
+_ROWS = 4, 256  # fewest and most images (× steps) a layer computes at once on a CPU
+
+
+def rows_in_cache(shapes: Iterable[Sequence[int]], dtype: torch.dtype) -> int:
+    """Images (× steps) that a thread computes at once, so that its layers stay in the cache.
+
+    Args:
+        shapes: of one image's values in every layer.
+        dtype: of those values.
+    """
+    largest = max(math.prod(shape) for shape in shapes)
+    return min(max(_CACHE // (dtype.itemsize * largest), _ROWS[0]), _ROWS[1])
 
 
 def for_each(items: Sequence[Item], workers: int, work: Callable[[Item, int], None]) -> None:

@@ -20,10 +20,11 @@ from tqdm.auto import tqdm
 
 from snnlib import costs, kernels
 from snnlib.coding import Coding, Constant, Frames
-from snnlib.engine import Plan, Simulation, laid_out
+from snnlib.engine import Plan, Simulation
 from snnlib.graph import ConversionError, Graph, Node
+from snnlib.layout import laid_out
 from snnlib.neurons import Neuron
-from snnlib.parallel import for_each
+from snnlib.parallel import for_each, rows_in_cache
 from snnlib.run import Decision, Run, Statistics, Trace, check_confidence
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Schedule", "Simulation", "SpikingNetwork"]
 
-_CACHE = 12 * 2**20  # bytes a thread's largest layer may take on a CPU: measured, see benchmarks/
-_ROWS = 4, 256  # fewest and most steps × images a layer computes at once on a CPU
 _BLOCK = 32  # most time steps in a block
 _UNITS = {
     "": 1,
@@ -337,8 +336,7 @@ class SpikingNetwork:
 
     def _rows(self) -> int:
         """Steps × images that a layer computes at once on a CPU."""
-        largest = max(math.prod(shape) for shape in self.graph.shapes.values())
-        return min(max(_CACHE // (self.dtype.itemsize * largest), _ROWS[0]), _ROWS[1])
+        return rows_in_cache(self.graph.shapes.values(), self.dtype)
 
     def _bytes(self, schedule: Schedule) -> int:
         """Bytes that a simulation's tensors take at most: values of all steps, states of one."""
@@ -413,7 +411,7 @@ class SpikingNetwork:
 
         Every ReLU becomes a rounding quantiser: N_T = max(0, floor(T z̄/θ + v0)), message θ N_T/T.
         """
-        thresholds, fresh = self.thresholds, Plan(self, constant_input=False).fresh
+        thresholds, fresh = self.thresholds, self.graph.overwritable(self.graph.nodes)
 
         def quantise(node: Node, z: Tensor) -> Tensor:
             theta, bound = thresholds[node.name], node.attrs.get("bound")
