@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -35,7 +34,8 @@ OPERATIONS["pixels"] = Operation("pass", _pixels)
 class IntegerNetwork(SpikingNetwork):
     """A spiking network of whole numbers. Made by ``net.quantize()``; called like any other.
 
-    Takes images in [0, 1] (rounded to 1/255) or uint8 images 0…255.
+    Takes images in [0, 1] (rounded to 1/255) or uint8 images 0…255. ``save`` and `snnlib.load`
+    keep it, with its source, to the bit.
 
     Attributes:
         source: the network it was made from.
@@ -119,10 +119,6 @@ class IntegerNetwork(SpikingNetwork):
     def normalized(self) -> SpikingNetwork:
         """Thresholds are part of a whole-number network: always raises ConversionError."""
         self._refuse("normalized")
-
-    def save(self, path: str | Path) -> Path:
-        """Save the network it came from instead: always raises ConversionError."""
-        self._refuse("save")
 
     def _refuse(self, what: str) -> NoReturn:
         raise ConversionError(

@@ -9,8 +9,12 @@ the graph, one a channel::
     spiking        V, θ whole; sends c, |c| ≤ cap      u = θ · u_in
     sum            whole multiples of a shared unit
 
-The largest possible sum of every output channel is followed too. Where it stays below 2^24, the
-layer is computed in float32, else in float64. Chapter *Fewer bits*.
+A bounded activation (ReLU6) has one ceiling for all its channels, floor(bound · t / θ + v0). So its
+channels are brought to a shared unit too, a power of two below θ: bound and θ are whole numbers
+then, their quotient is exact, and so is the ceiling.
+
+The largest possible value of every node is followed too. Where it stays below 2^24, the node is
+computed in float32, else in float64. Chapter *Fewer bits*.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ from snnlib.simulator import SpikingNetwork
 _FLOAT32, _FLOAT64 = 2**24, 2**53  # whole numbers up to here are exact
 _FINER = 8  # an offset is rounded to 1/8 of the unit of what it is added to
 _RESOLUTION = 64  # a sum's branches are multiples of at least this, so within 1 % of their weight
+_COMMON = 256  # likewise for the channels of a bounded activation, which share a unit
+_CONSTANT = 4096  # units in the bias of a channel without weights
 _SHAPES = {"reshape", "permute", "slice", "cat"}  # operations that move channels about
 
 
@@ -68,6 +74,8 @@ def quantize(net: SpikingNetwork, weight_bits: int = 8, cap: int | None = None) 
         neuron = dataclasses.replace(neuron, cap=largest)
     elif cap not in (None, 1):
         raise ValueError(f"cap={cap!r}: {type(neuron).__name__} sends one spike at most")
+    if largest >= _FLOAT32:
+        raise ValueError(f"cap={largest}: messages travel in float32, so it must be below 2^24")
     return _Quantizer(net, neuron, largest, 2 ** (weight_bits - 1) - 1).run()
 
 
@@ -84,6 +92,7 @@ class _Quantizer:
         self.renamed: dict[str, str] = {}
         self.thresholds: dict[str, Tensor] = {}
         self.sums: dict[str, float] = {}
+        self.wide: set[str] = set()  # nodes with values in float64
 
     def run(self) -> IntegerNetwork:
         for node in self.graph.nodes.values():
@@ -109,6 +118,20 @@ class _Quantizer:
         raise ConversionError(f"{node.name} ({node.op}) cannot be quantized: {reason}")
 
     def _emit(self, node: Node, unit: Tensor, bound: Tensor) -> None:
+        """Append a node; before one that adds up to 2^24 or more, go over to float64."""
+        held = {t.dtype for t in node.tensors.values()}
+        wide = torch.float64 in held or not self.wide.isdisjoint(node.inputs)
+        if node.kind in ("pass", "max") and not wide and float(bound.max()) >= _FLOAT32:
+            source, *others = node.inputs
+            one = torch.ones_like(self.units[source])
+            widened = Node(f"{node.name}.wide", "affine", (source,), tensors={"scale": one})
+            self.shapes[widened.name] = self.shapes[source]
+            self._emit(widened, self.units[source], self.bounds[source])
+            node, wide = replace(node, inputs=(widened.name, *others)), True
+        if wide and node.kind == "max":
+            self._fail(node, "its values could exceed 2^24: lower cap or weight_bits")
+        if wide and (node.kind == "pass" or torch.float64 in held):
+            self.wide.add(node.name)
         self.nodes[node.name], self.units[node.name], self.bounds[node.name] = node, unit, bound
 
     def _channel(self, node: Node, value: Tensor, name: str) -> Tensor:
@@ -145,8 +168,9 @@ class _Quantizer:
         # Pixels and counts are not negative, so an offset that cancels them does not add up.
         bound = torch.maximum((bound * _FINER + offset).abs(), offset.abs()) if (
             self._positive(source)) else bound * _FINER + offset.abs()  # fmt: skip
+        dtype = _dtype(bound)
         factor = torch.full_like(offset, _FINER)
-        tensors = {"scale": factor.float(), "shift": offset.float()}
+        tensors = {"scale": factor.to(dtype), "shift": offset.to(dtype)}
         self._emit(replace(node, tensors=tensors), unit, bound)
 
     def _positive(self, name: str) -> bool:
@@ -173,11 +197,14 @@ class _Quantizer:
             unit, bound = (v.reshape(share).repeat_interleave(repeat, 0) for v in (unit, bound))
         real = rows * unit
         scale = real.abs().flatten(1).amax(1) / self.largest
+        bias = node.tensors.get("bias")
+        if bias is not None:  # a channel without weights still has its bias
+            alone = bias.double().abs().reshape(len(scale), -1).amax(1) / _CONSTANT
+            scale = torch.where(scale > 0, scale, alone)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         whole = torch.round(real / scale.reshape(-1, 1, *tail))
         sums = (whole.abs() * bound).flatten(1).sum(1)
         tensors: dict[str, Tensor] = {}
-        bias = node.tensors.get("bias")
         if bias is not None:
             column = scale.reshape(-1, *[1] * (bias.dim() - 1))
             tensors["bias"] = torch.round(bias.double() / column)
@@ -188,8 +215,7 @@ class _Quantizer:
         tensors["weight"] = (
             whole.transpose(0, 1).contiguous() if node.op == "conv_transpose" else whole
         )
-        dtype = torch.float32 if float(sums.max()) < _FLOAT32 else torch.float64
-        tensors = {role: value.to(dtype) for role, value in tensors.items()}
+        tensors = {role: value.to(_dtype(sums)) for role, value in tensors.items()}
         self.sums[node.name] = float(sums.max())
         self._emit(
             replace(node, tensors=tensors), self._column(scale, node.name),
@@ -197,15 +223,35 @@ class _Quantizer:
         )  # fmt: skip
 
     def _relu(self, node: Node) -> None:
-        if node.attrs.get("bound") is not None:
-            self._fail(node, "a bounded activation: train with nn.ReLU")
         unit = self.units[node.inputs[0]]
         if not bool((unit > 0).all()):
             self._fail(node, "its input has a negative unit")
         theta = self.net.thresholds[node.name].double()
+        if node.attrs.get("bound") is not None:
+            node, unit = self._shared(node, unit, theta)
         whole = torch.round(theta / unit).clamp_min(1)
         self.thresholds[node.name] = whole
         self._emit(node, whole * unit, torch.full_like(unit, self.cap))
+
+    def _shared(self, node: Node, unit: Tensor, theta: Tensor) -> tuple[Node, Tensor]:
+        """A bounded activation after a node that brings all channels to the unit θ / 2^k."""
+        if theta.numel() > 1:
+            self._fail(
+                node, "a bounded activation with a threshold a channel: use per_channel=False"
+            )
+        theta = theta.reshape(())
+        power = math.ceil(math.log2(_COMMON * float(theta) / float(unit.min())))
+        shared = theta / 2.0**power
+        factor = torch.round(unit / shared)
+        source, common = node.inputs[0], f"{node.name}.common"
+        bound = self.bounds[source] * factor
+        self.shapes[common] = self.shapes[source]
+        tensors = {"scale": factor.to(_dtype(bound))}
+        one = shared.reshape([1] * len(self.shapes[source]))
+        self._emit(Node(common, "affine", (source,), tensors=tensors), one, bound)
+        ceiling = float(torch.round(node.attrs["bound"] / shared))
+        node = replace(node, inputs=(common,), attrs={**node.attrs, "bound": ceiling})
+        return node, one
 
     def _avg_pool(self, node: Node) -> None:
         a = node.attrs
@@ -300,12 +346,14 @@ class _Quantizer:
             if bool((factor != 1).any()):
                 scaled = f"{node.name}.branch{i + 1}"
                 self.shapes[scaled] = self.shapes[name]
-                dtype = torch.float32 if float(value.max()) < _FLOAT32 else torch.float64
-                self._emit(
-                    Node(scaled, "affine", (name,), tensors={"scale": factor.to(dtype)}),
-                    shared, value,
-                )  # fmt: skip
+                tensors = {"scale": factor.to(_dtype(value))}
+                self._emit(Node(scaled, "affine", (name,), tensors=tensors), shared, value)
                 name = scaled
             names.append(name)
         attrs = {**node.attrs, "alpha": 1}
         self._emit(replace(node, inputs=tuple(names), attrs=attrs), shared, bound)
+
+
+def _dtype(bound: Tensor) -> torch.dtype:
+    """The floating type that holds whole numbers up to the bound."""
+    return torch.float32 if float(bound.max()) < _FLOAT32 else torch.float64

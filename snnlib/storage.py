@@ -4,6 +4,10 @@ The file is a safetensors file. Its tensors are the weights and the balanced act
 metadata holds ``format`` and ``network``, a JSON text with the nodes of the graph, the neuron and
 how the network came about: ``safetensors.safe_open(path, "pt").metadata()["network"]`` shows it to
 anyone. The round trip is exact to the bit. A SHA-256 over graph and tensors tells a damaged file.
+
+A network of whole numbers (``net.quantize()``) goes into one file with the network it was made
+from. Its weights, biases and thresholds are stored as the narrowest integers that hold them, under
+``whole/``: weights of 8 bits as int8. That part is what a chip needs.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ from torch import Tensor
 
 from snnlib.checkpoints import CheckpointError, read_safetensors, write_bytes
 from snnlib.graph import OPERATIONS, Graph, Node
-from snnlib.neurons import NEURONS
+from snnlib.integer import IntegerNetwork
+from snnlib.neurons import NEURONS, Neuron
 from snnlib.simulator import SpikingNetwork
 
-FORMAT, VERSION = "snnlib-network", 1
+FORMAT, VERSION = "snnlib-network", 2  # 2: whole numbers; other networks are still written as 1
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def save(net: SpikingNetwork, path: str | Path) -> Path:
@@ -49,45 +55,97 @@ def save(net: SpikingNetwork, path: str | Path) -> Path:
         >>> torch.equal(net(x, steps=4).logits, again(x, steps=4).logits)
         True
     """
-    keys: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
-    tensors: dict[str, Tensor] = {}
-
-    def store(key: str, value: Tensor) -> str:
-        """Keep a tensor once, however many nodes share it; returns its key."""
-        known = keys.setdefault((value.data_ptr(), value.shape, value.stride()), key)
-        if known == key:
-            tensors[key] = value.detach().cpu().contiguous().clone()
-        return known
-
-    graph = net.graph
-    nodes = [
-        {
-            "name": node.name,
-            "op": node.op,
-            "inputs": list(node.inputs),
-            "attrs": dict(node.attrs),
-            "tensors": {role: store(f"{node.name}/{role}", t) for role, t in node.tensors.items()},
-            "shape": list(graph.shapes[node.name]),
-        }
-        for node in graph
-    ]
-    record = {
-        "neuron": {"kind": net.neuron.kind, **vars(net.neuron)},
-        "balanced": {name: store(f"{name}/balanced", t) for name, t in net.balanced.items()},
-        "report": net.report,
-        "output": graph.output,
-        "head": graph.head,
-        "notes": graph.notes,
-        "nodes": nodes,
-    }
+    kept = _Store()
+    whole = net if isinstance(net, IntegerNetwork) else None
+    record = _record(net if whole is None else whole.source, kept)
+    if whole is not None:
+        record["whole"] = _whole_record(whole, kept)
+    tensors = kept.tensors
     text = json.dumps(record, indent=1, ensure_ascii=False)
     metadata = {
         "format": FORMAT,
-        "version": str(VERSION),
+        "version": str(1 if whole is None else VERSION),
         "network": text,
         "sha256": _digest(text, tensors),
     }
     return write_bytes(path, to_bytes(tensors, metadata=metadata))
+
+
+class _Store:
+    """The tensors of a file: each once, however many nodes share it."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._keys: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+
+    def __call__(self, key: str, value: Tensor, integer: bool = False) -> str:
+        """Keep a tensor, as integers if asked to; returns its key."""
+        known = self._keys.setdefault((value.data_ptr(), value.shape, value.stride()), key)
+        if known == key:
+            held = value.detach().cpu().contiguous().clone()
+            self.tensors[key] = _narrowest(held) if integer else held
+        return known
+
+
+def _narrowest(value: Tensor) -> Tensor:
+    """Whole numbers in the smallest integer type that holds them."""
+    low, high = (int(v) for v in (value.min(), value.max()))
+    kind = next(k for k in _INTEGERS if torch.iinfo(k).min <= low and high <= torch.iinfo(k).max)
+    narrow = value.to(kind)
+    assert torch.equal(narrow.to(value.dtype), value), "whole numbers only"
+    return narrow
+
+
+def _record(net: SpikingNetwork, store: _Store) -> dict[str, Any]:
+    return {
+        "neuron": _neuron_record(net.neuron),
+        "balanced": {name: store(f"{name}/balanced", t) for name, t in net.balanced.items()},
+        "report": net.report,
+        **_graph_record(net.graph, store),
+    }
+
+
+def _whole_record(net: IntegerNetwork, store: _Store) -> dict[str, Any]:
+    """Weights and thresholds as integers, and the floating type each layer computes in."""
+    thresholds = {
+        name: store(f"whole/{name}/threshold", t, integer=True)
+        for name, t in net.thresholds.items()
+    }
+    return {
+        "neuron": _neuron_record(net.neuron),
+        "thresholds": thresholds,
+        "output_unit": store("whole/output_unit", net.output_unit),
+        "sums": net.sums,
+        **_graph_record(net.graph, store, "whole/", integer=True),
+    }
+
+
+def _neuron_record(neuron: Neuron) -> dict[str, Any]:
+    return {"kind": neuron.kind, **vars(neuron)}
+
+
+def _graph_record(
+    graph: Graph, store: _Store, prefix: str = "", integer: bool = False
+) -> dict[str, Any]:
+    nodes = []
+    for node in graph:
+        tensors = {
+            role: store(f"{prefix}{node.name}/{role}", t, integer)
+            for role, t in node.tensors.items()
+        }
+        entry: dict[str, Any] = {
+            "name": node.name,
+            "op": node.op,
+            "inputs": list(node.inputs),
+            "attrs": dict(node.attrs),
+            "tensors": tensors,
+            "shape": list(graph.shapes[node.name]),
+        }
+        if integer and tensors:
+            dtypes = {str(t.dtype).removeprefix("torch.") for t in node.tensors.values()}
+            (entry["computed_in"],) = dtypes
+        nodes.append(entry)
+    return {"output": graph.output, "head": graph.head, "notes": graph.notes, "nodes": nodes}
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> SpikingNetwork:
@@ -142,6 +200,34 @@ def _check_header(path: Path, header: dict[str, str]) -> None:
 
 
 def _rebuild(record: dict[str, Any], tensors: dict[str, Tensor]) -> SpikingNetwork:
+    graph = _rebuild_graph(record, tensors)
+    balanced = {name: tensors[key] for name, key in record["balanced"].items()}
+    neuron = _rebuild_neuron(record["neuron"])
+    if set(balanced) != set(graph.spiking):
+        raise ValueError("thresholds and spiking layers do not match")
+    net = SpikingNetwork(graph, neuron, balanced, None, record["report"])
+    _check_runs(graph, balanced, net.dtype)
+    return _rebuild_whole(net, record["whole"], tensors) if "whole" in record else net
+
+
+def _rebuild_whole(
+    source: SpikingNetwork, record: dict[str, Any], tensors: dict[str, Tensor]
+) -> IntegerNetwork:
+    graph = _rebuild_graph(record, tensors)
+    thresholds = {name: tensors[key].double() for name, key in record["thresholds"].items()}
+    if set(thresholds) != set(graph.spiking):
+        raise ValueError("whole-number thresholds and spiking layers do not match")
+    _check_runs(graph.map_tensors(Tensor.double), thresholds, torch.float64)
+    neuron, unit = _rebuild_neuron(record["neuron"]), tensors[record["output_unit"]]
+    return IntegerNetwork(source, graph, neuron, thresholds, unit, record["sums"])
+
+
+def _rebuild_neuron(record: dict[str, Any]) -> Neuron:
+    values = dict(record)
+    return NEURONS[values.pop("kind")](**values)
+
+
+def _rebuild_graph(record: dict[str, Any], tensors: dict[str, Tensor]) -> Graph:
     nodes: dict[str, Node] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for entry in record["nodes"]:
@@ -151,23 +237,17 @@ def _rebuild(record: dict[str, Any], tensors: dict[str, Tensor]) -> SpikingNetwo
         if unknown := [source for source in inputs if source not in nodes]:
             raise ValueError(f"node {name} reads {unknown}, which do not come before it")
         held = {role: tensors[key] for role, key in entry["tensors"].items()}
+        if "computed_in" in entry:
+            dtype = {"float32": torch.float32, "float64": torch.float64}[entry["computed_in"]]
+            held = {role: value.to(dtype) for role, value in held.items()}
         nodes[name] = Node(name, op, inputs, entry["attrs"], held)
         shapes[name] = tuple(int(n) for n in entry["shape"])
-    graph = Graph(nodes, record["output"], shapes, list(record["notes"]), record["head"])
-    neuron = dict(record["neuron"])
-    balanced = {name: tensors[key] for name, key in record["balanced"].items()}
-    if set(balanced) != set(graph.spiking):
-        raise ValueError("thresholds and spiking layers do not match")
-    kind = NEURONS[neuron.pop("kind")]
-    net = SpikingNetwork(graph, kind(**neuron), balanced, None, record["report"])
-    _check_runs(net)
-    return net
+    return Graph(nodes, record["output"], shapes, list(record["notes"]), record["head"])
 
 
-def _check_runs(net: SpikingNetwork) -> None:
+def _check_runs(graph: Graph, thresholds: dict[str, Tensor], dtype: torch.dtype) -> None:
     """One empty image through the graph: every node gives the shape that the file states."""
-    graph = net.graph
-    image = torch.zeros(1, *graph.shapes["input"], dtype=net.dtype)
+    image = torch.zeros(1, *graph.shapes["input"], dtype=dtype)
 
     def check(node: Node, value: Tensor) -> None:
         if tuple(value.shape[1:]) != graph.shapes[node.name]:
@@ -175,10 +255,10 @@ def _check_runs(net: SpikingNetwork) -> None:
 
     with torch.no_grad():
         graph.evaluate(image, visit=check)
-    for name, balanced in net.balanced.items():
-        if math.prod(torch.broadcast_shapes(balanced.shape, graph.shapes[name])) != math.prod(
-            graph.shapes[name]
-        ) or not bool((balanced > 0).all()):
+    for name, theta in thresholds.items():
+        size = math.prod(graph.shapes[name])
+        fits = math.prod(torch.broadcast_shapes(theta.shape, graph.shapes[name])) == size
+        if not fits or not bool((theta > 0).all()):
             raise ValueError(f"layer {name}: its thresholds do not fit")
 
 

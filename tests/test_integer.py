@@ -1,10 +1,14 @@
 """Whole-number networks: whole everywhere, the same bits however computed, close to the network."""
 
+import math
+from fractions import Fraction
+
 import pytest
 import reference
 import torch
 from torch import nn
 
+import snnlib
 from snnlib import (
     IF,
     Augmented,
@@ -17,6 +21,7 @@ from snnlib import (
     kernels,
 )
 from snnlib.graph import apply
+from snnlib.integer import IntegerNetwork
 
 LAYERS = ("relu1", "relu2", "relu3", "relu4")
 NEURONS = [
@@ -43,7 +48,7 @@ def slowly(net, x, steps):
     """The same network in int64: sums of products of whole numbers, one output at a time."""
     graph, neuron = net.graph, net.neuron
     states, sums, sent, total, logits = {}, {}, {}, 0, []
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         values = {}
         for node in graph.nodes.values():
             inputs = [values[name] for name in node.inputs]
@@ -59,7 +64,8 @@ def slowly(net, x, steps):
                 if node.name not in states:
                     start = neuron.initial(inputs[0], theta)
                     states[node.name] = start._replace(potential=start.potential.round())
-                value, states[node.name] = neuron.step(states[node.name], inputs[0], theta)
+                ceiling = _ceiling(node, theta, neuron.v0, step)
+                value, states[node.name] = neuron.step(states[node.name], inputs[0], theta, ceiling)
             elif node.kind == "max":
                 sums[node.name] = sums.get(node.name, 0) + inputs[0]
                 largest = apply(node, [sums[node.name]])
@@ -71,6 +77,15 @@ def slowly(net, x, steps):
         total = total + values[graph.output]
         logits.append(total)
     return torch.stack(logits)
+
+
+def _ceiling(node, theta, v0, step):
+    """floor(bound · t / θ + v0) in fractions: no rounding at all."""
+    if (bound := node.attrs.get("bound")) is None:
+        return None
+    assert bound == int(bound)
+    exact = Fraction(int(bound)) * step / Fraction(int(theta)) + Fraction(v0)
+    return torch.tensor(float(math.floor(exact)), dtype=torch.float64)
 
 
 def _convolve(node, x):
@@ -203,6 +218,12 @@ def test_accuracy_of_a_trained_network(name):
     assert abs(float(real - whole)) <= 1.5 / len(y), "more than one image of difference"
 
 
+def deep_and_linear():
+    """Sums of sums of sums: without a neuron in between nothing bounds them."""
+    layers = [nn.Linear(8, 8) for _ in range(4)]
+    return convert(nn.Sequential(*layers, nn.ReLU()).eval(), torch.rand(9, 8), Augmented())
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -212,9 +233,10 @@ def test_accuracy_of_a_trained_network(name):
         (lambda net: net.quantize().quantize(), ["quantized already"]),
         (lambda net: net.quantize().to(torch.float16), ["dtype"]),
         (lambda net: net.quantize().replace(neuron=IF()), ["net.source.replace"]),
-        (lambda net: net.quantize().save("x"), ["net.source.save"]),
+        (lambda net: net.quantize().normalized(), ["net.source.normalized"]),
         (lambda net: net.quantize()(images(2) * 2, 3), ["[0, 1]"]),
-        (lambda net: net.quantize(weight_bits=16, cap=2**40), ["2^53"]),
+        (lambda net: net.quantize(cap=2**24), ["cap=16777216", "2^24"]),
+        (lambda net: deep_and_linear().quantize(weight_bits=16), ["2^53", "weight_bits"]),
     ],
 )
 def test_wrong_calls_say_what_and_what_to_do(base, call, words):
@@ -223,7 +245,135 @@ def test_wrong_calls_say_what_and_what_to_do(base, call, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_bounded_activations_are_refused():
-    net = convert(reference.make(True).float(), images(10), Augmented(levels=2))
-    with pytest.raises(ConversionError, match=r"bounded activation"):
+@pytest.fixture(scope="module")
+def bounded():
+    return convert(reference.make(True).float(), images(40, 2), Augmented(levels=4))
+
+
+@pytest.mark.parametrize("neuron", [*NEURONS, IF(v0=0.0), IF(reset="zero")], ids=str)
+def test_bounded_activations_in_integer_arithmetic(bounded, neuron, monkeypatch):
+    net = bounded.replace(neuron=neuron).quantize()
+    x, steps = torch.cat([images(3), torch.ones(1, 1, 8, 8)]), 9
+    run = net(x, steps, record=LAYERS)
+    times = torch.arange(1, steps + 1).double()[:, None, None]
+    if getattr(neuron, "reset", "subtract") == "subtract":
+        assert torch.equal(run.logits, slowly(net, x, steps) * net.output_unit / times)
+    counts = run.trace["relu1"].coefficient.cumsum(0)
+    node, theta = net.graph.nodes["relu1"], net.thresholds["relu1"]
+    for step in range(1, steps + 1):
+        assert bool((counts[step - 1] <= _ceiling(node, theta, neuron.v0, step)).all())
+    last = _ceiling(node, theta, neuron.v0, steps)
+    if isinstance(neuron, Augmented) and neuron.cap is None:
+        assert bool((counts[-1] == last).any()), "no neuron reached its ceiling"
+    assert torch.equal(net(x, steps).logits, run.logits)
+    assert torch.equal(net(x, steps, batch=1).logits, run.logits)
+    monkeypatch.setattr(kernels, "compiled", lambda: None)
+    assert torch.equal(net(x, steps).logits, run.logits)
+
+
+def test_the_ceiling_of_a_bounded_network_is_that_of_the_real_one(bounded):
+    net = bounded.quantize()
+    real, whole = (bounded.graph.nodes["relu1"].attrs["bound"], net.graph.nodes["relu1"].attrs)
+    theta = net.thresholds["relu1"]
+    assert theta.numel() == 1
+    assert math.log2(float(theta)).is_integer()
+    ratio = float(real / bounded.thresholds["relu1"])
+    assert whole["bound"] / float(theta) == pytest.approx(ratio, rel=2e-3)
+    x = (images(60, 5) * 255).round() / 255
+    exact, found = bounded(x, 64).logits[-1].double(), net(x, 64).logits[-1]
+    assert float((exact - found).abs().max() / exact.abs().max()) < 0.05
+
+
+def test_bounded_activations_with_a_threshold_a_channel_say_what_to_do():
+    net = convert(reference.make(True).float(), images(10), Augmented(2), per_channel=True)
+    with pytest.raises(ConversionError, match=r"relu1.*per_channel=False"):
         net.quantize()
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(4), nn.AdaptiveAvgPool2d(2)], ids=str)
+def test_sums_beyond_float32_are_added_in_float64(pool):
+    """No weighted layer needs float64 here, but the pooling of its outputs does."""
+    torch.manual_seed(0)
+    ann = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), pool, nn.ReLU(), nn.Flatten(), nn.Linear(12, 3)
+    ).eval()
+    with torch.no_grad():
+        ann[0].weight.abs_()
+    net = convert(ann, images(20), Augmented(4)).quantize(weight_bits=13)
+    assert max(net.sums.values()) < 2**24
+    x = (1 - images(5) / 50).clamp(0, 1)
+    expected = slowly(net, x, 3) * net.output_unit / torch.arange(1, 4).double()[:, None, None]
+    assert torch.equal(net(x, 3).logits, expected)
+
+
+def test_a_calibrated_bias_stays_exact(base):
+    """The bias current is eight times finer than the sums that it is added to."""
+    net = convert(
+        reference.make().float(), images(40, 2), Augmented(4), calibrate_bias=True
+    ).quantize(weight_bits=12)  # fmt: skip
+    assert any(node.attrs.get("correction") for node in net.graph.nodes.values())
+    x = images(4)
+    expected = slowly(net, x, 3) * net.output_unit / torch.arange(1, 4).double()[:, None, None]
+    assert torch.equal(net(x, 3).logits, expected)
+
+
+def test_max_pooling_of_sums_beyond_float32_is_refused():
+    ann = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)
+    ).eval()
+    net = convert(ann, images(10), Augmented(4))
+    net.quantize()
+    with pytest.raises(ConversionError, match=r"max_pool.*2\^24.*weight_bits"):
+        net.quantize(weight_bits=16)
+
+
+def test_a_channel_without_weights_keeps_its_bias():
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)).eval()
+    with torch.no_grad():
+        ann[0].weight[1] = 0
+        ann[0].bias[1] = 0.3
+    x = (images(10) * 255).round() / 255
+    net = convert(ann, x, Augmented(4))
+    real, whole = net(x, 16).logits[-1].double(), net.quantize()(x, 16).logits[-1]
+    assert float((real - whole).abs().max() / real.abs().max()) < 0.03
+
+
+@pytest.mark.parametrize("kind", ["base", "bounded"])
+def test_saved_and_loaded_to_the_bit(kind, request, tmp_path):
+    net = request.getfixturevalue(kind).quantize()
+    again = snnlib.load(net.save(tmp_path / "net.safetensors"))
+    assert isinstance(again, IntegerNetwork)
+    x = images(9)
+    for value, other in (
+        (net(x, 7).logits, again(x, 7).logits),
+        (net(x, 7).events, again(x, 7).events),
+        (net.source(x, 7).logits, again.source(x, 7).logits),
+        (net.ann(x), again.ann(x)),
+        (net.output_unit, again.output_unit),
+    ):
+        assert torch.equal(value, other)
+    assert again.sums == net.sums
+    assert again.neuron == net.neuron
+
+
+def test_weights_are_stored_as_integers(base, tmp_path):
+    from safetensors import safe_open
+
+    path = base.quantize().save(tmp_path / "net.safetensors")
+    with safe_open(str(path), "pt") as file:
+        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    weights = [v for k, v in held.items() if k.startswith("whole/") and k.endswith("/weight")]
+    assert len(weights) == 5
+    assert all(value.dtype == torch.int8 for value in weights)
+    rest = [v for k, v in held.items() if k.startswith("whole/") and "output_unit" not in k]
+    assert all(not value.is_floating_point() for value in rest)
+
+
+def test_a_damaged_whole_number_file_is_noticed(base, tmp_path):
+    path = base.quantize().save(tmp_path / "net.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(snnlib.CheckpointError, match="damaged"):
+        snnlib.load(path)
