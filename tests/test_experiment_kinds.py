@@ -52,16 +52,17 @@ def test_ablations_name_every_cell_once():
     assert len(ablations.cells("digits-cnn")) == len(ablations.cells("mnist-cnn")) + 10
 
 
-def test_deep_networks_run_in_bfloat16_where_that_pays(context, monkeypatch):
+def test_slow_networks_run_in_bfloat16_where_that_pays(context, monkeypatch):
     subject = context.subject("digits-cnn")
+    assert not subject.slow
     assert not subject.deep
     (short,) = accuracy_over_time.measure("digits-cnn", "if", "plain", context)
     assert (short["dtype"], short["steps"]) == ("float32", accuracy_over_time.IF_STEPS)
-    monkeypatch.setattr(experiments.setting, "DEEP_MACS", 0)
+    monkeypatch.setattr(experiments.setting, "SLOW_MACS", 0)
     monkeypatch.setattr(experiments.setting, "bfloat16_pays", lambda device: True)
-    assert subject.deep
+    assert subject.slow
     (row,) = accuracy_over_time.measure("digits-cnn", "if", "plain", context)
-    assert (row["dtype"], row["steps"]) == ("bfloat16", accuracy_over_time.STEPS)
+    assert (row["dtype"], row["steps"]) == ("bfloat16", accuracy_over_time.IF_STEPS)
     assert row["ann_accuracy"] == short["ann_accuracy"]
     (wide,) = accuracy_over_time.measure("digits-cnn", "augmented", "plain", context)
     assert wide["dtype"] == "float32"

@@ -5,11 +5,11 @@ zero potential, negative threshold as large as the positive one. *Best*: the can
 the fewest events among those whose agreement with the ANN after ``horizon`` steps, on validation
 images, is within 0.1 points of the best candidate's. All candidates are stored with their numbers.
 
-Test images come in once, for the runs: all of them to 32 steps (IF neurons of the smaller networks
-to 48), and for the slower neurons the first 2,000 to 256 steps. On deep networks IF and TerMapping
-run in bfloat16 with float32 potentials, where the processor is faster so; the field ``dtype`` of a
-row says it, and the ANN beside them is always in float32. Beside AugMapping stands the ANN with
-activations rounded to as many levels: wide spikes in one step are a quantised network.
+Test images come in once, for the runs: all of them to 32 steps (IF neurons to 48), and for the
+slower neurons the first 2,000 (of deep networks the first 500) to 256 steps. On slow networks IF
+and TerMapping run in bfloat16 with float32 potentials where the processor gains by it; the field
+``dtype`` of a row says so, and the ANN beside them is always in float32. Beside AugMapping stands
+the ANN with activations rounded to as many levels: wide spikes in one step are a quantised network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulator import SpikingNetwork
 
 STEPS, IF_STEPS = 32, 48
-LONG_STEPS, LONG_IMAGES = 256, 2000
+LONG_STEPS, LONG_IMAGES, LONG_IMAGES_DEEP = 256, 2000, 500
 VALIDATION_IMAGES = 1000
 HEADLINE_IMAGES = 1000
 QUANTISED_STEPS = (1, 2, 3, 4, 6, 8, 16, 32)
@@ -48,7 +48,7 @@ class Method:
         candidates: those for the best setting.
         horizon: step at which the candidates are compared, on the smaller and on the deep networks.
         corrected: whether candidates with calibrated biases come in on the smaller networks.
-        long: whether there are runs of 256 steps, and deep networks run in bfloat16.
+        long: whether there are runs of 256 steps, and slow networks run in bfloat16.
     """
 
     plain: Setting
@@ -157,15 +157,16 @@ def measure(network: str, kind: str, form: str, context: Context, long: bool = F
     subject, method = context.subject(network), METHODS[kind]
     setting = method.plain if form == "plain" else chosen(network, kind, context)
     if long:
-        return [_row(subject, kind, form, setting, subject.test[:LONG_IMAGES], LONG_STEPS, None)]
-    steps = IF_STEPS if kind == "if" and not subject.deep else STEPS
+        first = subject.test[: LONG_IMAGES_DEEP if subject.deep else LONG_IMAGES]
+        return [_row(subject, kind, form, setting, first, LONG_STEPS, None)]
+    steps = IF_STEPS if kind == "if" else STEPS
     horizon = method.horizon[subject.deep]
     return [_row(subject, kind, form, setting, subject.test, steps, horizon)]
 
 
 def _network(subject: Subject, kind: str, setting: Setting) -> SpikingNetwork:
     net = subject.convert(setting)
-    return reduced(net) if subject.deep and METHODS[kind].long else net
+    return reduced(net) if subject.slow and METHODS[kind].long else net
 
 
 def _row(

@@ -17,7 +17,7 @@ from snnlib.neurons import NEURONS, Neuron
 from snnlib.simulator import SpikingNetwork
 from snnlib.train import bfloat16_pays
 
-DEEP_MACS = 50e6  # networks with more of them run in bfloat16 where there are many steps
+SLOW_MACS, DEEP_MACS = 30e6, 50e6  # of an image: networks with more of them are slow, or deep
 _FULL_MACS = 12e6  # networks with more MACs get fewer images where every image takes long
 
 BALANCES: dict[str, type[Balance]] = {cls.kind: cls for cls in (Max, Percentile, MinError)}
@@ -81,6 +81,11 @@ class Subject:
         self._train, test = data.load(self.dataset)
         self.test = test[:limit]
         self._balanced: dict[tuple[Balance, bool, Neuron | None, int | None], SpikingNetwork] = {}
+
+    @property
+    def slow(self) -> bool:
+        """Whether many steps are run in bfloat16, where the processor is faster so."""
+        return bool(self.ann.metadata["macs"] > SLOW_MACS)
 
     @property
     def deep(self) -> bool:
