@@ -138,7 +138,7 @@ def test_rows_of_a_small_network(results):
     assert record["command"] == "snnlib experiment peers --networks digits-cnn --limit 12"
     assert list(record["cells"]) == [cell.name for cell in peers.cells("digits-cnn")]
     rows = record["runs"]
-    assert [row["simulator"] for row in rows] == ["snnlib"] * 4 + ["SpikingJelly"] * len(RECIPES)
+    assert [row["simulator"] for row in rows] == ["snnlib"] * 7 + ["SpikingJelly"] * len(RECIPES)
     for row in rows:
         assert (row["n"], row["steps"]) == (12, peers.STEPS)
         for key in ("accuracy", "agreement", "loss_interval"):
