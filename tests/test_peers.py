@@ -116,7 +116,7 @@ def test_thresholds_are_measured_as_snnlib_measures_them(ann, images):
 
 @needs_peer
 def test_a_simulation_leaves_nothing_behind(ann, images):
-    net = spikingjelly.convert(ann, RECIPES["ltb/default"], images)
+    net = spikingjelly.convert(ann, RECIPES["ltb/10"], images)
     once = spikingjelly.simulate(net, images[:10], 6)
     assert torch.equal(spikingjelly.simulate(net, images[:10], 6), once)
     assert torch.equal(spikingjelly.simulate(net, images[:10], 3), once[:3])

@@ -1,7 +1,7 @@
 """``peers``: the same trained weights, converted and simulated by SpikingJelly's own converter.
 
 Same test images, same number of steps, thresholds from the same 1,000 training images. Each recipe
-of SpikingJelly stands in its default form and in the form that its documentation recommends
+of SpikingJelly stands in its default form and in the forms that its documentation recommends
 (`snnlib.experiments.spikingjelly`). Our settings were fixed beforehand: IF as first described
 (largest activation, v0 = 0), and every neuron as this book uses it, with one threshold a layer and
 with one a channel. SpikingJelly's example of a deep network leaves the first steps out of the
@@ -40,7 +40,7 @@ from snnlib.experiments.spikingjelly import RECIPES
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulator import SpikingNetwork
 
-IMAGES, LEAST_IMAGES = 1000, 300  # where a pass is short, and where it is long
+IMAGES = 1000  # fewer where a pass takes long
 STEPS, DEEP_STEPS = 64, 32
 CHECKED_IMAGES, CHECKED_STEPS = 10, 128
 PART = 100  # images a turn
@@ -105,7 +105,7 @@ def check(network: str, context: Context) -> list[Row]:
 def measure(network: str, context: Context) -> list[Row]:
     """All methods on the same test images, in turns."""
     subject = context.subject(network)
-    split = subject.test[: subject.affordable(IMAGES, LEAST_IMAGES)]
+    split = subject.test[: subject.affordable(IMAGES)]
     steps = DEEP_STEPS if subject.deep else STEPS
     peers = _converted(subject)
     methods: dict[str, Simulate] = {}
