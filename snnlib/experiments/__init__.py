@@ -20,7 +20,7 @@ __all__ += ["get", "run"]
 # One module each; imported when asked for.
 NAMES = (
     *("accuracy-over-time", "ablations", "layer-errors", "early-exit"),
-    *("frontier", "robustness", "allocation", "peers"),
+    *("frontier", "robustness", "allocation", "peers", "integer"),
 )
 
 
