@@ -154,6 +154,18 @@ def test_pareto_set_is_what_no_point_beats():
     assert {tuple(p.values()) for p in frontier.best(points, "cost")} == expected
 
 
+def test_frontier_names_the_cheapest_point_within_a_tenth_of_a_point():
+    def row(accuracy):
+        costs = {cost: [float(i + 1) for i in range(len(accuracy))] for cost in frontier.COSTS}
+        return {"label": "x", "accuracy": accuracy, **costs}
+
+    rows = {f"net/{name}": [row([0.5, 0.929, 0.93])] for name in frontier.SETTINGS}
+    rows["net/ann"] = [row([0.6]), row([0.93])]
+    rows["net/ann"][1] |= {cost: [9.0] for cost in frontier.COSTS}
+    for found in frontier.pareto("net", experiments.Context(torch.device("cpu"), None, rows)):
+        assert (found["cheapest_close"]["accuracy"], found["points"][0]["accuracy"]) == (0.929, 0.6)
+
+
 def test_frontier_counts_what_was_sent(digits):
     """The histogram of |c| holds every event once, and as many spikes as the run counts."""
     _, images, _ = digits

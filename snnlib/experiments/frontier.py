@@ -5,7 +5,8 @@ and image the steps, the events, the bits and (per image) the energy. *Bits* are
 code without memory could send: the entropy of a layer's spike coefficients in each step, times its
 neurons, summed over layers and steps. Silence and addresses are in it, so a quantised ANN is
 counted by the same rule, as one step. A point is in the Pareto set of a cost if no other point is
-at least as accurate and costs less.
+at least as accurate and costs less; ``cheapest_close`` is the first of them within 0.1 points of the
+ANN.
 
 Events, accuracy and energy are those of all test images, or of the first ones where the network is
 deep (``n``); entropies and the histograms of |c| those of the first few (``counted``).
@@ -34,6 +35,7 @@ from snnlib.simulator import SpikingNetwork
 
 COUNTED_IMAGES, COUNTED_PART = 200, 10
 CAP = 15
+LOSS = 0.001  # 0.1 points: the cheapest point that loses no more is named
 COSTS = ("steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image")
 QUANTISED_LEVELS = (1, 2, 3, 4, 6, 8, 15)
 
@@ -199,12 +201,18 @@ def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> tuple[flo
 def pareto(network: str, context: Context) -> list[Row]:
     """For every cost the points that no other point beats, cheapest first."""
     points: list[dict[str, Any]] = []
+    ann = context.rows[f"{network}/ann"][-1]["accuracy"][0]
     for name in (*SETTINGS, "ann"):
         for row in context.rows[f"{network}/{name}"]:
             for i, accuracy in enumerate(row["accuracy"]):
                 point = {"label": row["label"], "setting": name, "accuracy": accuracy}
                 points.append(point | {cost: row[cost][i] for cost in COSTS})
-    return [{"model": network, "cost": cost, "points": best(points, cost)} for cost in COSTS]
+    rows: list[Row] = []
+    for cost in COSTS:
+        found = best(points, cost)
+        close = [point for point in found if point["accuracy"] >= ann - LOSS - 1e-9]
+        rows.append({"model": network, "cost": cost, "points": found, "cheapest_close": close[0]})
+    return rows
 
 
 def best(points: Sequence[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
