@@ -5,8 +5,8 @@ and image the steps, the events, the bits and (per image) the energy. *Bits* are
 code without memory could send: the entropy of a layer's spike coefficients in each step, times its
 neurons, summed over layers and steps. Silence and addresses are in it, so a quantised ANN is
 counted by the same rule, as one step. A point is in the Pareto set of a cost if no other point is
-at least as accurate and costs less; ``cheapest_close`` is the first of them within 0.1 points of the
-ANN.
+at least as accurate and costs less; ``cheapest_close`` is the first of them that loses at most
+0.1 points against the ANN.
 
 Events, accuracy and energy are those of all test images, or of the first ones where the network is
 deep (``n``); entropies and the histograms of |c| those of the first few (``counted``).
