@@ -5,7 +5,8 @@ weights of 8 bits with one scale per output channel, whole-number biases, thresh
 pixels from 0 to 255, average pooling as a plain sum. Its sums are small enough for the floating
 type they are computed in to hold every partial sum exactly (2^24 for float32, 2^53 for float64), so
 the order of the additions does not matter: a run gives the same bits on every machine, for every
-batch size and number of threads. Chapter *Fewer bits*.
+batch size and number of threads. Convolutions of values of 8 bits use 8-bit instructions where the
+processor has them (`snnlib.int8`). Chapter *Fewer bits*.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from snnlib import int8  # noqa: F401  (registers its operation)
 from snnlib.graph import OPERATIONS, ConversionError, Graph, Node, Operation
 from snnlib.neurons import Neuron
 from snnlib.run import Decision, Run

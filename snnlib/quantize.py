@@ -27,6 +27,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from snnlib import int8
 from snnlib.graph import ConversionError, Node, apply
 from snnlib.integer import IntegerNetwork
 from snnlib.neurons import Augmented, Neuron
@@ -217,10 +218,16 @@ class _Quantizer:
         )
         tensors = {role: value.to(_dtype(sums)) for role, value in tensors.items()}
         self.sums[node.name] = float(sums.max())
-        self._emit(
-            replace(node, tensors=tensors), self._column(scale, node.name),
-            self._column(sums, node.name),
-        )  # fmt: skip
+        node = replace(node, tensors=tensors)
+        inputs = float(self.bounds[source].max())
+        if (
+            node.op == "conv"
+            and weight.dim() == 4
+            and max(self.largest, inputs) <= int8.LARGEST
+            and float(sums.max()) < _FLOAT32
+        ):
+            node = replace(node, op="conv_int8", attrs={**node.attrs, "zero": int(inputs)})
+        self._emit(node, self._column(scale, node.name), self._column(sums, node.name))
 
     def _relu(self, node: Node) -> None:
         unit = self.units[node.inputs[0]]

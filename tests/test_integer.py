@@ -1,6 +1,9 @@
 """Whole-number networks: whole everywhere, the same bits however computed, close to the network."""
 
+import json
 import math
+import subprocess
+import sys
 from fractions import Fraction
 
 import pytest
@@ -18,9 +21,10 @@ from snnlib import (
     Percentile,
     Ternary,
     convert,
+    int8,
     kernels,
 )
-from snnlib.graph import apply
+from snnlib.graph import Node, apply
 from snnlib.integer import IntegerNetwork
 
 LAYERS = ("relu1", "relu2", "relu3", "relu4")
@@ -54,7 +58,7 @@ def slowly(net, x, steps):
             inputs = [values[name] for name in node.inputs]
             if node.op == "input":
                 value = x.double()
-            elif node.op == "conv":
+            elif node.op in ("conv", "conv_int8"):
                 value = _convolve(node, inputs[0])
             elif node.op == "linear":
                 weight, bias = node.tensors["weight"].long(), node.tensors["bias"].long()
@@ -167,6 +171,67 @@ def test_same_bits_for_every_batch_and_thread_count(base):
                 assert torch.equal(net(x, 9).logits, expected.logits)
     finally:
         torch.set_num_threads(before)
+
+
+def test_bits_of_eight_and_of_float32_agree(base, bounded, monkeypatch):
+    """Convolutions in 8-bit instructions, where the machine has them, and in float32."""
+    for source in (base, bounded):
+        net, x = source.quantize(), images(7)
+        assert {node.op for node in net.graph} >= {"conv", "conv_int8"}
+        fast = net(x, 8, record=LAYERS)
+        with monkeypatch.context() as without:
+            without.setattr(int8, "available", lambda: False)
+            slow = net(x, 8, record=LAYERS)
+        assert torch.equal(fast.logits, slow.logits)
+        for name in LAYERS:
+            assert torch.equal(fast.trace[name].potential, slow.trace[name].potential)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+def test_convolutions_of_eight_bits_are_exact(groups, layout):
+    """Largest values, every stride, padding and dilation; against sums in float64."""
+    if not int8.available():
+        pytest.skip("this processor or build has no exact 8-bit convolution: float32 takes over")
+    generator = torch.Generator().manual_seed(3)
+    for stride, padding, dilation in ((1, 1, 1), (2, 0, 1), (1, 2, 2)):
+        weight = torch.randint(-127, 128, (24, 96 // groups, 3, 3), generator=generator)
+        weight[0], weight[1] = 127, -127
+        x = torch.randint(-60, 61, (3, 96, 9, 9), generator=generator)
+        x[0], x[1] = 60, -60
+        bias = torch.randint(-5000, 5000, (24,), generator=generator)
+        attrs = {
+            "stride": [stride] * 2, "padding": [padding] * 2, "dilation": [dilation] * 2,
+            "groups": groups, "zero": 60,
+        }  # fmt: skip
+        node = Node(
+            "c", "conv_int8", ("x",), attrs, {"weight": weight.float(), "bias": bias.float()}
+        )
+        found = apply(node, [x.float().contiguous(memory_format=layout)])
+        expected = nn.functional.conv2d(
+            x.double(), weight.double(), bias.double(), stride, padding, dilation, groups
+        )
+        assert found.dtype == torch.float32
+        assert torch.equal(found.double(), expected)
+        again = apply(node, [x.float()[:2]])  # the packed weights serve every batch size
+        assert torch.equal(again.double(), expected[:2])
+
+
+def test_where_eight_bits_saturate_float32_takes_over(monkeypatch):
+    """Processors before VNNI add pairs of products in 16 bits: the check has to see that."""
+    original = int8._convolve
+
+    def saturating(x, weight, bias, zero, a):
+        return original(x, weight, bias, zero, a).clamp(-(2**15), 2**15 - 1)
+
+    monkeypatch.setattr(int8, "_convolve", saturating)
+    assert not int8.available.__wrapped__()
+
+    def missing(*_):
+        raise AttributeError("no such operator")
+
+    monkeypatch.setattr(int8, "_convolve", missing)
+    assert not int8.available.__wrapped__()
 
 
 def test_compiled_and_plain_kernels_agree(base, monkeypatch):
@@ -358,6 +423,26 @@ def test_saved_and_loaded_to_the_bit(kind, request, tmp_path):
         assert torch.equal(value, other)
     assert again.sums == net.sums
     assert again.neuron == net.neuron
+
+
+def test_a_fresh_process_loads_and_computes_the_same(base, tmp_path):
+    net, x = base.quantize(), images(3)
+    net.save(tmp_path / "net.safetensors")
+    torch.save(x, tmp_path / "x.pt")
+    program = (
+        "import sys, torch, snnlib; net = snnlib.load(sys.argv[1]); x = torch.load(sys.argv[2]);"
+        "print((net(x, 5).logits * 5 / net.output_unit).round().long()[-1].tolist())"
+    )
+    call = [
+        sys.executable,
+        "-c",
+        program,
+        str(tmp_path / "net.safetensors"),
+        str(tmp_path / "x.pt"),
+    ]
+    answer = subprocess.run(call, capture_output=True, text=True, check=True)
+    expected = (net(x, 5).logits * 5 / net.output_unit).round().long()[-1]
+    assert json.loads(answer.stdout) == expected.tolist()
 
 
 def test_weights_are_stored_as_integers(base, tmp_path):
