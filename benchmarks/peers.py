@@ -98,7 +98,7 @@ def snntorch(net: SpikingNetwork) -> Simulate:
             if self.state is None:
                 self.state = torch.full_like(x, 0.5 * float(self.threshold))
             spikes, self.state = super().forward(x, self.state)
-            return spikes * self.threshold
+            return (spikes * self.threshold).to(x.dtype)  # its spikes are float32
 
     def spiking(theta: float) -> nn.Module:
         node = Neuron(beta=1.0, threshold=theta, reset_mechanism="subtract")
@@ -138,7 +138,7 @@ def sinabs(net: SpikingNetwork) -> Simulate:
                 self.iaf.init_state_with_shape((x.shape[0], *x.shape[2:]))
                 self.iaf.v_mem = torch.full_like(x[:, 0], 0.5 * self.theta)
                 self.begun = True
-            return self.iaf(x)[:, 0] * self.theta
+            return (self.iaf(x)[:, 0] * self.theta).to(x.dtype)
 
     chain = _layers(net, Neuron).eval()
 

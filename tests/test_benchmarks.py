@@ -38,6 +38,17 @@ def test_peers_compute_the_same(net, peer):
 
 
 @pytest.mark.parametrize("peer", PEERS)
+def test_peers_run_in_bfloat16(net, peer):
+    pytest.importorskip(peer, reason="pip install -r benchmarks/requirements.txt")
+    x = torch.rand(8, 3, 16, 16)
+    with torch.no_grad():
+        logits, _ = PEERS[peer](net.replace().to(torch.bfloat16))(x.bfloat16(), 12)
+    assert logits.dtype == torch.bfloat16
+    expected = net(x, 12).logits[-1]
+    assert float((logits - expected).abs().max() / expected.abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("peer", PEERS)
 def test_the_best_way_of_a_peer_computes_the_same(net, peer):
     pytest.importorskip(peer, reason="pip install -r benchmarks/requirements.txt")
     x = torch.rand(8, 3, 16, 16)
