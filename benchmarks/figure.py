@@ -29,6 +29,7 @@ NAMES = {
     "snnlib Augmented": ("snnlib, AugMapping", METHODS["AugMapping"]),
     CLOSED: ("snnlib, last step only", Look("#0068a8", "#6cbcf5", "o", ":")),
     "spikingjelly": ("SpikingJelly", EXTRA[0]),
+    "spikingjelly-multistep": ("SpikingJelly, multi-step", EXTRA[4]),
     "snntorch": ("snnTorch", EXTRA[1]),
     "sinabs": ("sinabs", EXTRA[3]),
 }

@@ -3,12 +3,13 @@
 Each function takes the folded network and returns a function that simulates a batch and gives the
 logits after T steps and the number of spikes. A spike is worth θ, as in snnlib; weights, biases and
 thresholds are the same numbers. Simulated the way each library documents: one step at a time, the
-mean of the outputs as the answer.
+mean of the outputs as the answer; SpikingJelly also a layer at a time, with all its steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,19 +45,27 @@ def _layers(net: SpikingNetwork, spiking: Callable[[float], nn.Module]) -> nn.Se
     return nn.Sequential(*(module for _, module in chain))
 
 
-def _run(chain: nn.Sequential, x: Tensor, steps: int, kind: type) -> tuple[Tensor, int]:
-    total, spikes = torch.zeros(()), []
+@contextmanager
+def _counted(chain: nn.Sequential, kind: type) -> Iterator[list[int]]:
+    """Spikes of the neurons, a number a call, if the chain is asked to count (``counting``)."""
+    spikes: list[int] = []
 
     def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
         spikes.append(int((output != 0).sum()))
 
-    hooks = []
-    if getattr(chain, "counting", False):
-        hooks = [m.register_forward_hook(count) for m in chain.modules() if isinstance(m, kind)]
-    for _ in range(steps):
-        total = total + chain(x)
+    wanted = getattr(chain, "counting", False)
+    neurons = [m for m in chain.modules() if isinstance(m, kind)] if wanted else []
+    hooks = [m.register_forward_hook(count) for m in neurons]
+    yield spikes
     for hook in hooks:
         hook.remove()
+
+
+def _run(chain: nn.Sequential, x: Tensor, steps: int, kind: type) -> tuple[Tensor, int]:
+    total = torch.zeros(())
+    with _counted(chain, kind) as spikes:
+        for _ in range(steps):
+            total = total + chain(x)
     return total / steps, sum(spikes)
 
 
@@ -84,6 +93,39 @@ def spikingjelly(net: SpikingNetwork) -> Simulate:
             if isinstance(module, neuron.IFNode):
                 module.v = 0.5
         return _run(chain, x, steps, neuron.IFNode)
+
+    simulate.chain = chain  # type: ignore[attr-defined]
+    return simulate
+
+
+def spikingjelly_multistep(net: SpikingNetwork) -> Simulate:
+    """SpikingJelly in its multi-step mode: a layer takes all T steps before the next one begins."""
+    from spikingjelly.activation_based import functional, neuron
+
+    class Neuron(nn.Module):
+        def __init__(self, theta: float) -> None:
+            super().__init__()
+            self.theta, self.steps = theta, 1
+            self.node = neuron.IFNode(v_threshold=1.0, v_reset=None, step_mode="m")
+
+        def forward(self, x: Tensor) -> Tensor:
+            current = (x * (1 / self.theta)).unflatten(0, (self.steps, -1))
+            return self.node(current).flatten(0, 1) * self.theta
+
+    chain = _layers(net, Neuron).eval()
+
+    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
+        functional.reset_net(chain)
+        for module in chain.modules():
+            if isinstance(module, Neuron):
+                module.steps, module.node.v = steps, 0.5
+        last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        frames = x.repeat(steps, *[1] * (x.dim() - 1))
+        if last:
+            frames = frames.contiguous(memory_format=torch.channels_last)
+        with _counted(chain, neuron.IFNode) as spikes:
+            output = chain(frames)
+        return output.unflatten(0, (steps, -1)).mean(0), sum(spikes)
 
     simulate.chain = chain  # type: ignore[attr-defined]
     return simulate
@@ -152,4 +194,14 @@ def sinabs(net: SpikingNetwork) -> Simulate:
     return simulate
 
 
-PEERS = {"spikingjelly": spikingjelly, "snntorch": snntorch, "sinabs": sinabs}
+PEERS = {
+    "spikingjelly": spikingjelly,
+    "spikingjelly-multistep": spikingjelly_multistep,
+    "snntorch": snntorch,
+    "sinabs": sinabs,
+}
+
+
+def package(peer: str) -> str:
+    """The package that a peer is in."""
+    return peer.split("-")[0]

@@ -27,13 +27,15 @@ import torch
 from torch import Tensor, nn
 
 import snnlib as snn
-from benchmarks.peers import PEERS, Simulate
+from benchmarks.peers import PEERS, Simulate, package
 from snnlib import SpikingNetwork, checkpoints, data, models, provenance
 from snnlib.parallel import for_each
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = ("cifar10-vgg", "six")
 BATCHES = (25, 50, 100)
+TRIAL_STEPS = {"spikingjelly-multistep": 16}  # its best batch depends on T; 2 for the others
+TRIAL_BATCHES = {"spikingjelly-multistep": (4, 12, 24)}
 CLOSED = "snnlib closed form"
 
 
@@ -149,13 +151,15 @@ def fastest(works: dict[Any, Callable[[], Any]], repeats: int = 3) -> tuple[Any,
 def arranged(net: SpikingNetwork, peer: str, x: Tensor) -> tuple[Simulate, int, bool]:
     """A peer in its best memory format and batch size, and what these are."""
     ways: dict[bool, Simulate] = {}
+    steps = TRIAL_STEPS.get(peer, 2)
+    x = x[: max(TRIAL_BATCHES.get(peer, BATCHES))]
     for last in (True, False):
         copy = net.replace()
         copy.graph = copy.graph.map_tensors(lambda value, last=last: laid_out(value, last))
         ways[last] = PEERS[peer](copy)
     tried = {
-        (batch, last): partial(in_batches, simulate, laid_out(x, last), 2, batch)
-        for batch in BATCHES
+        (batch, last): partial(in_batches, simulate, laid_out(x, last), steps, batch)
+        for batch in TRIAL_BATCHES.get(peer, BATCHES)
         for last, simulate in ways.items()
     }
     (batch, last), _ = fastest(tried, 1)
@@ -284,7 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "rounds": options.rounds,
             "threads": torch.get_num_threads(),
             "hardware": provenance.hardware(torch.device("cpu")),
-            "versions": provenance.versions("torch", "numpy", "numba", *options.peers),
+            "versions": provenance.versions(
+                "torch", "numpy", "numba", *sorted({package(peer) for peer in options.peers})
+            ),
             "seconds": round(time.perf_counter() - began, 1),
             **found,
         }

@@ -8,7 +8,7 @@ import torch
 
 import snnlib as snn
 from benchmarks import simulator
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, package
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_the_floor_is_the_ann(net, last, chunks):
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_peers_compute_the_same(net, peer):
-    pytest.importorskip(peer, reason="pip install -r benchmarks/requirements.txt")
+    pytest.importorskip(package(peer), reason="pip install -r benchmarks/requirements.txt")
     found = simulator.agree(net, {peer: PEERS[peer](net)}, torch.rand(20, 3, 16, 16), 12)[peer]
     assert found["same_answers"] == 1
     assert found["spikes_ratio"] == pytest.approx(1, abs=1e-3)
@@ -39,7 +39,7 @@ def test_peers_compute_the_same(net, peer):
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_peers_run_in_bfloat16(net, peer):
-    pytest.importorskip(peer, reason="pip install -r benchmarks/requirements.txt")
+    pytest.importorskip(package(peer), reason="pip install -r benchmarks/requirements.txt")
     x = torch.rand(8, 3, 16, 16)
     with torch.no_grad():
         logits, _ = PEERS[peer](net.replace().to(torch.bfloat16))(x.bfloat16(), 12)
@@ -50,12 +50,12 @@ def test_peers_run_in_bfloat16(net, peer):
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_the_best_way_of_a_peer_computes_the_same(net, peer):
-    pytest.importorskip(peer, reason="pip install -r benchmarks/requirements.txt")
+    pytest.importorskip(package(peer), reason="pip install -r benchmarks/requirements.txt")
     x = torch.rand(8, 3, 16, 16)
     with torch.no_grad():
         simulate, batch, last = simulator.arranged(net, peer, x)
         logits, _ = simulator.in_batches(simulate, simulator.laid_out(x, last), 12, batch)
-    assert batch in simulator.BATCHES
+    assert batch in simulator.TRIAL_BATCHES.get(peer, simulator.BATCHES)
     assert float((logits - net(x, 12).logits[-1]).abs().max() / logits.abs().max()) < 0.02
 
 
