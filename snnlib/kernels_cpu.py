@@ -23,7 +23,7 @@ from snnlib.layout import in_memory_order
 from snnlib.neurons import IF, Augmented, Neuron, State, Ternary
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-_BLOCK = 4096  # neurons; measured: below, calls cost; above, potentials leave the inner cache
+_BLOCK = 2048  # neurons; measured: below, calls cost; above, potentials leave the inner cache
 _IF, _IF_ZERO, _SIGNED = 0, 1, 2
 _INT32 = np.int32
 _compile = njit(cache=True, nogil=True, error_model="numpy")
@@ -50,7 +50,8 @@ def advance(
     _advance(
         _flat(current, 2, like), len(current), _flat(out, 2, like), _flat(like, 1, like),
         _flat(state.count, 1, like), _thresholds(theta, like), fan, numbers,
-        bounds.astype(dtype), like[0].numel(), rule, counts, rows,
+        bounds.astype(dtype), like[0].numel(), rule, counts, theta.numel() == 1,
+        current.data_ptr() == out.data_ptr(), rows,
     )  # fmt: skip
     return None if fan_out is None else torch.from_numpy(rows)
 
@@ -149,6 +150,57 @@ def _store_overload(c: Any, target: Any, start: int, size: int) -> Any:
                 target[i] = c[i]
 
     return store
+
+
+def _block(source: Any, at: int, target: Any, to: int, c: Any, size: int, same: bool) -> Any:
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_block)
+def _block_overload(
+    source: Any, at: int, target: Any, to: int, c: Any, size: int, same: bool
+) -> Any:  # fmt: skip
+    """Where a block is worked on: in its own place if it has the right type, else in c."""
+    if target.dtype == c.dtype:
+
+        def block(
+            source: Any, at: int, target: Any, to: int, c: Any, size: int, same: bool
+        ) -> Any:  # fmt: skip
+            part = target[to : to + size]
+            if not same:
+                _load(source, at, part, size)
+            return part
+
+    else:
+
+        def block(
+            source: Any, at: int, target: Any, to: int, c: Any, size: int, same: bool
+        ) -> Any:  # fmt: skip
+            part = c[:size]
+            _load(source, at, part, size)
+            return part
+
+    return block
+
+
+def _put(c: Any, target: Any, start: int, size: int) -> None:
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_put)
+def _put_overload(c: Any, target: Any, start: int, size: int) -> Any:
+    """The end of `_block`: a block that was worked on elsewhere goes to its place."""
+    if target.dtype == c.dtype:
+
+        def put(c: Any, target: Any, start: int, size: int) -> None:
+            pass
+
+    else:
+
+        def put(c: Any, target: Any, start: int, size: int) -> None:
+            _store(c, target, start, size)
+
+    return put
 
 
 # In the rules below v, n: potentials and counts from number a; c: a block of currents, which become
@@ -279,6 +331,28 @@ def _tally(
 
 
 @_compile
+def _integrate_fire_tally(
+    v: Any, n: Any, c: Any, fan: Any, th: Any, unit: Any, numbers: Any, row: Any
+) -> None:  # fmt: skip
+    """`_integrate_and_fire`, `_tally` and `_scale` in one, for one threshold and fewer sums."""
+    zero, one = numbers[0], numbers[1]
+    events, synops = _INT32(0), _INT32(0)
+    for i in range(c.shape[0]):
+        x = v[i] + c[i]
+        fired = x >= th
+        s = one if fired else zero
+        v[i] = x - s * th
+        n[i] = n[i] + s
+        c[i] = s * unit
+        events = _INT32(events + (_INT32(1) if fired else _INT32(0)))
+        synops = _INT32(synops + (fan[i] if fired else _INT32(0)))
+    row[0] += events
+    row[1] += events
+    row[2] += synops
+    row[4] += synops
+
+
+@_compile
 def _scale(c: Any, th: Any, e: int, size: int) -> None:
     th = th[e : e + size]
     for i in range(size):
@@ -313,18 +387,29 @@ def _tallies(coefficients: Any, fan: Any, c: Any, rows: Any) -> None:
 @_compile
 def _advance(
     current: Any, frames: int, out: Any, v: Any, n: Any, th: Any, fan: Any, numbers: Any,
-    bounds: Any, neurons: int, rule: int, counts: bool, rows: Any,
+    bounds: Any, neurons: int, rule: int, counts: bool, uniform: bool, same: bool, rows: Any,
 ) -> None:  # fmt: skip
     layer = v.shape[0]  # neurons of all images
     narrow, largest, negative = _narrow(fan), numbers[1] * 2**30, numbers[2]
-    c = np.empty(_BLOCK, v.dtype)
+    buffer = np.empty(_BLOCK, v.dtype)
+    counted, bounded, single = fan.shape[0] > 0, bounds.shape[0] > 0, th[0]
+    unit = numbers[1] if counts else single
+    at_once = uniform and counted and not bounded and rule == _IF and narrow > 1
     for image in range(0, layer, neurons):
         for low in range(0, neurons, _BLOCK):
             size, a = min(_BLOCK, neurons - low), image + low
-            e = low if th.shape[0] == neurons else 0
+            e = 0 if uniform else low
             for t in range(rows.shape[0]):
-                _load(current, min(t, frames - 1) * layer + a, c, size)
-                if bounds.shape[0] > 0:
+                start = t * layer + a
+                c = _block(current, min(t, frames - 1) * layer + a, out, start, buffer, size, same)
+                if at_once:
+                    _integrate_fire_tally(
+                        v[a : a + size], n[a : a + size], c, fan[low : low + size], single, unit,
+                        numbers, rows[t],
+                    )  # fmt: skip
+                    _put(c, out, start, size)
+                    continue
+                if bounded:
                     _bounded(v, n, a, c, th, e, size, numbers, bounds[t], rule)
                 elif rule == _IF:
                     _integrate_and_fire(v, n, a, c, th, e, size, numbers)
@@ -334,11 +419,11 @@ def _advance(
                     _floor(v, n, a, c, th, e, size, numbers)
                 else:
                     _signed(v, n, a, c, th, e, size, numbers)
-                if fan.shape[0] > 0:
+                if counted:
                     _tally(c, fan, low, size, rows, t, largest, narrow)
                 if not counts:
                     _scale(c, th, e, size)
-                _store(c, out, t * layer + a, size)
+                _put(c, out, start, size)
 
 
 @_compile
