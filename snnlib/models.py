@@ -71,11 +71,13 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
-def _mlp(pixels: int, *hidden: int, dropout: float) -> Network:
+def _mlp(pixels: int, *hidden: int, dropout: float, norm: bool = False) -> Network:
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     inputs = pixels
     for i, width in enumerate(hidden, 1):
-        layers[f"fc{i}"] = nn.Linear(inputs, width)
+        layers[f"fc{i}"] = nn.Linear(inputs, width, bias=not norm)
+        if norm:
+            layers[f"bn{i}"] = nn.BatchNorm1d(width)
         layers[f"relu{i}"] = nn.ReLU()
         layers[f"dropout{i}"] = nn.Dropout(dropout)
         inputs = width
@@ -232,7 +234,7 @@ _MODELS: dict[str, tuple[str, Callable[[], Network]]] = {
     "digits-cnn": ("digits", lambda: _cnn(1, (8,), (16,), (32,))),
     "mnist-mlp": ("mnist", lambda: _mlp(784, 1200, 1200, dropout=0.25)),
     "mnist-cnn": ("mnist", lambda: _lenet(1, 32, 64, hidden=128, side=28, dropout=0.4)),
-    "fashion-mlp": ("fashion_mnist", lambda: _mlp(784, 800, 800, dropout=0.25)),
+    "fashion-mlp": ("fashion_mnist", lambda: _mlp(784, 800, 800, dropout=0.3, norm=True)),
     "fashion-cnn": (
         "fashion_mnist",
         lambda: _dense(1, (32, 64), (96, 128), hidden=128, side=28, dropout=0.3),

@@ -67,9 +67,8 @@ RECIPES: dict[str, Recipe] = {
     "fashion-cnn": Recipe(
         epochs=20, rate=0.1, smoothing=0.1, average=0.998, flip=True, shift=2, cutout=8
     ),
-    # Validation with other choices: 88.8 % with flips, shifts and 0.05 after 24 epochs; without
-    # augmentation after 14 epochs 89.3 %, both with 0.1 and with 0.03.
-    "fashion-mlp": Recipe(epochs=36, rate=0.06, decay=2e-4, smoothing=0.05, average=0.998),
+    # Validation without batch norm: 90.9 % after 36 epochs; with flips and shifts 88.8 %.
+    "fashion-mlp": Recipe(epochs=30, rate=0.1, smoothing=0.1, average=0.998),
     "cifar10-vgg": _CIFAR,
     # The same layers with another pooling: the trained weights are most of the way there.
     "cifar10-vgg-max": replace(_CIFAR, epochs=2, rate=0.03, start="cifar10-vgg"),

@@ -42,7 +42,7 @@ def test_networks_can_be_traced_and_their_layers_named(name):
 def test_networks_use_only_what_converts_exactly(name):
     allowed = {
         *(nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
-        *(nn.Flatten, nn.Dropout),
+        *(nn.BatchNorm1d, nn.Flatten, nn.Dropout),
     }
     if name.endswith("-max"):
         allowed.add(nn.MaxPool2d)
