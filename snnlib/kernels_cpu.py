@@ -254,6 +254,24 @@ def _floor(
 
 
 @_compile
+def _toward_zero(
+    v: Any, n: Any, a: int, c: Any, th: Any, e: int, size: int, numbers: Any
+) -> None:  # fmt: skip
+    """`_signed` where the negative threshold is θ too: the same below 2^24 thresholds a step."""
+    v, n, th = v[a : a + size], n[a : a + size], th[e : e + size]
+    cap = numbers[3]
+    for i in range(size):
+        x = v[i] + c[i]
+        s = np.trunc(x / th[i])
+        s = s if s < cap else cap
+        s = s if s > -cap else -cap
+        s = s if s > -n[i] else -n[i]
+        v[i] = x - s * th[i]
+        n[i] = n[i] + s
+        c[i] = s
+
+
+@_compile
 def _signed(
     v: Any, n: Any, a: int, c: Any, th: Any, e: int, size: int, numbers: Any
 ) -> None:  # fmt: skip
@@ -417,6 +435,8 @@ def _advance(
                     _fire_and_reset(v, n, a, c, th, e, size, numbers)
                 elif negative == 0:
                     _floor(v, n, a, c, th, e, size, numbers)
+                elif negative == 1:
+                    _toward_zero(v, n, a, c, th, e, size, numbers)
                 else:
                     _signed(v, n, a, c, th, e, size, numbers)
                 if counted:
