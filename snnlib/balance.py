@@ -27,7 +27,7 @@ from torch import Tensor
 from snnlib.graph import Graph, Node, rectify
 from snnlib.layout import laid_out
 from snnlib.order_statistics import Largest, Sample, grouped
-from snnlib.parallel import for_each, rows_in_cache
+from snnlib.parallel import even_size, for_each, rows_in_cache
 
 _BINS = 4096  # histogram resolution of MinError: λ within λ_max / 4096
 _KEPT = 1 << 24  # most activations that Percentile keeps, of all layers together: 256 MB at most
@@ -178,7 +178,7 @@ def observe(graph: Graph, images: Tensor, batch: int, look: Callable[[str, Tenso
     if images.device.type == "cpu":
         threads = torch.get_num_threads()
         batch = min(batch, rows_in_cache(graph.shapes.values(), dtype))
-        batch = min(batch, math.ceil(len(images) / threads))
+        batch = even_size(len(images), batch, threads)
     fast = graph.map_tensors(lambda tensor: laid_out(tensor, dtype))
     own = graph.overwritable(graph.nodes)
 

@@ -32,6 +32,15 @@ def rows_in_cache(shapes: Iterable[Sequence[int]], dtype: torch.dtype) -> int:
     return min(max(_CACHE // (dtype.itemsize * largest), _ROWS[0]), _ROWS[1])
 
 
+def even_size(count: int, most: int, workers: int) -> int:
+    """Size of the parts of ``count`` items, at most ``most``, such that all workers get equal work.
+
+    100 images in parts of at most 45 for two workers: four parts of 25, not 45, 45 and 10.
+    """
+    rounds = math.ceil(count / (most * workers))
+    return math.ceil(count / (rounds * workers))
+
+
 def for_each(items: Sequence[Item], workers: int, work: Callable[[Item, int], None]) -> None:
     """Call ``work(item, worker)`` for every item, without gradients.
 

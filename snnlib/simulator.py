@@ -24,7 +24,7 @@ from snnlib.engine import Plan, Simulation
 from snnlib.graph import ConversionError, Graph, Node
 from snnlib.layout import laid_out
 from snnlib.neurons import Neuron
-from snnlib.parallel import for_each, rows_in_cache
+from snnlib.parallel import even_size, for_each, rows_in_cache
 from snnlib.run import Decision, Run, Statistics, Trace, check_confidence
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class SpikingNetwork:
         schedule = self.schedule(count, 1 if closed else steps, memory, batch)
         shape = (1 if only_last else steps, count, *self.graph.shapes[self.graph.output])
         logits = torch.empty(shape, dtype=self.potential_dtype, device=self.device)
-        plan = Plan(self, coding.constant)
+        plan, fast = Plan(self, coding.constant), self._laid_out() if closed else self.graph
         statistics = [Statistics(self, steps) for _ in range(0 if only_last else schedule.workers)]
         traces: dict[int, dict[str, Trace]] = {}
 
@@ -215,7 +215,7 @@ class SpikingNetwork:
             images = x[:, part] if timed else x[part]
             if closed:
                 mean = coding.mean(images, steps, first + start)
-                logits[0, part] = self.closed_form(mean, steps)
+                logits[0, part] = self._closed_form(fast, mean, steps)
             else:
                 kept = None if only_last else statistics[worker]
                 simulation = Simulation(self, images, coding, first + start, kept, record, plan)
@@ -318,7 +318,7 @@ class SpikingNetwork:
         block = min(steps, _BLOCK, rows if batch is None else max(1, rows // batch))
         images = max(1, rows // block) if batch is None else batch
         if batch is None:
-            images = min(images, math.ceil(count / threads))
+            images = even_size(count, images, threads)
         workers = min(threads, math.ceil(count / images))
         while self._bytes(Schedule(images, block, workers)) > allowed:
             if images > 1 and batch is None:
@@ -411,14 +411,19 @@ class SpikingNetwork:
 
         Every ReLU becomes a rounding quantiser: N_T = max(0, floor(T z̄/θ + v0)), message θ N_T/T.
         """
-        thresholds, fresh = self.thresholds, self.graph.overwritable(self.graph.nodes)
+        return self._closed_form(self._laid_out(), mean_input, steps)
+
+    def _laid_out(self) -> Graph:
+        return self.graph.map_tensors(lambda tensor: laid_out(tensor, self.dtype))
+
+    def _closed_form(self, graph: Graph, mean_input: Tensor, steps: int) -> Tensor:
+        thresholds, fresh = self.thresholds, graph.overwritable(graph.nodes)
 
         def quantise(node: Node, z: Tensor) -> Tensor:
             theta, bound = thresholds[node.name], node.attrs.get("bound")
             out = z if node.name in fresh else torch.empty_like(z)
             return kernels.quantise(z, theta, steps, self.neuron.v0, bound, out)
 
-        graph = self.graph.map_tensors(lambda tensor: laid_out(tensor, self.dtype))
         images = laid_out(mean_input, self.dtype)
         return graph.evaluate(images, activation=quantise).to(self.potential_dtype)
 

@@ -10,6 +10,7 @@ import torch
 
 from snnlib import IF, Augmented, Bernoulli, Percentile, Ternary, convert, kernels
 from snnlib.neurons import State
+from snnlib.parallel import even_size
 
 NEURONS = [
     IF(),
@@ -109,6 +110,26 @@ def test_bfloat16_counts_are_exact_whole_numbers(path, neuron):
     out = torch.empty_like(z)
     kernels.advance(neuron, neuron.initial(z[0].float(), theta), z, theta, out)
     assert torch.equal(out, (sent * theta).bfloat16())
+
+
+@pytest.mark.parametrize("neuron", [IF(), Augmented(levels=2), Augmented(negative=0.0)], ids=str)
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_threshold_with_counts(path, neuron, counts, dtype):
+    """Several blocks an image; fan-outs so large that a block's SynOps hardly fit into 32 bits."""
+    torch.manual_seed(3)
+    z, theta = torch.randn(STEPS, 2, 5000).to(dtype), torch.tensor(0.4)
+    fan_out = torch.randint(1, 200_000, (5000,), dtype=torch.int32)
+    sent, after = stepwise(neuron, z.float(), theta)
+    for in_place in (True, False):
+        state, current = neuron.initial(z[0].float(), theta), z.clone()
+        out = current if in_place else torch.empty_like(z)
+        rows = kernels.advance(neuron, state, current, theta, out, counts=counts, fan_out=fan_out)
+        assert torch.equal(out, (sent if counts else sent * theta).to(dtype))
+        assert torch.equal(state.potential, after.potential)
+        assert torch.equal(state.count, after.count)
+        expected = torch.stack([kernels.tally(c, fan_out) for c in sent])
+        assert torch.equal(rows.double(), expected)
 
 
 @pytest.mark.parametrize("bound", [None, 2.0])
@@ -231,3 +252,14 @@ def test_fused_state_is_state(path, size):
     kernels.advance(neuron, halves, z[2:], theta, parts[2:], first=3, bound=1.0)
     assert torch.equal(sent, parts)
     assert torch.equal(whole.potential, halves.potential)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("most", [1, 7, 48])
+@pytest.mark.parametrize("count", [1, 2, 96, 97, 500])
+def test_parts_are_even(count, most, workers):
+    size = even_size(count, most, workers)
+    assert 1 <= size <= most
+    parts = -(-count // size)
+    rounds = -(-parts // workers)
+    assert rounds * size - count / workers < rounds  # what the busiest worker has too much
