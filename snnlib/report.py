@@ -27,7 +27,6 @@ RESULTS = Path("book", "results")
 INDEX = RESULTS / index.FILE
 MNIST = ("mnist-cnn", "mnist-mlp")
 MODES: tuple[Mode, ...] = ("light", "dark")
-METHODS = ("if", "ternary", "augmented")
 FIGURE = "book/_static/mnist-accuracy-{mode}.svg"
 
 Run = dict[str, Any]
@@ -75,14 +74,8 @@ def update(root: Path = ROOT, check: bool = False) -> list[Path]:
 
 def mnist_runs(root: Path) -> dict[str, list[Run]]:
     """The stored MNIST evaluations that exist: model → runs of IF, TerMapping, AugMapping."""
-    found: dict[str, list[Run]] = {}
-    for model in MNIST:
-        for method in METHODS:
-            path = root / "book" / "results" / f"{model}-{method}.json"
-            if path.is_file():
-                record = json.loads(path.read_text(encoding="utf-8"))
-                found.setdefault(model, []).extend(record["runs"])
-    return found
+    found = {model: tables.evaluations(root, model) for model in MNIST}
+    return {model: runs for model, runs in found.items() if runs}
 
 
 def _section(name: str, root: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from snnlib import models
 from snnlib.evaluate import LABELS
+from snnlib.neurons import NEURONS
 
 STEPS = (1, 2, 4, 8, 16, 32)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
@@ -23,8 +24,9 @@ SOURCE = Path("book", "results", "accuracy-over-time.json")
 Run = dict[str, Any]
 
 _NOTE = (
-    "Accuracy in percent on the full test set after so many time steps, settings chosen on "
-    f"validation images. *Reached* is the first step from which on it stays within {100 * LOSS:g} "
+    "Accuracy in percent on the full test set after so many time steps; thresholds come from "
+    "training images, settings from validation images. *Reached* is the first step from which on "
+    f"it stays within {100 * LOSS:g} "
     "points of the ANN; the columns after it say what that took an image: events (neurons that "
     "sent something, a −1 included) a neuron, synaptic operations, and arithmetic energy (45 nm: "
     "4.6 pJ a MAC, 0.9 pJ an addition; an event with |c| > 1 is a MAC; memory traffic excluded) "
@@ -45,18 +47,26 @@ def settled(run: Run, loss: float = LOSS) -> int | None:
 def headline(root: Path, dataset: str) -> str:
     """The tables of all networks of a data set.
 
+    A network that is not in the experiment's file yet is shown with its stored evaluations.
+
     Args:
         root: the repository.
         dataset: one of `snnlib.data.NAMES`.
     """
-    record = _record(root)
-    of = {
-        name: [run for run in record.get("runs", []) if run["model"] == name and "headline" in run]
-        for name in models.NAMES
-        if models.dataset_of(name) == dataset
-    }
-    parts = [_network(name, runs) for name, runs in of.items() if runs]
+    best = [run for run in _record(root).get("runs", []) if "headline" in run]
+    parts = []
+    for name in models.NAMES:
+        if models.dataset_of(name) == dataset:
+            runs = [run for run in best if run["model"] == name] or evaluations(root, name)
+            parts += [_network(name, runs)] if runs else []
     return "\n\n".join(parts) if parts else ABSENT
+
+
+def evaluations(root: Path, model: str) -> list[Run]:
+    """The stored ``snnlib evaluate`` runs of a model: IF, TerMapping, AugMapping, if they exist."""
+    paths = [root / SOURCE.parent / f"{model}-{method}.json" for method in NEURONS]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    return [run for record in found for run in record["runs"]]
 
 
 def note(root: Path) -> str:
@@ -104,7 +114,7 @@ def label(run: Run) -> str:
 def _setting(run: Run) -> str:
     balance = f"{run['percentile']:g} %" if run["percentile"] is not None else run["balance"]
     parts = [label(run), balance + (" a channel" if run["per_channel"] else "")]
-    if (steps := run["setting"]["bias_steps"]) is not None:
+    if (steps := run.get("setting", {}).get("bias_steps")) is not None:
         parts.append(f"biases for {steps}")
     if run["dtype"] != "float32":
         parts.append(run["dtype"])

@@ -105,6 +105,14 @@ def test_check_finds_every_kind_of_drift_and_writes_nothing(clone):
     assert len(report.update(clone, check=True)) == 3
 
 
+def test_evaluations_stand_in_for_networks_that_the_experiment_lacks(clone):
+    (clone / "book" / "results" / "accuracy-over-time.json").unlink()
+    report.update(clone)
+    text = (clone / "README.md").read_text()
+    assert "| IF, 99.9 % | 20.00 | 50.00 | 98.80 |" in text
+    assert text.count(tables.ABSENT) == 1  # the targets
+
+
 def test_settled_means_from_there_on():
     run = {"ann_accuracy": 0.99}
     assert tables.settled({**run, "accuracy": [0.5, 0.99, 0.98, 0.989, 0.9895]}) == 4
