@@ -27,7 +27,11 @@ class Recipe:
         degrees: largest rotation and shear; 0 is none.
         scale: largest relative change of size, with ``degrees``.
         cutout: side of the grey square in pixels; 0 is none.
-        start: the network whose trained weights it starts from; empty is random weights.
+        start: the network, or the checkpoint file, whose trained weights it starts from; empty is
+            random weights.
+        teacher: a trained network of the same data set; empty is none. Half of the loss is then the
+            divergence from the teacher's answers to the same augmented images, at temperature 2
+            (Hinton, Vinyals and Dean, 2015).
     """
 
     epochs: int
@@ -44,6 +48,7 @@ class Recipe:
     scale: float = 0.0
     cutout: int = 0
     start: str = ""
+    teacher: str = ""
 
 
 _CIFAR = Recipe(epochs=32, rate=0.15, smoothing=0.1, average=0.998, flip=True, shift=3, cutout=8)
@@ -71,6 +76,14 @@ RECIPES: dict[str, Recipe] = {
     "fashion-mlp": Recipe(epochs=30, rate=0.1, smoothing=0.1, average=0.998),
     "cifar10-vgg": _CIFAR,
     # The same layers with another pooling: the trained weights are most of the way there.
-    "cifar10-vgg-max": replace(_CIFAR, epochs=2, rate=0.03, start="cifar10-vgg"),
+    # Two epochs at a peak rate of 0.03, without a teacher, gave 93.1 % on validation.
+    "cifar10-vgg-max": replace(
+        _CIFAR, epochs=8, rate=0.1, start="cifar10-vgg", teacher="cifar10-vgg"
+    ),
     "cifar10-resnet": replace(_CIFAR, epochs=24),
+}
+
+# A second cycle from the checkpoint of the first: 24 epochs gave 93.1 % on validation.
+SECOND: dict[str, Recipe] = {
+    "cifar10-resnet": replace(_CIFAR, epochs=16, rate=0.1, teacher="cifar10-vgg"),
 }

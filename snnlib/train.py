@@ -34,7 +34,7 @@ from tqdm import tqdm
 from snnlib import checkpoints, data, models, provenance
 from snnlib.augment import cutout, shift_flip, warp
 from snnlib.data import Split
-from snnlib.recipes import RECIPES, Recipe
+from snnlib.recipes import RECIPES, SECOND, Recipe
 
 
 def fit(
@@ -44,6 +44,7 @@ def fit(
     seed: int = 0,
     epochs: int | None = None,
     recipe: Recipe | None = None,
+    first: str | Path | None = None,
     device: str | torch.device | None = None,
     root: str | Path | None = None,
     resume: bool = True,
@@ -58,6 +59,8 @@ def fit(
         seed: of the initial weights, the order of the images and the augmentation.
         epochs: other than the recipe's.
         recipe: other than :data:`snnlib.recipes.RECIPES` ``[name]``.
+        first: a checkpoint of this network; it is trained for a second cycle, by the recipe in
+            :data:`snnlib.recipes.SECOND`.
         device: by default CUDA where there is one, else the CPU.
         root: folder of the data sets, as in :func:`snnlib.data.load`.
         resume: go on from the state that an interrupted run of the same settings left next to
@@ -65,7 +68,8 @@ def fit(
         progress: show a progress bar.
 
     Raises:
-        ValueError: unknown network, or a state file of other settings.
+        ValueError: unknown network, one without a recipe for a second cycle, or a state file of
+            other settings.
         DatasetUnavailable: the data set cannot be had.
         CheckpointError: the file cannot be written; or the recipe starts from the weights of
             another network, and they are not to be had or do not fit.
@@ -74,7 +78,9 @@ def fit(
     command = f"snnlib train {name} --seed {seed}"
     if epochs is not None:
         command += f" --epochs {epochs}"
-    given, recipe = recipe, recipe or RECIPES[name]
+    given, recipe = recipe, recipe or _recipe(name, first)
+    if first is not None:
+        command += f" --first {first}"
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
     if given is not None:
@@ -83,6 +89,7 @@ def fit(
         raise ValueError(f"epochs must be at least 1, not {recipe.epochs}")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = Path(out) if out is not None else _default_path(name)
+    before = models.load(name, first).metadata if first is not None else None
     commit = provenance.commit()  # now: the source tree may move on while the network trains
     train, test = data.load(dataset, root)
     fit_part, validation = data.validation_split(train)
@@ -137,9 +144,14 @@ def fit(
         "precision": "bfloat16 autocast" if run.reduced else "float32",
         "versions": provenance.versions("torch", "numpy", "safetensors"),
     }
+    if before is not None:
+        record["first"] = before
     checkpoints.write(path, state, record)
     state_file.unlink(missing_ok=True)
     return path
+
+
+TEMPERATURE = 2.0  # of the answers that a teacher and its student are compared by
 
 
 class Run:
@@ -151,11 +163,12 @@ class Run:
         torch.manual_seed(seed)
         network = models.create(name)
         if recipe.start:
-            network.load_state_dict(models.load(recipe.start).state_dict())
+            network.load_state_dict(_trained(recipe.start, name).state_dict())
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.network = network.to(device).train()
+        self.teacher = models.load(recipe.teacher).to(device) if recipe.teacher else None
         self.average = (
             AveragedModel(self.network, multi_avg_fn=_running(recipe.average), use_buffers=True)
             if recipe.average
@@ -204,6 +217,8 @@ class Run:
             with self._autocast():
                 logits = self.network(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.smoothing)
+            if self.teacher is not None:
+                loss = (loss + self._divergence(logits.float(), self.teacher, x)) / 2
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -288,6 +303,14 @@ class Run:
             x = cutout(x, recipe.cutout, generator)
         return x.contiguous(memory_format=torch.channels_last)
 
+    def _divergence(self, logits: Tensor, teacher: nn.Module, x: Tensor) -> Tensor:
+        """How far the answers are from the teacher's; the gradient is on the scale of the loss."""
+        with torch.no_grad(), self._autocast():
+            goal = teacher(x).float()
+        softer, goal = (F.log_softmax(y / TEMPERATURE, 1) for y in (logits, goal))
+        apart = F.kl_div(softer, goal, reduction="batchmean", log_target=True)
+        return apart * TEMPERATURE**2
+
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16) if self.reduced else nullcontext()
 
@@ -357,6 +380,25 @@ def bfloat16_pays(device: torch.device) -> bool:
     capability = torch.backends.cpu.get_cpu_capability()
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     return capability == "AVX512" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def _recipe(name: str, first: str | Path | None) -> Recipe:
+    """The recipe of the only cycle, or of the second one after ``first``."""
+    if first is None:
+        return RECIPES[name]
+    if name not in SECOND:
+        raise ValueError(
+            f"{name} has no recipe for a second cycle after {first}. Those that have one: "
+            f"{', '.join(SECOND)}. Give a recipe with start={str(first)!r}."
+        )
+    return replace(SECOND[name], start=str(first))
+
+
+def _trained(start: str, name: str) -> models.Network:
+    """The network to start from: one of the book's, or a checkpoint file of the same network."""
+    if start in models.NAMES:
+        return models.load(start)
+    return models.load(name, start)
 
 
 def _default_path(name: str) -> Path:

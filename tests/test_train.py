@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -152,6 +153,44 @@ def test_a_recipe_can_start_from_trained_weights():
     run = train.Run("digits-cnn", recipe, 0, torch.device("cpu"))
     trained = models.load("digits-cnn").state_dict()
     assert all(torch.equal(trained[k], v) for k, v in run.network.state_dict().items())
+
+
+def test_a_second_cycle_starts_from_the_checkpoint_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.SECOND, "digits-cnn", replace(SHORT, epochs=1, rate=0.01))
+    first = models.load("digits-cnn")
+    where = checkpoints.ASSETS / "digits-cnn.safetensors"
+    path = fit(tmp_path / "x.safetensors", recipe=None, first=where)
+    record = models.load("digits-cnn", path).metadata
+    assert record["recipe"]["start"] == str(where)
+    assert record["first"] == first.metadata
+    assert record["command"] == f"snnlib train digits-cnn --seed 0 --first {where}"
+    assert record["validation_accuracy"] > 0.95  # from random weights one epoch gives far less
+
+
+def test_a_second_cycle_needs_a_recipe(tmp_path):
+    where = checkpoints.ASSETS / "digits-cnn.safetensors"
+    with pytest.raises(ValueError, match="digits-cnn has no recipe for a second cycle"):
+        fit(tmp_path / "x.safetensors", recipe=None, first=where)
+
+
+def test_a_student_comes_closer_to_its_teacher(tmp_path):
+    """From random weights, half of the loss from the labels: the answers agree more."""
+    recipe = replace(SHORT, epochs=6)
+    _, validation = data.validation_split(data.load("digits")[0])
+    teacher = models.load("digits-cnn")
+    apart = []
+    for name in ("", "digits-cnn"):
+        path = fit(tmp_path / f"{name}.safetensors", recipe=replace(recipe, teacher=name))
+        student = models.load("digits-cnn", path)
+        x = data.to_float(validation.images)
+        with torch.no_grad():
+            apart.append(
+                F.kl_div(
+                    F.log_softmax(student(x), 1), F.log_softmax(teacher(x), 1),
+                    reduction="batchmean", log_target=True,
+                ).item()
+            )  # fmt: skip
+    assert apart[1] < apart[0]
 
 
 # --- parts ---------------------------------------------------------------------------------------
