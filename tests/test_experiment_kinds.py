@@ -154,16 +154,36 @@ def test_pareto_set_is_what_no_point_beats():
     assert {tuple(p.values()) for p in frontier.best(points, "cost")} == expected
 
 
-def test_frontier_names_the_cheapest_point_within_a_tenth_of_a_point():
-    def row(accuracy):
-        costs = {cost: [float(i + 1) for i in range(len(accuracy))] for cost in frontier.COSTS}
+def test_frontier_finds_the_cheapest_spikes_that_keep_the_accuracy():
+    def row(accuracy, cost):
+        costs = {name: [cost * (i + 1) for i in range(len(accuracy))] for name in frontier.COSTS}
         return {"label": "x", "accuracy": accuracy, **costs}
 
-    rows = {f"net/{name}": [row([0.5, 0.929, 0.93])] for name in frontier.SETTINGS}
-    rows["net/ann"] = [row([0.6]), row([0.93])]
-    rows["net/ann"][1] |= {cost: [9.0] for cost in frontier.COSTS}
-    for found in frontier.pareto("net", experiments.Context(torch.device("cpu"), None, rows)):
-        assert (found["cheapest_close"]["accuracy"], found["points"][0]["accuracy"]) == (0.929, 0.6)
+    rows = {f"net/{name}": [row([0.5, 0.9296, 0.93], 2.0)] for name in frontier.SETTINGS}
+    rows["net/if"] = [row([0.9294, 0.93], 1.9)]
+    rows["net/ann"] = [row([0.6], 1.0), row([0.93], 1.0)]  # cheaper, but it has no spikes
+    context = experiments.Context(torch.device("cpu"), None, rows)
+    for found in frontier.cheapest("net", context).values():
+        assert (found["setting"], found["accuracy"], found["steps"]) == ("if", 0.93, 3.8)
+    for found in frontier.pareto("net", context):
+        assert [p["accuracy"] for p in found["points"]] == [0.93]
+    rows["net/ann"] = [row([0.94], 1.0)]
+    assert frontier.cheapest("net", context) == {}
+
+
+def test_frontier_measures_the_least_on_test_images(context, monkeypatch):
+    names = ("ternary", "augmented-4-1", "augmented-12-channel")
+    monkeypatch.setattr(frontier, "SETTINGS", {name: frontier.SETTINGS[name] for name in names})
+    for cell in frontier.cells("digits-cnn"):
+        context.rows[cell.name] = cell.compute(context)
+    subject = context.subject("digits-cnn")
+    assert [row["cost"] for row in context.rows["digits-cnn/least"]] == list(frontier.LEAST)
+    for row in context.rows["digits-cnn/least"]:
+        chosen, steps = row["chosen"], row["chosen"]["steps"]
+        assert row["steps"] == list(range(1, steps + 1))
+        net = subject.convert(frontier.SETTINGS[chosen["setting"]][0])
+        run = net(snn.data.to_float(subject.test.images), steps)
+        assert row["accuracy"][-1] == pytest.approx(float(run.accuracy(subject.test.labels)[-1]))
 
 
 def test_frontier_counts_what_was_sent(digits):
@@ -187,10 +207,10 @@ def test_frontier_treats_the_quantised_ann_as_one_step(context):
     subject = context.subject("digits-cnn")
     net = subject.convert(setting)
     right, events, bits = frontier._one_pass(net, subject, rounded=True)
-    run = net(snn.data.to_float(subject.test.images), steps=1)
-    assert right == pytest.approx(float(run.accuracy(subject.test.labels)[0]))
+    run = net(snn.data.to_float(subject.validation.images), steps=1)
+    assert right == pytest.approx(float(run.accuracy(subject.validation.labels)[0]))
     assert events == pytest.approx(float(run.events[0]) / sum(net.neurons.values()))
-    assert bits == pytest.approx(float(frontier.count(net, subject.test, 1).bits()[0]))
+    assert bits == pytest.approx(float(frontier.count(net, subject.validation, 1).bits()[0]))
 
 
 def test_undisturbed_networks_answer_as_ever(context):

@@ -47,19 +47,18 @@ class Method:
         plain: the plain setting.
         candidates: those for the best setting.
         horizon: step at which the candidates are compared, on the smaller and on the deep networks.
-        corrected: whether candidates with calibrated biases come in on the smaller networks.
-        long: whether there are runs of 256 steps, and slow networks run in bfloat16.
+        slow: needs many steps. So there are runs of 256, slow networks run in bfloat16, and on the
+            smaller networks candidates with calibrated biases come in.
     """
 
     plain: Setting
     candidates: tuple[Setting, ...]
     horizon: tuple[int, int]
-    corrected: bool
-    long: bool
+    slow: bool
 
     def settings(self, deep: bool) -> list[Setting]:
         """All candidates; calibrating the biases of a deep network takes as long as its runs."""
-        if deep or not self.corrected:
+        if deep or not self.slow:
             return list(self.candidates)
         best = [setting for setting in self.candidates if setting.balance == Percentile(99.9)]
         steps = self.horizon[0]
@@ -78,15 +77,13 @@ METHODS = {
         Setting(IF(v0=0.0), Max()),
         tuple(Setting(IF(), *how) for how in (LAYER, CHANNEL, CLIPPED)),
         horizon=(IF_STEPS, STEPS),
-        corrected=True,
-        long=True,
+        slow=True,
     ),
     "ternary": Method(
         Setting(Ternary(negative=1.0, v0=0.0), Max()),
         tuple(Setting(Ternary(negative=0.0), *how) for how in (LAYER, CHANNEL, CLIPPED)),
         horizon=(12, 24),
-        corrected=True,
-        long=True,
+        slow=True,
     ),
     "augmented": Method(
         Setting(Augmented(levels=4, negative=1.0, v0=0.0, cap=CAP), Max()),
@@ -96,8 +93,7 @@ METHODS = {
             for how in (LAYER, CHANNEL, WIDE)
         ),
         horizon=(2, 3),
-        corrected=False,
-        long=False,
+        slow=False,
     ),
 }
 
@@ -110,7 +106,7 @@ def cells(network: str) -> list[Cell]:
         found.append(Cell(f"{name}/choice", partial(choose, network, kind), "choices"))
         for form in ("plain", "best"):
             found.append(Cell(f"{name}/{form}", partial(measure, network, kind, form)))
-            if method.long:
+            if method.slow:
                 found.append(
                     Cell(f"{name}/{form}/long", partial(measure, network, kind, form, long=True))
                 )
@@ -166,7 +162,7 @@ def measure(network: str, kind: str, form: str, context: Context, long: bool = F
 
 def _network(subject: Subject, kind: str, setting: Setting) -> SpikingNetwork:
     net = subject.convert(setting)
-    return reduced(net) if subject.slow and METHODS[kind].long else net
+    return reduced(net) if subject.slow and METHODS[kind].slow else net
 
 
 def _row(

@@ -33,7 +33,7 @@ STEPS = (1, 2, 3, 4)
 UNIFORM = tuple(2 ** (k / 4) for k in range(-8, 5))  # factors of all thresholds, θ/4 … 2θ
 MOVES = (1.3, 1.1)  # factors of one layer's threshold, coarse moves first
 ROUNDS = 40  # at most so many moves of a size
-STARTS = 2  # so many of the best uniform settings are searched from
+STARTS = (2, 1)  # so many of the best uniform settings are searched from; in deep networks
 
 Scales = dict[str, float]
 
@@ -149,7 +149,7 @@ def choose(network: str, context: Context) -> list[Row]:
     if not settings:
         return []
     first = {state.steps: state for state in reversed(settings)}  # the best for each of the steps
-    starts = sorted(first.values(), key=lambda state: state.judged.events)[:STARTS]
+    starts = sorted(first.values(), key=lambda state: state.judged.events)[: STARTS[subject.deep]]
     found = [search(net, subject, start, seen, judges) for start in starts]
     best, moves = min(found, key=lambda one: one[0].judged.events)
     return [

@@ -86,9 +86,8 @@ def measure(network: str, kind: str, context: Context) -> list[Row]:
     setting, steps = SETTINGS[kind]
     net = subject.convert(setting)
     validation = observe(net, subject, subject.validation[:VALIDATION_IMAGES], steps)
-    images = subject.test[: subject.affordable(len(subject.test))]
-    test = observe(net, subject, images, steps)
-    x = to_float(images.images[: subject.affordable(TIMED_IMAGES)]).to(net.device)
+    test = observe(net, subject, subject.first(len(subject.test)), steps)
+    x = to_float(subject.first(TIMED_IMAGES).images).to(net.device)
     sweep = [_exit(net, test, confidence, x, steps) for confidence in CONFIDENCES]
     whole = seconds(net.device, lambda: step_by_step(net, x, steps))
     closed = None

@@ -105,7 +105,7 @@ def check(network: str, context: Context) -> list[Row]:
 def measure(network: str, context: Context) -> list[Row]:
     """All methods on the same test images, in turns."""
     subject = context.subject(network)
-    split = subject.test[: subject.affordable(IMAGES)]
+    split = subject.first(IMAGES)
     steps = DEEP_STEPS if subject.deep else STEPS
     peers = _converted(subject)
     methods: dict[str, Simulate] = {}

@@ -132,7 +132,7 @@ def measure(network: str, kind: str, what: str, context: Context) -> list[Row]:
     subject = context.subject(network)
     setting, steps = SETTINGS[kind]
     net = subject.convert(setting)
-    split = subject.test[: subject.affordable(IMAGES)]
+    split = subject.first(IMAGES)
     disturb, sizes, shared = KINDS[what]
     rows: list[Row] = []
     for size in sizes:
