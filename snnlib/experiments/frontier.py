@@ -161,7 +161,7 @@ def quantised_anns(network: str, context: Context) -> list[Row]:
     Energy of all of them is that of the ANN: multiplications stay multiplications.
     """
     subject = context.subject(network)
-    energy = costs.macs(subject.convert(SETTINGS["if"][0]).graph) * costs.MAC_PICOJOULE / 1000
+    energy = costs.macs(subject.convert(Setting(IF())).graph) * costs.MAC_PICOJOULE / 1000
     rows: list[Row] = []
     for levels in (*QUANTISED_LEVELS, None):
         neuron = Augmented(levels=levels or 1, negative=0.0, cap=levels or CAP)
