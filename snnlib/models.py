@@ -71,6 +71,35 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
+def _unit(i: int, conv: nn.Conv2d) -> dict[str, nn.Module]:
+    """The i-th convolution with its batch norm and ReLU, by name."""
+    return {
+        f"conv{i}": conv,
+        f"bn{i}": nn.BatchNorm2d(conv.out_channels),
+        f"relu{i}": nn.ReLU(),
+    }
+
+
+def _mean_head(width: int) -> dict[str, nn.Module]:
+    """The mean over positions, then one linear layer."""
+    return {
+        "mean": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "fc": nn.Linear(width, 10),
+    }
+
+
+def _dense_head(inputs: int, hidden: int, dropout: float, relu: int) -> dict[str, nn.Module]:
+    """Two linear layers; ``relu`` is the number of the ReLU between them."""
+    return {
+        "flatten": nn.Flatten(),
+        "fc1": nn.Linear(inputs, hidden),
+        f"relu{relu}": nn.ReLU(),
+        "dropout": nn.Dropout(dropout),
+        "fc2": nn.Linear(hidden, 10),
+    }
+
+
 def _mlp(pixels: int, *hidden: int, dropout: float, norm: bool = False) -> Network:
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     inputs = pixels
@@ -100,10 +129,7 @@ def _cnn(
         normalize: mean and standard deviation a channel, subtracted and divided inside.
     """
     layers, width = _stages(channels, *stages, pool=pool, normalize=normalize)
-    layers["mean"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(width, 10)
-    return Network(**layers)
+    return Network(**layers, **_mean_head(width))
 
 
 def _dense(
@@ -124,12 +150,8 @@ def _dense(
     layers, width = _stages(channels, *stages)
     relus = sum(len(widths) for widths in stages)
     layers[f"pool{len(stages)}"] = nn.AvgPool2d(2)
-    layers["flatten"] = nn.Flatten()
-    layers["fc1"] = nn.Linear(width * (side >> len(stages)) ** 2, hidden)
-    layers[f"relu{relus + 1}"] = nn.ReLU()
-    layers["dropout"] = nn.Dropout(dropout)
-    layers["fc2"] = nn.Linear(hidden, 10)
-    return Network(**layers)
+    inputs = width * (side >> len(stages)) ** 2
+    return Network(**layers, **_dense_head(inputs, hidden, dropout, relus + 1))
 
 
 def _stages(
@@ -146,9 +168,7 @@ def _stages(
     for s, widths in enumerate(stages, 1):
         for width in widths:
             i += 1
-            layers[f"conv{i}"] = _conv(inputs, width)
-            layers[f"bn{i}"] = nn.BatchNorm2d(width)
-            layers[f"relu{i}"] = nn.ReLU()
+            layers |= _unit(i, _conv(inputs, width))
             inputs = width
         if s < len(stages):
             layers[f"pool{s}"] = pool(2)
@@ -171,17 +191,11 @@ def _lenet(channels: int, *widths: int, hidden: int, side: int, dropout: float) 
     layers: dict[str, nn.Module] = {}
     inputs = channels
     for i, width in enumerate(widths, 1):
-        layers[f"conv{i}"] = nn.Conv2d(inputs, width, 5, padding=2, bias=False)
-        layers[f"bn{i}"] = nn.BatchNorm2d(width)
-        layers[f"relu{i}"] = nn.ReLU()
+        layers |= _unit(i, nn.Conv2d(inputs, width, 5, padding=2, bias=False))
         layers[f"pool{i}"] = nn.AvgPool2d(2)
         inputs, side = width, side // 2
-    layers["flatten"] = nn.Flatten()
-    layers["fc1"] = nn.Linear(inputs * side * side, hidden)
-    layers[f"relu{len(widths) + 1}"] = nn.ReLU()
-    layers["dropout"] = nn.Dropout(dropout)
-    layers["fc2"] = nn.Linear(hidden, 10)
-    return Network(**layers)
+    head = _dense_head(inputs * side * side, hidden, dropout, len(widths) + 1)
+    return Network(**layers, **head)
 
 
 def _resnet(
@@ -203,16 +217,11 @@ def _resnet(
     """
     layers, inputs = _stages(channels, (stem,), normalize=normalize)
     for i, width in enumerate(widths, 2):
-        layers[f"conv{i}"] = _conv(inputs, width)
-        layers[f"bn{i}"] = nn.BatchNorm2d(width)
-        layers[f"relu{i}"] = nn.ReLU()
+        layers |= _unit(i, _conv(inputs, width))
         layers[f"pool{i}"] = nn.AvgPool2d(2)
         layers[f"block{i}"] = Residual(width)
         inputs = width
-    layers["mean"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(inputs, 10)
-    return Network(**layers)
+    return Network(**layers, **_mean_head(inputs))
 
 
 def _normalize(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.BatchNorm2d:
