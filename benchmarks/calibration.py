@@ -9,11 +9,7 @@ in the best of memory formats and batch sizes. Medians over the rounds of the ra
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
@@ -22,9 +18,9 @@ from typing import Any
 import torch
 
 import snnlib as snn
-from benchmarks import simulator
+from benchmarks.command import Command
 from benchmarks.simulator import BATCHES, NETWORKS, ann_pass, fastest, network, seconds
-from snnlib import checkpoints, data, provenance
+from snnlib import data
 from snnlib.balance import Balance
 
 BALANCES: dict[str, Balance] = {
@@ -84,42 +80,13 @@ def benchmark(name: str, count: int, rounds: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.calibration",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="default: PyTorch's")
-    parser.add_argument("--json", action="store_true", help="write benchmarks/results/*.json")
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    began = time.perf_counter()
+    command = Command("calibration", __doc__, rounds=3)
+    add = command.parser.add_argument
+    add("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    add("--images", type=int, default=1000)
+    options = command.parse(arguments)
     networks = [benchmark(name, options.images, options.rounds) for name in options.networks]
-    record = {
-        "command": shlex.join(["python", "-m", "benchmarks.calibration", *arguments]),
-        "commit": provenance.commit(),
-        "n": options.images,
-        "seed": 0,
-        "rounds": options.rounds,
-        "threads": torch.get_num_threads(),
-        "hardware": provenance.hardware(torch.device("cpu")),
-        "versions": provenance.versions("torch", "numpy", "numba"),
-        "seconds": round(time.perf_counter() - began, 1),
-        "networks": networks,
-    }
-    text = json.dumps(record, indent=1) + "\n"
-    if options.json:
-        path = simulator.RESULTS / "calibration.json"
-        path.parent.mkdir(exist_ok=True)
-        checkpoints.write_bytes(path, text.encode())
-        print(path)
-    else:
-        print(text)
+    command.publish("calibration.json", {"networks": networks}, n=options.images)
     return 0
 
 

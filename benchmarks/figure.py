@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from benchmarks.simulator import CLOSED, NETWORKS, RESULTS
+from benchmarks.command import RESULTS
+from benchmarks.simulator import CLOSED, NETWORKS
 from snnlib import checkpoints, plots
 from snnlib.plots import EXTRA, INK, METHODS, Look, Mode
 

@@ -61,17 +61,26 @@ def _counted(chain: nn.Sequential, kind: type) -> Iterator[list[int]]:
         hook.remove()
 
 
-def _run(chain: nn.Sequential, x: Tensor, steps: int, kind: type) -> tuple[Tensor, int]:
-    total = torch.zeros(())
-    with _counted(chain, kind) as spikes:
-        for _ in range(steps):
-            total = total + chain(x)
-    return total / steps, sum(spikes)
+def _stepwise(chain: nn.Sequential, kind: type, restart: Callable[[Any], None]) -> Simulate:
+    """One step after another; ``restart`` puts a neuron, a module of this kind, at V₀ = θ/2."""
+
+    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
+        for module in chain.modules():
+            if isinstance(module, kind):
+                restart(module)
+        total = torch.zeros(())
+        with _counted(chain, kind) as spikes:
+            for _ in range(steps):
+                total = total + chain(x)
+        return total / steps, sum(spikes)
+
+    simulate.chain = chain  # type: ignore[attr-defined]
+    return simulate
 
 
 def spikingjelly(net: SpikingNetwork) -> Simulate:
     """SpikingJelly as its converter leaves a network: scaler, IFNode, scaler in every layer."""
-    from spikingjelly.activation_based import functional, neuron
+    from spikingjelly.activation_based import neuron
 
     class Scaler(nn.Module):
         def __init__(self, factor: float) -> None:
@@ -85,17 +94,11 @@ def spikingjelly(net: SpikingNetwork) -> Simulate:
         node = neuron.IFNode(v_threshold=1.0, v_reset=None, step_mode="s")
         return nn.Sequential(Scaler(1 / theta), node, Scaler(theta))
 
-    chain = _layers(net, spiking).eval()
+    def restart(node: Any) -> None:
+        node.reset()
+        node.v = 0.5
 
-    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
-        functional.reset_net(chain)
-        for module in chain.modules():
-            if isinstance(module, neuron.IFNode):
-                module.v = 0.5
-        return _run(chain, x, steps, neuron.IFNode)
-
-    simulate.chain = chain  # type: ignore[attr-defined]
-    return simulate
+    return _stepwise(_layers(net, spiking).eval(), neuron.IFNode, restart)
 
 
 def spikingjelly_multistep(net: SpikingNetwork) -> Simulate:
@@ -147,16 +150,10 @@ def snntorch(net: SpikingNetwork) -> Simulate:
         node.state = None
         return node
 
-    chain = _layers(net, spiking).eval()
+    def restart(node: Any) -> None:
+        node.state = None
 
-    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
-        for module in chain.modules():
-            if isinstance(module, Neuron):
-                module.state = None
-        return _run(chain, x, steps, Neuron)
-
-    simulate.chain = chain  # type: ignore[attr-defined]
-    return simulate
+    return _stepwise(_layers(net, spiking).eval(), Neuron, restart)
 
 
 def sinabs(net: SpikingNetwork) -> Simulate:
@@ -182,16 +179,10 @@ def sinabs(net: SpikingNetwork) -> Simulate:
                 self.begun = True
             return (self.iaf(x)[:, 0] * self.theta).to(x.dtype)
 
-    chain = _layers(net, Neuron).eval()
+    def restart(node: Any) -> None:
+        node.begun = False
 
-    def simulate(x: Tensor, steps: int) -> tuple[Tensor, int]:
-        for module in chain.modules():
-            if isinstance(module, Neuron):
-                module.begun = False
-        return _run(chain, x, steps, Neuron)
-
-    simulate.chain = chain  # type: ignore[attr-defined]
-    return simulate
+    return _stepwise(_layers(net, Neuron).eval(), Neuron, restart)
 
 
 PEERS = {

@@ -11,13 +11,10 @@ of its own that loads the network and simulates, for two numbers of steps and tw
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -28,8 +25,9 @@ import torch
 from torch import Tensor
 
 import snnlib as snn
-from benchmarks.simulator import RESULTS, random_network, seconds
-from snnlib import SpikingNetwork, checkpoints, models, provenance
+from benchmarks.command import Command
+from benchmarks.simulator import random_network, seconds
+from snnlib import SpikingNetwork, models
 
 WIDTHS = (16, 16), (32, 32), (64, 64)
 NEURONS = {"IF": snn.IF(), "Augmented": snn.Augmented(levels=4)}
@@ -169,44 +167,19 @@ def peaks() -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="default: PyTorch's")
-    parser.add_argument("--json", action="store_true", help="write benchmarks/results/scaling.json")
-    parser.add_argument("--process", nargs=3, metavar=("FILE", "STEPS", "MEMORY"),
-                        help="measure the memory of this process only")  # fmt: skip
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    command = Command("scaling", __doc__, rounds=5)
+    command.parser.add_argument(
+        "--process", nargs=3, metavar=("FILE", "STEPS", "MEMORY"),
+        help="measure the memory of this process only",
+    )  # fmt: skip
+    options = command.parse(arguments)
     if options.process:
         path, steps, memory = options.process
         print(json.dumps(one_process(path, int(steps), memory)))
         return 0
-    began = time.perf_counter()
-    found = {"memory": peaks(), **lines(options.rounds)}
-    record = {
-        "command": shlex.join(["python", "-m", "benchmarks.scaling", *arguments]),
-        "commit": provenance.commit(),
-        "n": max(LINES["images"]),
-        "seed": 1,
-        "rounds": options.rounds,
-        "threads": torch.get_num_threads(),
-        "hardware": provenance.hardware(torch.device("cpu")),
-        "versions": provenance.versions("torch", "numpy", "numba"),
-        "seconds": round(time.perf_counter() - began, 1),
-        "network": f"six convolutions of widths {WIDTHS}, random weights, random images",
-        **found,
-    }
-    text = json.dumps(record, indent=1) + "\n"
-    if options.json:
-        print(checkpoints.write_bytes(RESULTS / "scaling.json", text.encode()))
-    else:
-        print(text)
+    network = f"six convolutions of widths {WIDTHS}, random weights, random images"
+    found = {"network": network, "memory": peaks(), **lines(options.rounds)}
+    command.publish("scaling.json", found, n=max(LINES["images"]), seed=1)
     return 0
 
 

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -27,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 import snnlib as snn
+from benchmarks.command import Command
 from benchmarks.peers import PEERS, Simulate, package
-from snnlib import SpikingNetwork, checkpoints, data, models, provenance
+from snnlib import SpikingNetwork, data, models
 from snnlib.parallel import for_each
 
-RESULTS = Path(__file__).parent / "results"
 NETWORKS = ("cifar10-vgg", "six")
 BATCHES = (25, 50, 100)
 TRIAL_STEPS = {"spikingjelly-multistep": 16}  # its best batch depends on T; 2 for the others
@@ -258,50 +256,20 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.simulator",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--peers", nargs="*", choices=tuple(PEERS), default=[])
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 4, 8, 16, 32])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--threads", type=int, help="default: PyTorch's")
-    parser.add_argument("--json", action="store_true", help="write benchmarks/results/*.json")
-    options = parser.parse_args(arguments)
+    command = Command("simulator", __doc__, rounds=5)
+    add = command.parser.add_argument
+    add("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    add("--peers", nargs="*", choices=tuple(PEERS), default=[])
+    add("--images", type=int, default=500)
+    add("--steps", type=int, nargs="+", default=[1, 4, 8, 16, 32])
+    add("--dtype", choices=("float32", "bfloat16"), default="float32")
+    options = command.parse(arguments)
     if options.images < options.rounds:
-        parser.error("--images: at least one image a round (--rounds)")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+        command.parser.error("--images: at least one image a round (--rounds)")
+    packages = sorted({package(peer) for peer in options.peers})
     for name in options.networks:
-        began = time.perf_counter()
         found = benchmark(name, options)
-        record = {
-            "command": shlex.join(["python", "-m", "benchmarks.simulator", *arguments]),
-            "commit": provenance.commit(),
-            "n": options.images,
-            "seed": 0,
-            "rounds": options.rounds,
-            "threads": torch.get_num_threads(),
-            "hardware": provenance.hardware(torch.device("cpu")),
-            "versions": provenance.versions(
-                "torch", "numpy", "numba", *sorted({package(peer) for peer in options.peers})
-            ),
-            "seconds": round(time.perf_counter() - began, 1),
-            **found,
-        }
-        text = json.dumps(record, indent=1) + "\n"
-        if options.json:
-            path = RESULTS / f"{name}-{options.dtype}.json"
-            path.parent.mkdir(exist_ok=True)
-            checkpoints.write_bytes(path, text.encode())
-            print(path)
-        else:
-            print(text)
+        command.publish(f"{name}-{options.dtype}.json", found, n=options.images, packages=packages)
     return 0
 
 

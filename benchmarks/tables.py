@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.simulator import RESULTS
+from benchmarks.command import RESULTS
 from snnlib import checkpoints
 
 README = Path(__file__).parent / "README.md"

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from benchmarks import calibration, simulator
+from benchmarks import calibration, command
 
 
 def test_the_benchmark_from_end_to_end(monkeypatch, tmp_path):
-    monkeypatch.setattr(simulator, "RESULTS", tmp_path)
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
     monkeypatch.setattr(calibration, "BATCHES", (2,))
     call = ["--networks", "six", "--images", "4", "--rounds", "1", "--json"]
     assert calibration.main(call) == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import snnlib as snn
-from benchmarks import simulator
+from benchmarks import command, simulator
 from benchmarks.peers import PEERS, package
 
 
@@ -93,7 +93,7 @@ def test_every_round_takes_another_part_of_the_images(monkeypatch):
 
 
 def test_a_benchmark_from_end_to_end(monkeypatch, tmp_path):
-    monkeypatch.setattr(simulator, "RESULTS", tmp_path)
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
     monkeypatch.setattr(simulator, "BATCHES", (2,))
     call = ["--networks", "six", "--images", "2", "--rounds", "2", "--steps", "2", "1", "--json"]
     assert simulator.main(call) == 0

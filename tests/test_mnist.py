@@ -53,14 +53,19 @@ def mnist():
     return calibration_images(train), test
 
 
+def converted(mnist, model: str, neuron, images: int, steps: int):
+    """What the network and its ANN answer to the first test images, after so many steps."""
+    calibration, test = mnist
+    ann = snn.models.load(model)
+    net = snn.convert(ann, calibration, neuron)
+    return evaluate(net, ann, test[:images], steps, only_last=True)
+
+
 @pytest.mark.slow
 @pytest.mark.dataset("mnist")
 @pytest.mark.parametrize("model", ["mnist-cnn", "mnist-mlp"])
 def test_augmented_answers_as_the_ann_after_four_steps(mnist, model):
-    calibration, test = mnist
-    ann = snn.models.load(model)
-    net = snn.convert(ann, calibration, snn.Augmented(levels=8, negative=0.0))
-    found = evaluate(net, ann, test[:IMAGES], 4, only_last=True)
+    found = converted(mnist, model, snn.Augmented(levels=8, negative=0.0), IMAGES, 4)
     run = stored(f"{model}-augmented")
     assert found.agreement[0] >= 0.999
     assert abs(found.accuracy[0] - found.ann_accuracy) <= 0.001
@@ -70,20 +75,14 @@ def test_augmented_answers_as_the_ann_after_four_steps(mnist, model):
 @pytest.mark.slow
 @pytest.mark.dataset("mnist")
 def test_if_is_clearly_worse_at_four_steps(mnist):
-    calibration, test = mnist
-    ann = snn.models.load("mnist-cnn")
-    net = snn.convert(ann, calibration, snn.IF())
-    found = evaluate(net, ann, test[:500], 4, only_last=True)
+    found = converted(mnist, "mnist-cnn", snn.IF(), 500, 4)
     assert found.accuracy[0] < found.ann_accuracy - 0.01
 
 
 @pytest.mark.slow
 @pytest.mark.dataset("mnist")
 def test_mlp_if_reaches_its_ann_at_64_steps(mnist):
-    calibration, test = mnist
-    ann = snn.models.load("mnist-mlp")
-    net = snn.convert(ann, calibration, snn.IF())
-    found = evaluate(net, ann, test[:1000], 64, only_last=True)
+    found = converted(mnist, "mnist-mlp", snn.IF(), 1000, 64)
     assert found.ann_accuracy - found.accuracy[0] <= 0.002
 
 
