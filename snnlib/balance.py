@@ -179,7 +179,7 @@ def observe(graph: Graph, images: Tensor, batch: int, look: Callable[[str, Tenso
         threads = torch.get_num_threads()
         batch = min(batch, rows_in_cache(graph.shapes.values(), dtype))
         batch = even_size(len(images), batch, threads)
-    fast = graph.map_tensors(lambda tensor: laid_out(tensor, dtype))
+    fast = graph.laid_out(dtype)
     own = graph.overwritable(graph.nodes)
 
     def activation(node: Node, z: Tensor) -> Tensor:

@@ -53,9 +53,7 @@ class Plan:
         self.factor: dict[str, Tensor] = {}
         moving = graph.dynamic(constant_input)
         self._units(graph, net)
-        self.channels_last = net.dtype != torch.float64
-        if self.channels_last:
-            self.nodes = {name: _laid_out(node, net.dtype) for name, node in self.nodes.items()}
+        self.nodes = {name: _laid_out(node, net.dtype) for name, node in self.nodes.items()}
         self.changing = [node for node in self.nodes.values() if node.name in moving]
         self.static = [node for node in self.nodes.values() if node.name not in moving]
         self.fresh = graph.overwritable(moving)

@@ -26,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnlib.layout import laid_out
+
 _VIEWS = {"input", "reshape", "permute", "slice", "relu", "pad", "affine"}  # may share memory
 
 
@@ -91,6 +93,10 @@ class Graph:
             for name, node in self.nodes.items()
         }
         return replace(self, nodes=nodes)
+
+    def laid_out(self, dtype: torch.dtype) -> Graph:
+        """The same graph with its weights in the memory format that is fastest in ``dtype``."""
+        return self.map_tensors(lambda tensor: laid_out(tensor, dtype))
 
     def without_corrections(self) -> Graph:
         """The same graph without the bias currents of `snnlib.calibrate`: the ANN as trained."""

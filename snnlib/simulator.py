@@ -206,7 +206,8 @@ class SpikingNetwork:
         schedule = self.schedule(count, 1 if closed else steps, memory, batch)
         shape = (1 if only_last else steps, count, *self.graph.shapes[self.graph.output])
         logits = torch.empty(shape, dtype=self.potential_dtype, device=self.device)
-        plan, fast = Plan(self, coding.constant), self._laid_out() if closed else self.graph
+        fast = self.graph.laid_out(self.dtype) if closed else self.graph
+        plan = None if closed else Plan(self, coding.constant)
         statistics = [Statistics(self, steps) for _ in range(0 if only_last else schedule.workers)]
         traces: dict[int, dict[str, Trace]] = {}
 
@@ -411,10 +412,7 @@ class SpikingNetwork:
 
         Every ReLU becomes a rounding quantiser: N_T = max(0, floor(T z̄/θ + v0)), message θ N_T/T.
         """
-        return self._closed_form(self._laid_out(), mean_input, steps)
-
-    def _laid_out(self) -> Graph:
-        return self.graph.map_tensors(lambda tensor: laid_out(tensor, self.dtype))
+        return self._closed_form(self.graph.laid_out(self.dtype), mean_input, steps)
 
     def _closed_form(self, graph: Graph, mean_input: Tensor, steps: int) -> Tensor:
         thresholds, fresh = self.thresholds, graph.overwritable(graph.nodes)
