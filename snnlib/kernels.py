@@ -3,20 +3,23 @@
 `advance` takes the currents of several steps of one layer and leaves the messages in their place.
 Where numba is installed (``pip install snnlib[fast]``) the CPU does it in one pass, a block of
 neurons at a time: the potentials stay in the innermost cache while time runs, so a time step costs
-hardly more than a ReLU (`snnlib.kernels_cpu`). Elsewhere the same arithmetic runs step by step on
-whole tensors (`update`). Both are tested equal to the pure step functions of `snnlib.neurons`,
-which stay the reference.
+hardly more than a ReLU (`snnlib.kernels_cpu`). On CUDA a Triton kernel does the same in registers
+(`snnlib.kernels_cuda`; Triton comes with CUDA builds of PyTorch). Elsewhere, and for tensors that
+the fused kernels do not take, the same arithmetic runs step by step on whole tensors (`update`).
+All are tested equal to the pure step functions of `snnlib.neurons`, which stay the reference.
 """
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from snnlib.layout import lies_as
 from snnlib.neurons import IF, Neuron, State
 
 Watch = Callable[[int, Tensor, Tensor], None]
@@ -30,6 +33,65 @@ def compiled() -> ModuleType | None:
     except ImportError:
         return None
     return kernels_cpu
+
+
+@functools.cache
+def compiled_cuda(device: torch.device) -> ModuleType | None:
+    """The Triton kernel, or None where Triton is absent or does not do its work on the device."""
+    try:
+        from snnlib import kernels_cuda
+    except ImportError:
+        return None
+    try:
+        fault = "" if kernels_cuda.works(device) else "its results differ from those of plain steps"
+    except Exception as error:  # no C compiler for Triton, a GPU too old for it, …
+        fault = f"{type(error).__name__}: {error}"
+    if not fault:
+        return kernels_cuda
+    warnings.warn(
+        f"the fused Triton kernel does not work on {device} ({fault}): neurons are updated by "
+        "plain PyTorch steps, with the same results but slower",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+def fits(
+    state: State, current: Tensor, theta: Tensor, out: Tensor, fan_out: Tensor | None = None
+) -> bool:
+    """Whether fused kernels can take these arguments of `advance`; plain steps take any others.
+
+    Potentials, counts and thresholds have one dtype, float32 or float64, and messages are no
+    narrower than 32 bits beside float64. All lie on one device, without gaps and in one order.
+    """
+    like = state.potential
+    tensors = [state.count, theta, current, out] + ([] if fan_out is None else [fan_out])
+    narrowest = min(current.dtype.itemsize, out.dtype.itemsize)
+    return (
+        out.numel() > 0
+        and all(value.device == like.device for value in tensors)
+        and like.dtype == state.count.dtype == theta.dtype
+        and (like.dtype == torch.float32 or (like.dtype == torch.float64 and narrowest >= 4))
+        and like.shape == state.count.shape == current.shape[1:] == out.shape[1:]
+        and len(current) in (1, len(out))
+        and (theta.numel() == 1 or theta.dim() < like.dim())
+        and (fan_out is None or fan_out.shape == like.shape[1:])
+        and lies_as(like, 1, like)
+        and lies_as(state.count, 1, like)
+        and lies_as(current, 2, like)
+        and lies_as(out, 2, like)
+    )
+
+
+def _fused(out: Tensor, current: Tensor) -> ModuleType | None:
+    """The fused kernels for the device and the dtypes of the messages."""
+    if out.device.type == "cpu":
+        module = compiled()
+    else:
+        module = compiled_cuda(out.device) if out.device.type == "cuda" else None
+    known = module is not None and {out.dtype, current.dtype} <= set(module.DTYPES)
+    return module if known else None
 
 
 def update(
@@ -88,8 +150,9 @@ def advance(
         With ``fan_out`` the sums of every step, (K, 5), whole numbers: events, spikes, SynOps,
         SynOps of events with |c| > 1, Σ|c| × fan-out.
     """
-    module = compiled() if out.device.type == "cpu" and watch is None else None
-    if module is not None and out.dtype in module.DTYPES:
+    fused = watch is None and fits(state, current, theta, out, fan_out)
+    module = _fused(out, current) if fused else None
+    if module is not None:
         return module.advance(neuron, state, current, theta, out, first, bound, counts, fan_out)
     rows = []
     for k in range(len(out)):
@@ -133,6 +196,8 @@ def quantise(
     z: Tensor, theta: Tensor, steps: int, v0: float, bound: float | None, out: Tensor
 ) -> Tensor:
     """Mean message of memoryless neurons after ``steps`` steps: the closed form.
+
+    Compiled on CPUs; on CUDA plain PyTorch, since it is called once a layer and run, not each step.
 
     N = max(0, floor(z·T/θ + v0)), for bounded activations at most floor(bound·T/θ + v0); the mean
     message is N·θ/T.

@@ -19,6 +19,13 @@ def in_memory_order(value: Tensor, lead: int, like: Tensor) -> Tensor:
     return value.flatten(lead) if value.dim() > lead else value.unsqueeze(-1)
 
 
+def lies_as(value: Tensor, lead: int, like: Tensor) -> bool:
+    """Whether ``value`` fills its memory without gaps, in the order of `in_memory_order`."""
+    if channels_last(like):
+        value = value.movedim(lead, -1)
+    return value.is_contiguous()
+
+
 def channels_last(value: Tensor) -> bool:
     """Whether a tensor (B, C, H, W) lies in memory as (B, H, W, C)."""
     return (
