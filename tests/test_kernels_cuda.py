@@ -130,7 +130,6 @@ needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
     reason="Triton is not installed: pip install triton",
 )
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @needs_triton
@@ -146,7 +145,6 @@ def test_without_a_gpu(part, tmp_path):
 
 
 @pytest.mark.cuda
-@needs_gpu
 @needs_triton
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)
 def test_on_a_gpu(neuron):
@@ -157,7 +155,6 @@ def test_on_a_gpu(neuron):
 
 
 @pytest.mark.cuda
-@needs_gpu
 @needs_triton
 def test_a_network_on_a_gpu(monkeypatch):
     """The kernel is used, and changes no count of a run."""
