@@ -6,7 +6,8 @@ that of `snnlib.neurons`, operation by operation in the same precision, so the r
 bits. Plain loops over contiguous arrays, so that the compiler vectorises them; every loop below
 was checked for it. bfloat16, which numba does not know, travels as the upper half of a float32.
 
-Compiled on first use and cached on disk. The functions release the interpreter lock.
+Compiled on first use and cached on disk; all in one file, since the cache of a function is renewed
+when its own file changes and not when another one does. The functions release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _BLOCK = 2048  # neurons; measured: below, calls cost; above, potentials leave the inner cache
 _IF, _IF_ZERO, _SIGNED = 0, 1, 2
 _INT32 = np.int32
+_LARGEST = 2.0**30  # coefficients are cut to it before they become 32-bit integers
 _compile = njit(cache=True, nogil=True, error_model="numpy")
 
 
@@ -43,7 +45,7 @@ def advance(
     elif isinstance(neuron, Augmented):
         negative, cap = neuron.negative, neuron.cap or np.inf
     like = state.potential
-    numbers = np.array([0.0, 1.0, negative, cap, neuron.v0], dtype)
+    numbers = np.array([0.0, 1.0, negative, cap, neuron.v0, _LARGEST], dtype)
     bounds = np.array([] if bound is None else [bound * t for t in range(first, first + len(out))])
     rows = np.zeros((len(out), 5), np.int64)
     fan = np.zeros(0, np.int32) if fan_out is None else _fan(fan_out, like)
@@ -236,39 +238,33 @@ def _fire_and_reset(
         c[i] = s
 
 
-@_compile
-def _floor(
-    v: Any, n: Any, a: int, c: Any, th: Any, e: int, size: int, numbers: Any
-) -> None:  # fmt: skip
-    v, n, th = v[a : a + size], n[a : a + size], th[e : e + size]
-    cap = numbers[3]
-    for i in range(size):
-        x = v[i] + c[i]
-        s = np.floor(x / th[i])
-        s = s if s < cap else cap
-        s = s if s > -cap else -cap
-        s = s if s > -n[i] else -n[i]
-        v[i] = x - s * th[i]
-        n[i] = n[i] + s
-        c[i] = s
+def _wide(whole: Any) -> Any:
+    """Coefficients of any size: `_signed` where rounding a quotient is all there is to decide.
+
+    ``whole`` is floor where the negative threshold is 0; toward zero where it is θ too (the same
+    below 2^24 thresholds a step).
+    """
+
+    @_compile
+    def update(
+        v: Any, n: Any, a: int, c: Any, th: Any, e: int, size: int, numbers: Any
+    ) -> None:  # fmt: skip
+        v, n, th = v[a : a + size], n[a : a + size], th[e : e + size]
+        cap = numbers[3]
+        for i in range(size):
+            x = v[i] + c[i]
+            s = whole(x / th[i])
+            s = s if s < cap else cap
+            s = s if s > -cap else -cap
+            s = s if s > -n[i] else -n[i]
+            v[i] = x - s * th[i]
+            n[i] = n[i] + s
+            c[i] = s
+
+    return update
 
 
-@_compile
-def _toward_zero(
-    v: Any, n: Any, a: int, c: Any, th: Any, e: int, size: int, numbers: Any
-) -> None:  # fmt: skip
-    """`_signed` where the negative threshold is θ too: the same below 2^24 thresholds a step."""
-    v, n, th = v[a : a + size], n[a : a + size], th[e : e + size]
-    cap = numbers[3]
-    for i in range(size):
-        x = v[i] + c[i]
-        s = np.trunc(x / th[i])
-        s = s if s < cap else cap
-        s = s if s > -cap else -cap
-        s = s if s > -n[i] else -n[i]
-        v[i] = x - s * th[i]
-        n[i] = n[i] + s
-        c[i] = s
+_floor, _toward_zero = _wide(np.floor), _wide(np.trunc)
 
 
 @_compile
@@ -392,7 +388,7 @@ def _narrow(fan: Any) -> int:
 @_compile
 def _tallies(coefficients: Any, fan: Any, c: Any, rows: Any) -> None:
     neurons, steps = fan.shape[0], rows.shape[0]
-    narrow, largest = _narrow(fan), c.dtype.type(2**30)
+    narrow, largest = _narrow(fan), c.dtype.type(_LARGEST)
     images = coefficients.shape[0] // (steps * neurons)
     for t in range(steps):
         for b in range(images):
@@ -408,7 +404,7 @@ def _advance(
     bounds: Any, neurons: int, rule: int, counts: bool, uniform: bool, same: bool, rows: Any,
 ) -> None:  # fmt: skip
     layer = v.shape[0]  # neurons of all images
-    narrow, largest, negative = _narrow(fan), numbers[1] * 2**30, numbers[2]
+    narrow, largest, negative = _narrow(fan), numbers[5], numbers[2]
     buffer = np.empty(_BLOCK, v.dtype)
     counted, bounded, single = fan.shape[0] > 0, bounds.shape[0] > 0, th[0]
     unit = numbers[1] if counts else single
