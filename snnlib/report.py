@@ -73,8 +73,8 @@ def update(root: Path = ROOT, check: bool = False) -> list[Path]:
 
 
 def mnist_runs(root: Path) -> dict[str, list[Run]]:
-    """The stored MNIST evaluations that exist: model → runs of IF, TerMapping, AugMapping."""
-    found = {model: tables.evaluations(root, model) for model in MNIST}
+    """The MNIST networks that were measured: model → runs of IF, TerMapping, AugMapping."""
+    found = {model: tables.best(root, model) for model in MNIST}
     return {model: runs for model, runs in found.items() if runs}
 
 

@@ -47,23 +47,28 @@ def settled(run: Run, loss: float = LOSS) -> int | None:
 def headline(root: Path, dataset: str) -> str:
     """The tables of all networks of a data set.
 
-    A network that is not in the experiment's file yet is shown with its stored evaluations.
-
     Args:
         root: the repository.
         dataset: one of `snnlib.data.NAMES`.
     """
-    best = [run for run in _record(root).get("runs", []) if "headline" in run]
     parts = []
     for name in models.NAMES:
         if models.dataset_of(name) == dataset:
-            runs = [run for run in best if run["model"] == name] or evaluations(root, name)
+            runs = best(root, name)
             parts += [_network(name, runs)] if runs else []
     return "\n\n".join(parts) if parts else ABSENT
 
 
-def evaluations(root: Path, model: str) -> list[Run]:
-    """The stored ``snnlib evaluate`` runs of a model: IF, TerMapping, AugMapping, if they exist."""
+def best(root: Path, model: str) -> list[Run]:
+    """The runs of a model in its best settings: IF, TerMapping, AugMapping.
+
+    A network that the experiment has not reached is shown with its stored ``snnlib evaluate`` runs.
+    """
+    runs = [run for run in _record(root).get("runs", []) if run["model"] == model]
+    return [run for run in runs if "headline" in run] or _evaluations(root, model)
+
+
+def _evaluations(root: Path, model: str) -> list[Run]:
     paths = [root / SOURCE.parent / f"{model}-{method}.json" for method in NEURONS]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
     return [run for record in found for run in record["runs"]]
@@ -75,13 +80,14 @@ def note(root: Path) -> str:
 
 
 def targets(root: Path) -> str:
-    """What was asked for before the measurement, and the first step that fulfils it."""
+    """What was asked for before the measurement, the first step that fulfils it, the last one."""
     rows = _record(root).get("targets", [])
     if not rows:
         return ABSENT
     lines = [
-        "| network | neuron | asked for | found | loss, 95 % interval | events/neuron | |",
-        "|---|---|---|--:|--:|--:|---|",
+        "| network | neuron | asked for | found | loss, 95 % interval | events/neuron "
+        "| loss at the last step | |",
+        "|---|---|---|--:|--:|--:|--:|---|",
     ]
     for row in rows:
         asked = f"≤ {row['loss_points_at_most']:g} points in {row['steps_at_most']} steps"
@@ -96,7 +102,8 @@ def targets(root: Path) -> str:
         verdict = "reached" if row["reached"] else "**missed**"
         label = row["label"].split(",")[0]
         size = "" if row["n"] == 10_000 else f" (n = {row['n']:,})"
-        cells = [row["model"], label + size, asked, found, loss, events, verdict]
+        last = f"{row['loss_points_at_last']:+.2f}"
+        cells = [row["model"], label + size, asked, found, loss, events, last, verdict]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -76,5 +76,6 @@ def _judge(run: Row, target: Target) -> Row:
         "steps_at_most": target.steps,
         "events_per_neuron_at_most": target.events,
         **(fit[0] if fit else least),
+        "loss_points_at_last": 100 * (run["ann_accuracy"] - run["accuracy"][target.steps - 1]),
         "reached": bool(fit),
     }
