@@ -250,12 +250,12 @@ def test_allocation_saves_events_and_keeps_the_answers(context):
     states = allocation.uniform(net, subject, split)
     events = [state.judged.events for state in states]
     assert events == sorted(events)
-    start = states[0]
+    held = allocation.AGREEMENT + allocation.MARGIN
+    start = next(state for state in states if state.judged.holds(held))
     uniform = allocation.scaled(net, start.scales)
     assert allocation.measure(uniform, subject, split, start.steps) == start.judged
-    assert start.judged.holds(allocation.AGREEMENT + allocation.MARGIN)
     best, moves = allocation.search(net, subject, start, split, split)
-    assert best.judged.holds(allocation.AGREEMENT + allocation.MARGIN)
+    assert best.judged.holds(held)
     assert best.judged.events < start.judged.events
     passed = [move["events_per_image"] for move in moves if move["judged_agreement"] >= 0.996]
     assert best.judged.events == min(passed)
@@ -276,3 +276,7 @@ def test_allocation_is_judged_on_images_that_the_search_has_not_seen():
         assert (found.agreement, found.events) == (row["agreement"], row["events_per_image"])
         assert row["n"] == len(judges)
     assert rows[1]["events_per_image"] <= rows[0]["events_per_image"]
+    tried = rows[0]["tried"]
+    assert len(tried) == len(allocation.UNIFORM) * len(allocation.STEPS)
+    held = [one for one in tried if one["agreement"] >= 0.996 - 1e-9]
+    assert rows[0]["events_per_image"] == min(one["events_per_image"] for one in held)

@@ -30,7 +30,7 @@ AGREEMENT, MARGIN = 0.995, 0.001
 SEEN, JUDGED = 1000, 2000  # validation images that the search sees, and that judge its states
 START = Setting(Augmented(levels=4, negative=0.0))
 STEPS = (1, 2, 3, 4)
-UNIFORM = tuple(2 ** (k / 4) for k in range(-8, 5))  # factors of all thresholds, θ/4 … 2θ
+UNIFORM = tuple(2 ** (k / 2) for k in range(-10, 3))  # factors of all thresholds, θ/32 … 2θ
 MOVES = (1.3, 1.1)  # factors of one layer's threshold, coarse moves first
 ROUNDS = 40  # at most so many moves of a size
 STARTS = (2, 1)  # so many of the best uniform settings are searched from; in deep networks
@@ -68,7 +68,7 @@ def scaled(net: SpikingNetwork, scales: Scales) -> SpikingNetwork:
 
 
 def uniform(net: SpikingNetwork, subject: Subject, split: Split) -> list[State]:
-    """The uniform settings that hold with the margin, fewest events first."""
+    """All uniform settings, fewest events first."""
     found: list[State] = []
     for factor in UNIFORM:
         everywhere = dict.fromkeys(net.balanced, factor)
@@ -76,8 +76,7 @@ def uniform(net: SpikingNetwork, subject: Subject, split: Split) -> list[State]:
         assert run.events is not None
         for steps in STEPS:
             here = Found(run.agreement[steps - 1], run.events[steps - 1])
-            if here.holds(AGREEMENT + MARGIN):
-                found.append(State(everywhere, steps, here))
+            found.append(State(everywhere, steps, here))
     return sorted(found, key=lambda state: state.judged.events)
 
 
@@ -145,7 +144,8 @@ def choose(network: str, context: Context) -> list[Row]:
     seen = subject.validation[: min(SEEN, half)]
     judges = subject.validation[len(seen) : len(seen) + JUDGED]
     net = subject.convert(START)
-    settings = uniform(net, subject, judges)
+    tried = uniform(net, subject, judges)
+    settings = [state for state in tried if state.judged.holds(AGREEMENT + MARGIN)]
     if not settings:
         return []
     first = {state.steps: state for state in reversed(settings)}  # the best for each of the steps
@@ -162,10 +162,23 @@ def choose(network: str, context: Context) -> list[Row]:
             "scales": state.scales,
             "agreement": state.judged.agreement,
             "events_per_image": state.judged.events,
-            "moves": made,
+            **more,
         }
-        for label, state, made in (("uniform", settings[0], []), ("allocated", best, moves))
-    ]  # fmt: skip
+        for label, state, more in (
+            ("uniform", settings[0], {"tried": [_tried(state) for state in tried]}),
+            ("allocated", best, {"moves": moves}),
+        )
+    ]
+
+
+def _tried(state: State) -> Row:
+    """A uniform setting in short."""
+    return {
+        "factor": next(iter(state.scales.values())),
+        "steps": state.steps,
+        "agreement": state.judged.agreement,
+        "events_per_image": state.judged.events,
+    }
 
 
 def judge(network: str, context: Context) -> list[Row]:
@@ -211,5 +224,5 @@ EXPERIMENT = Experiment(
     summary="thresholds layer by layer: the fewest events at 99.5 % of the ANN's answers",
     networks=models.NAMES,
     cells=cells,
-    version=2,
+    version=3,
 )
