@@ -19,11 +19,12 @@ CONDITIONS = {
 
 
 def accuracies(results: dict[str, dict[str, Any]]) -> list[str]:
-    """One table a network: a row a run with accuracy over time steps, the ANN last."""
+    """One table a network: a row a run on test images, accuracy over time steps, the ANN last."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for result in results.values():
         for run in result.get("runs", ()):
-            if isinstance(run.get("accuracy"), list) and not {"axis", "sweep"} & run.keys():
+            tested = run.get("images") != "validation" and not {"axis", "sweep"} & run.keys()
+            if tested and isinstance(run.get("accuracy"), list):
                 runs.setdefault(str(run["model"]), []).append(run)
     lines = []
     for model, found in sorted(runs.items()):

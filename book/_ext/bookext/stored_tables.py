@@ -16,6 +16,8 @@ def tables(result: dict[str, Any]) -> list[str]:
         *_layers([run for run in runs if "layers" in run]),
         *_robustness([run for run in runs if "disturbance" in run]),
         *_exits([run for run in runs if "sweep" in run]),
+        *_allocation([run for run in runs if "scales" in run]),
+        *_least(result.get("least", [])),
     ]
 
 
@@ -40,9 +42,11 @@ def _targets(targets: list[dict[str, Any]]) -> list[str]:
                 f"{row['loss_points']:.2f} at step {row['step']}, "
                 f"{row['events_per_neuron']:.2f} events a neuron"
             )
+        last = f"{row['loss_points_at_last']:.2f}"
         reached = "yes" if row["reached"] else "no"
-        rows.append([f"{row['model']}, {row['label']}", f"{row['n']:,}", asked, found, reached])
-    head = ["Run", "Images", "Loss asked for (points)", "Found", "Reached"]
+        run = f"{row['model']}, {row['label']}"
+        rows.append([run, f"{row['n']:,}", asked, found, last, reached])
+    head = ["Run", "Images", "Loss asked for (points)", "Found", "At the last step", "Reached"]
     return _table("Targets set before the measurement.", head, rows)
 
 
@@ -99,3 +103,45 @@ def _exits(runs: list[dict[str, Any]]) -> list[str]:
     ]
     head = ["Run", "Confidence", "Accuracy (%)", "Mean steps", "Time / all steps"]
     return _table("Early exit. The confidence was chosen on validation images.", head, rows)
+
+
+def _allocation(runs: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        [
+            f"{run['model']}, {run['label']}",
+            f"{run['steps']}",
+            f"{100 * run['agreement'][-1]:.2f}",
+            f"{100 * (run['ann_accuracy'] - run['accuracy'][-1]):+.2f}",
+            f"{run['events_per_image'][-1] / run['neurons']:.3f}",
+            f"{100 * run['events_saved']:.1f}" if "events_saved" in run else "",
+        ]
+        for run in runs
+    ]
+    head = [
+        "Thresholds",
+        "Steps",
+        "Same answers (%)",
+        "Loss (points)",
+        "Events a neuron",
+        "Saved (%)",
+    ]
+    return _table("On the test images; both were chosen on validation images.", head, rows)
+
+
+def _least(runs: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for run in runs:
+        low, high = (100 * bound for bound in run["loss_interval"][-1])
+        loss = 100 * (run["ann_accuracy"] - run["accuracy"][-1])
+        rows.append(
+            [
+                f"{run['model']}, {run['cost'].split('_')[0]}: {run['chosen']['setting']}",
+                f"{run['steps'][-1]}",
+                f"{loss:+.2f} ({low:+.2f} … {high:+.2f})",
+                f"{run['events_per_neuron'][-1]:.3f}",
+                f"{run['bits_per_neuron'][-1]:.3f}",
+            ]
+        )
+    head = ["Fewest", "Steps", "Loss, 95 % interval (points)", "Events a neuron", "Bits a neuron"]
+    title = "The least that keeps the accuracy: chosen on validation images, on the test images."
+    return _table(title, head, rows)
