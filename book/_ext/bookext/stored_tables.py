@@ -42,10 +42,12 @@ def _targets(targets: list[dict[str, Any]]) -> list[str]:
                 f"{row['loss_points']:.2f} at step {row['step']}, "
                 f"{row['events_per_neuron']:.2f} events a neuron"
             )
-        last = f"{row['loss_points_at_last']:.2f}"
+        last = row.get("loss_points_at_last")  # integer mode is judged at the last step alone
         reached = "yes" if row["reached"] else "no"
         run = f"{row['model']}, {row['label']}"
-        rows.append([run, f"{row['n']:,}", asked, found, last, reached])
+        rows.append(
+            [run, f"{row['n']:,}", asked, found, "" if last is None else f"{last:.2f}", reached]
+        )
     head = ["Run", "Images", "Loss asked for (points)", "Found", "At the last step", "Reached"]
     return _table("Targets set before the measurement.", head, rows)
 
