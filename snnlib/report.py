@@ -74,8 +74,7 @@ def update(root: Path = ROOT, check: bool = False) -> list[Path]:
 
 def mnist_runs(root: Path) -> dict[str, list[Run]]:
     """The MNIST networks that were measured: model → runs of IF, TerMapping, AugMapping."""
-    found = {model: tables.best(root, model) for model in MNIST}
-    return {model: runs for model, runs in found.items() if runs}
+    return tables.best(root, MNIST)
 
 
 def _section(name: str, root: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +52,22 @@ def headline(root: Path, dataset: str) -> str:
         root: the repository.
         dataset: one of `snnlib.data.NAMES`.
     """
-    parts = []
-    for name in models.NAMES:
-        if models.dataset_of(name) == dataset:
-            runs = best(root, name)
-            parts += [_network(name, runs)] if runs else []
+    names = [name for name in models.NAMES if models.dataset_of(name) == dataset]
+    parts = [_network(name, runs) for name, runs in best(root, names).items()]
     return "\n\n".join(parts) if parts else ABSENT
 
 
-def best(root: Path, model: str) -> list[Run]:
-    """The runs of a model in its best settings: IF, TerMapping, AugMapping.
+def best(root: Path, names: Iterable[str]) -> dict[str, list[Run]]:
+    """The networks that were measured, with their best settings: IF, TerMapping, AugMapping.
 
     A network that the experiment has not reached is shown with its stored ``snnlib evaluate`` runs.
     """
-    runs = [run for run in _record(root).get("runs", []) if run["model"] == model]
-    return [run for run in runs if "headline" in run] or _evaluations(root, model)
+    headlines = [run for run in _record(root).get("runs", []) if "headline" in run]
+    found = {
+        name: [run for run in headlines if run["model"] == name] or _evaluations(root, name)
+        for name in names
+    }
+    return {name: runs for name, runs in found.items() if runs}
 
 
 def _evaluations(root: Path, model: str) -> list[Run]:

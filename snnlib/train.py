@@ -68,8 +68,8 @@ def fit(
         progress: show a progress bar.
 
     Raises:
-        ValueError: unknown network, one without a recipe for a second cycle, or a state file of
-            other settings.
+        ValueError: unknown network, one without a recipe for a second cycle, a recipe beside
+            ``first``, or a state file of other settings.
         DatasetUnavailable: the data set cannot be had.
         CheckpointError: the file cannot be written; or the recipe starts from the weights of
             another network, and they are not to be had or do not fit.
@@ -78,6 +78,8 @@ def fit(
     command = f"snnlib train {name} --seed {seed}"
     if epochs is not None:
         command += f" --epochs {epochs}"
+    if recipe is not None and first is not None:
+        raise ValueError("first and recipe both say how to begin: give a recipe with start=FILE")
     given, recipe = recipe, recipe or _recipe(name, first)
     if first is not None:
         command += f" --first {first}"

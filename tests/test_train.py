@@ -173,6 +173,13 @@ def test_a_second_cycle_needs_a_recipe(tmp_path):
         fit(tmp_path / "x.safetensors", recipe=None, first=where)
 
 
+def test_a_second_cycle_takes_no_other_recipe(tmp_path):
+    """Else the record would name a first cycle that the weights did not come from."""
+    where = checkpoints.ASSETS / "digits-cnn.safetensors"
+    with pytest.raises(ValueError, match="first and recipe"):
+        fit(tmp_path / "x.safetensors", recipe=SHORT, first=where)
+
+
 def test_a_student_comes_closer_to_its_teacher(tmp_path):
     """From random weights, half of the loss from the labels: the answers agree more."""
     recipe = replace(SHORT, epochs=6)

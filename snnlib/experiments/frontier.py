@@ -117,14 +117,16 @@ def cells(network: str) -> list[Cell]:
 def measure(network: str, name: str, context: Context) -> list[Row]:
     """One setting: its points, one a step."""
     subject = context.subject(network)
-    setting, steps = SETTINGS[name]
-    net = subject.convert(setting)
-    if subject.slow:
-        if net.neuron.kind == "augmented":
-            steps = STEPS_SLOW
-        else:
-            net = reduced(net)
+    net, steps = _network(subject, name), SETTINGS[name][1]
+    if subject.slow and net.neuron.kind == "augmented":
+        steps = STEPS_SLOW
     return [_points(net, subject, name, subject.validation, steps) | {"images": "validation"}]
+
+
+def _network(subject: Subject, name: str) -> SpikingNetwork:
+    """In bfloat16 where the network is slow and the neuron needs many steps."""
+    net = subject.convert(SETTINGS[name][0])
+    return reduced(net) if subject.slow and net.neuron.kind != "augmented" else net
 
 
 def _points(net: SpikingNetwork, subject: Subject, name: str, split: Split, steps: int) -> Row:
@@ -223,13 +225,13 @@ def pareto(network: str, context: Context) -> list[Row]:
 def least(network: str, context: Context) -> list[Row]:
     """The spiking points with the fewest events, and bits, that lose little: on test images."""
     subject = context.subject(network)
+    found: dict[tuple[str, int], Row] = {}  # both costs may choose the same
     rows: list[Row] = []
     for cost, choice in cheapest(network, context).items():
-        net = subject.convert(SETTINGS[choice["setting"]][0])
-        if choice["dtype"] == "bfloat16":
-            net = reduced(net)
-        row = _points(net, subject, choice["setting"], subject.test, choice["steps"])
-        rows.append({"cost": cost, "chosen": choice, **row})
+        name, steps = key = choice["setting"], choice["steps"]
+        if key not in found:
+            found[key] = _points(_network(subject, name), subject, name, subject.test, steps)
+        rows.append({"cost": cost, "chosen": choice, **found[key]})
     return rows
 
 
