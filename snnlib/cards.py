@@ -99,9 +99,10 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
     ]
     if recipe.get("start"):
         steps.insert(0, f"starts from the weights of `{recipe['start']}`")
-    if recipe.get("teacher"):
+    if teachers := recipe.get("teachers"):
         steps.append(
-            f"half of the loss is the divergence from the answers of `{recipe['teacher']}`"
+            "half of the loss is the divergence from the answers of "
+            + " and ".join(f"`{teacher}`" for teacher in teachers)
         )
     if recipe["smoothing"]:
         steps.append(f"label smoothing {recipe['smoothing']}")

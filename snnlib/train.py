@@ -153,7 +153,7 @@ def fit(
     return path
 
 
-TEMPERATURE = 2.0  # of the answers that a teacher and its student are compared by
+TEMPERATURE = 2.0  # of the answers that teachers and their student are compared by
 
 
 class Run:
@@ -170,7 +170,7 @@ class Run:
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.network = network.to(device).train()
-        self.teacher = models.load(recipe.teacher).to(device) if recipe.teacher else None
+        self.teachers = [models.load(teacher).to(device) for teacher in recipe.teachers]
         self.average = (
             AveragedModel(self.network, multi_avg_fn=_running(recipe.average), use_buffers=True)
             if recipe.average
@@ -219,8 +219,8 @@ class Run:
             with self._autocast():
                 logits = self.network(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.smoothing)
-            if self.teacher is not None:
-                loss = (loss + self._divergence(logits.float(), self.teacher, x)) / 2
+            if self.teachers:
+                loss = (loss + self._divergence(logits.float(), x)) / 2
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -305,10 +305,11 @@ class Run:
             x = cutout(x, recipe.cutout, generator)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _divergence(self, logits: Tensor, teacher: nn.Module, x: Tensor) -> Tensor:
-        """How far the answers are from the teacher's; the gradient is on the scale of the loss."""
+    def _divergence(self, logits: Tensor, x: Tensor) -> Tensor:
+        """How far the answers are from the teachers'; the gradient is on the scale of the loss."""
         with torch.no_grad(), self._autocast():
-            goal = teacher(x).float()
+            answers = [F.log_softmax(teacher(x).float(), 1) for teacher in self.teachers]
+        goal = torch.stack(answers).mean(0)
         softer, goal = (F.log_softmax(y / TEMPERATURE, 1) for y in (logits, goal))
         apart = F.kl_div(softer, goal, reduction="batchmean", log_target=True)
         return apart * TEMPERATURE**2
