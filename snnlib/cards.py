@@ -123,8 +123,6 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
     if changes:
         steps.append("images " + ", ".join(changes))
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    first = record.get("first")
-    before = [] if first is None else [_first(first)]
     note = [f"- **Note**: {record['note']}"] if record.get("note") else []
     return [
         f"## {name}",
@@ -137,18 +135,21 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
         f"- **Accuracy**: validation {_percent(record, 'validation')} of "
         f"{record['validation_images']:,} images, test {_percent(record, 'test')} of "
         f"{record['test_images']:,}; seed {record['seed']}. Weights stored in {record['storage']}.",
-        *before,
+        *_before(record),
         *note,
     ]
 
 
-def _first(record: dict[str, Any]) -> str:
-    """The cycle of training before the last."""
-    return (
-        f"- **First cycle**: `{record['command']}` at commit `{record['commit']}`, "
-        f"{record['recipe']['epochs']} epochs, {record['seconds'] / 60:.1f} minutes, validation "
-        f"{_percent(record, 'validation')}, test {_percent(record, 'test')}."
-    )
+def _before(record: dict[str, Any]) -> list[str]:
+    """The cycles of training before the last, latest first."""
+    lines = []
+    while record := record.get("first") or {}:
+        lines.append(
+            f"- **Cycle before**: `{record['command']}` at commit `{record['commit']}`, "
+            f"{record['recipe']['epochs']} epochs, {record['seconds'] / 60:.1f} minutes, "
+            f"validation {_percent(record, 'validation')}, test {_percent(record, 'test')}."
+        )
+    return lines
 
 
 def _percent(record: dict[str, Any], part: str) -> str:

@@ -85,4 +85,4 @@ RECIPES: dict[str, Recipe] = {
 
 # A further cycle from a checkpoint. The two teachers together have 94.5 % on validation.
 _FURTHER = replace(_CIFAR, epochs=14, rate=0.1, teachers=("cifar10-vgg", "cifar10-resnet"))
-SECOND: dict[str, Recipe] = {"cifar10-vgg-max": _FURTHER, "cifar10-resnet": _FURTHER}
+FURTHER: dict[str, Recipe] = {"cifar10-vgg-max": _FURTHER, "cifar10-resnet": _FURTHER}

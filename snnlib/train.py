@@ -34,7 +34,7 @@ from tqdm import tqdm
 from snnlib import checkpoints, data, models, provenance
 from snnlib.augment import cutout, shift_flip, warp
 from snnlib.data import Split
-from snnlib.recipes import RECIPES, SECOND, Recipe
+from snnlib.recipes import FURTHER, RECIPES, Recipe
 
 
 def fit(
@@ -59,8 +59,8 @@ def fit(
         seed: of the initial weights, the order of the images and the augmentation.
         epochs: other than the recipe's.
         recipe: other than :data:`snnlib.recipes.RECIPES` ``[name]``.
-        first: a checkpoint of this network; it is trained for a second cycle, by the recipe in
-            :data:`snnlib.recipes.SECOND`.
+        first: a checkpoint of this network; it is trained for a further cycle, by the recipe in
+            :data:`snnlib.recipes.FURTHER`.
         device: by default CUDA where there is one, else the CPU.
         root: folder of the data sets, as in :func:`snnlib.data.load`.
         resume: go on from the state that an interrupted run of the same settings left next to
@@ -68,7 +68,7 @@ def fit(
         progress: show a progress bar.
 
     Raises:
-        ValueError: unknown network, one without a recipe for a second cycle, a recipe beside
+        ValueError: unknown network, one without a recipe for a further cycle, a recipe beside
             ``first``, or a state file of other settings.
         DatasetUnavailable: the data set cannot be had.
         CheckpointError: the file cannot be written; or the recipe starts from the weights of
@@ -386,15 +386,15 @@ def bfloat16_pays(device: torch.device) -> bool:
 
 
 def _recipe(name: str, first: str | Path | None) -> Recipe:
-    """The recipe of the only cycle, or of the second one after ``first``."""
+    """The recipe of the first cycle, or of one after ``first``."""
     if first is None:
         return RECIPES[name]
-    if name not in SECOND:
+    if name not in FURTHER:
         raise ValueError(
-            f"{name} has no recipe for a second cycle after {first}. Those that have one: "
-            f"{', '.join(SECOND)}. Give a recipe with start={str(first)!r}."
+            f"{name} has no recipe for a further cycle after {first}. Those that have one: "
+            f"{', '.join(FURTHER)}. Give a recipe with start={str(first)!r}."
         )
-    return replace(SECOND[name], start=str(first))
+    return replace(FURTHER[name], start=str(first))
 
 
 def _trained(start: str, name: str) -> models.Network:

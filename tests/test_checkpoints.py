@@ -243,6 +243,15 @@ def test_index_and_cards_are_those_of_the_files():
     assert text == cards.render(REPOSITORY), "run: python -m snnlib.cards"
 
 
+def test_a_card_names_every_cycle_of_training():
+    record = dict(models.load("digits-cnn").metadata)
+    cycles = [record | {"command": f"train {number}"} for number in range(3)]
+    cycles[1]["first"] = cycles[0]
+    cycles[2]["first"] = cycles[1]
+    named = [line.split("`")[1] for line in cards._card("digits-cnn", cycles[2]) if "ycle" in line]
+    assert named == ["train 1", "train 0"]
+
+
 def test_published_files_are_small_and_whole():
     files = cards.files(REPOSITORY)
     assert sum(path.stat().st_size for path in files.values()) <= 25e6

@@ -157,7 +157,7 @@ def test_pareto_set_is_what_no_point_beats():
 def test_frontier_finds_the_cheapest_spikes_that_keep_the_accuracy():
     def row(accuracy, cost):
         costs = {name: [cost * (i + 1) for i in range(len(accuracy))] for name in frontier.COSTS}
-        return {"label": "x", "accuracy": accuracy, **costs}
+        return {"label": "x", "accuracy": accuracy, "agreement": [1.0] * len(accuracy), **costs}
 
     rows = {f"net/{name}": [row([0.5, 0.9296, 0.93], 2.0)] for name in frontier.SETTINGS}
     rows["net/if"] = [row([0.9294, 0.93], 1.9)]
@@ -167,6 +167,8 @@ def test_frontier_finds_the_cheapest_spikes_that_keep_the_accuracy():
         assert (found["setting"], found["accuracy"], found["steps"]) == ("if", 0.93, 3.8)
     for found in frontier.pareto("net", context):
         assert [p["accuracy"] for p in found["points"]] == [0.93]
+    rows["net/ternary"] = [{**row([0.93], 0.1), "agreement": [0.99]}]  # right by luck
+    assert {found["setting"] for found in frontier.cheapest("net", context).values()} == {"if"}
     rows["net/ann"] = [row([0.94], 1.0)]
     assert frontier.cheapest("net", context) == {}
 
@@ -197,7 +199,12 @@ def test_frontier_counts_what_was_sent(digits):
     sizes = counts.sizes()
     assert sum(sizes) == round(25 * float(run.events[-1]))
     assert sum(c * n for c, n in enumerate(sizes, 1)) == round(25 * float(run.spikes[-1]))
-    bits = counts.bits()
+    wide = net.replace(neuron=snn.Augmented(levels=64, negative=0.0))
+    counts, run = frontier.count(wide, test[:25], 1), wide(snn.data.to_float(test.images[:25]), 1)
+    sizes = counts.sizes()
+    assert len(sizes) > 60
+    assert sum(c * n for c, n in enumerate(sizes, 1)) == round(25 * float(run.spikes[-1]))
+    bits = frontier.count(net, test[:25], 3).bits()
     assert 0 < float(bits[0]) < float(bits[1]) < float(bits[2]) < 15
 
 

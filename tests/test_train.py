@@ -155,8 +155,8 @@ def test_a_recipe_can_start_from_trained_weights():
     assert all(torch.equal(trained[k], v) for k, v in run.network.state_dict().items())
 
 
-def test_a_second_cycle_starts_from_the_checkpoint_of_the_first(tmp_path, monkeypatch):
-    monkeypatch.setitem(train.SECOND, "digits-cnn", replace(SHORT, epochs=1, rate=0.01))
+def test_a_further_cycle_starts_from_the_checkpoint_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.FURTHER, "digits-cnn", replace(SHORT, epochs=1, rate=0.01))
     first = models.load("digits-cnn")
     where = checkpoints.ASSETS / "digits-cnn.safetensors"
     path = fit(tmp_path / "x.safetensors", recipe=None, first=where)
@@ -167,13 +167,13 @@ def test_a_second_cycle_starts_from_the_checkpoint_of_the_first(tmp_path, monkey
     assert record["validation_accuracy"] > 0.95  # from random weights one epoch gives far less
 
 
-def test_a_second_cycle_needs_a_recipe(tmp_path):
+def test_a_further_cycle_needs_a_recipe(tmp_path):
     where = checkpoints.ASSETS / "digits-cnn.safetensors"
-    with pytest.raises(ValueError, match="digits-cnn has no recipe for a second cycle"):
+    with pytest.raises(ValueError, match="digits-cnn has no recipe for a further cycle"):
         fit(tmp_path / "x.safetensors", recipe=None, first=where)
 
 
-def test_a_second_cycle_takes_no_other_recipe(tmp_path):
+def test_a_further_cycle_takes_no_other_recipe(tmp_path):
     """Else the record would name a first cycle that the weights did not come from."""
     where = checkpoints.ASSETS / "digits-cnn.safetensors"
     with pytest.raises(ValueError, match="first and recipe"):
