@@ -67,6 +67,11 @@ def test_slow_networks_run_in_bfloat16_where_that_pays(context, monkeypatch):
     (wide,) = accuracy_over_time.measure("digits-cnn", "augmented", "plain", context)
     assert wide["dtype"] == "float32"
     assert subject.convert(Setting(snn.IF(v0=0.0), snn.Max())).dtype == torch.float32
+    for what in robustness.KINDS:
+        (row,) = robustness.measure("digits-cnn", "ternary", what, context)
+        assert row["dtype"] == "bfloat16"
+        assert row["sizes"][0]["ann_accuracy"] == short["ann_accuracy"]
+        assert abs(row["sizes"][0]["accuracy"] - short["ann_accuracy"]) <= 0.05
 
 
 def test_calibrated_biases_belong_to_one_neuron(context):

@@ -25,10 +25,9 @@ from snnlib.data import Split
 from snnlib.evaluate import LABELS, evaluate, report
 from snnlib.experiments.frame import Cell, Context, Experiment, Row
 from snnlib.experiments.measure import INTERVAL, loss_intervals, pack, quantised_ann
-from snnlib.experiments.setting import Setting, Subject, reduced
+from snnlib.experiments.setting import Setting, Subject
 from snnlib.experiments.targets import targets
 from snnlib.neurons import IF, Augmented, Ternary
-from snnlib.simulator import SpikingNetwork
 
 STEPS, IF_STEPS = 32, 48
 LONG_STEPS, LONG_IMAGES, LONG_IMAGES_DEEP = 256, 2000, 500
@@ -47,7 +46,7 @@ class Method:
         plain: the plain setting.
         candidates: those for the best setting.
         horizon: step at which the candidates are compared, on the smaller and on the deep networks.
-        slow: needs many steps. So there are runs of 256, slow networks run in bfloat16, and on the
+        slow: needs many steps. So there are runs of 256 steps, and on the
             smaller networks candidates with calibrated biases come in.
     """
 
@@ -119,7 +118,7 @@ def choose(network: str, kind: str, context: Context) -> list[Row]:
     split, horizon = subject.validation[:VALIDATION_IMAGES], method.horizon[subject.deep]
     rows: list[Row] = []
     for setting in method.settings(subject.deep):
-        net = _network(subject, kind, setting)
+        net = subject.affordably(subject.convert(setting))
         found = evaluate(net, subject.ann, split, horizon)
         assert found.events is not None
         rows.append(
@@ -160,16 +159,11 @@ def measure(network: str, kind: str, form: str, context: Context, long: bool = F
     return [_row(subject, kind, form, setting, subject.test, steps, horizon)]
 
 
-def _network(subject: Subject, kind: str, setting: Setting) -> SpikingNetwork:
-    net = subject.convert(setting)
-    return reduced(net) if subject.slow and METHODS[kind].slow else net
-
-
 def _row(
     subject: Subject, kind: str, form: str, setting: Setting, split: Split, steps: int,
     headline: int | None,
 ) -> Row:  # fmt: skip
-    net = _network(subject, kind, setting)
+    net = subject.affordably(subject.convert(setting))
     found = evaluate(net, subject.ann, split, steps)
     label = f"{LABELS[kind]}, {form}"
     if headline is None:

@@ -30,7 +30,7 @@ from snnlib.data import Split, to_float
 from snnlib.evaluate import LABELS, evaluate
 from snnlib.experiments.frame import Cell, Context, Experiment, Row
 from snnlib.experiments.measure import loss_intervals, quantised
-from snnlib.experiments.setting import Setting, Subject, reduced
+from snnlib.experiments.setting import Setting, Subject
 from snnlib.graph import Node, rectify
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulator import SpikingNetwork
@@ -133,9 +133,7 @@ def measure(network: str, name: str, context: Context) -> list[Row]:
 
 
 def _network(subject: Subject, name: str) -> SpikingNetwork:
-    """In bfloat16 where the network is slow and the neuron needs many steps."""
-    net = subject.convert(SETTINGS[name][0])
-    return reduced(net) if subject.slow and net.neuron.kind != "augmented" else net
+    return subject.affordably(subject.convert(SETTINGS[name][0]))
 
 
 def _points(net: SpikingNetwork, subject: Subject, name: str, split: Split, steps: int) -> Row:

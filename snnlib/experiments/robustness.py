@@ -5,7 +5,9 @@ same noisy weights, and for lost spikes activations that are lost as often. Noth
 thresholds stay as they were balanced on clean images. Random numbers come from seeded generators on
 the CPU, so both networks, and every device, see the same draws of noise.
 
-Images are the first 1,000 test images, fewer for deep networks; settings are fixed beforehand.
+Images are the first 1,000 test images, fewer for deep networks; settings are fixed beforehand. Of
+slow networks IF and TerMapping run in bfloat16 with float32 potentials, their ANN in bfloat16 too
+(field ``dtype``).
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ def noisy_input(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: i
 def noisy_network(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: int) -> Answers:
     """Noise on the weights; ``seed`` draws the network."""
     graph = noisy_weights(net.graph, size, _generator(seed))
-    other = SpikingNetwork(graph, net.neuron, net.balanced)
+    other = SpikingNetwork(graph, net.neuron, net.balanced).to(net.dtype)
     return other(x, steps, only_last=True).predictions[-1], other.ann(x).argmax(1)
 
 
@@ -101,7 +103,7 @@ def lost_spikes(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: i
         stepper = Lossy(net, x, size, _generator(seed))
         for _ in range(steps):
             stepper.step()
-        ann = lossy_ann(net.graph, x, size, _generator(seed))
+        ann = lossy_ann(net.graph, stepper.x, size, _generator(seed))
     return stepper.total.argmax(1), ann.argmax(1)
 
 
@@ -131,7 +133,7 @@ def measure(network: str, kind: str, what: str, context: Context) -> list[Row]:
     """Accuracy of both networks for every size of one disturbance, mean and spread over draws."""
     subject = context.subject(network)
     setting, steps = SETTINGS[kind]
-    net = subject.convert(setting)
+    net = subject.affordably(subject.convert(setting))
     split = subject.first(IMAGES)
     disturb, sizes, shared = KINDS[what]
     rows: list[Row] = []
@@ -158,6 +160,7 @@ def measure(network: str, kind: str, what: str, context: Context) -> list[Row]:
             }
         )
     about = {"model": network, "label": LABELS[kind], "n": len(split), "steps": steps}
+    about |= {"dtype": str(net.dtype).removeprefix("torch.")}
     return [{**about, "disturbance": what, "setting": setting.record(), "sizes": rows}]
 
 

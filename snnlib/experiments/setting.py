@@ -124,6 +124,10 @@ class Subject:
             )  # fmt: skip
         return self._balanced[key].replace(neuron=setting.neuron)
 
+    def affordably(self, net: SpikingNetwork) -> SpikingNetwork:
+        """In bfloat16 where this network is slow and the neuron needs many steps."""
+        return reduced(net) if self.slow and net.neuron.kind != "augmented" else net
+
 
 def reduced(net: SpikingNetwork) -> SpikingNetwork:
     """The network in bfloat16 (potentials in float32) where the processor gains by it."""
