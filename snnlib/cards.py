@@ -27,9 +27,9 @@ files. Load a network with `snnlib.models.load(NAME)`; train it anew with the co
 The epoch was chosen on 10 % of the training images; a run looks at the test images once, after
 that. Some networks had earlier runs whose test accuracy was seen: `mnist-cnn` is the second of two
 architectures (the first was as accurate, but plain IF neurons were slow on it), `cifar10-vgg` the
-second (a narrower one, trained for 26 epochs instead of 32, had 92.60 %), `cifar10-vgg-max` the
-second training (2 epochs without a teacher had 92.72 %), `fashion-mlp` the last of five recipes;
-the first cycle of `cifar10-resnet` ended with a test accuracy, which its card names.
+second (a narrower one, trained for 26 epochs instead of 32, had 92.60 %), `fashion-mlp` the last of
+five recipes, `cifar10-vgg-max` the third training (2 epochs without a teacher had 92.72 %). A cycle
+before the last ended with a test accuracy too, which the card of the network names.
 Every accuracy is in percent with its standard error for this many images.
 """
 
