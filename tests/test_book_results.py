@@ -167,7 +167,7 @@ def test_alt_texts_say_what_the_numbers_say(tmp_path, name):
             "32 levels, no bound: 50 % of the events have |c| = 1, the largest has 40",
         ],
         "layer-errors": [
-            "From 1 to 8 steps it falls from 0.9 to 0.11 in the first layer, relu1, and from 0.9 "
+            "From 1 to 8 steps it goes from 0.9 to 0.11 in the first layer, relu1, and from 0.9 "
             "to 0.33 in the last, relu2",
             "In the last layer, relu2: propagated 0.27, clipping 0, rounding 0.125, unevenness",
         ],

@@ -224,8 +224,12 @@ def coefficients(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     names.sort(key=lambda name: (int(name.split()[0]), name))
     looks = dict(zip(names, shades(len(names)), strict=True))
+    # Both panels have the same axis.
+    largest = max(
+        (k for g in groups.values() for s in g.values() for k, n in enumerate(s, 1) if n), default=0
+    )
     panels = [
-        size_panel(group, looks, model, "channel" if per_channel else "layer")
+        size_panel(group, looks, largest, model, "channel" if per_channel else "layer")
         for per_channel, group in groups.items()
         if group
     ]
@@ -233,23 +237,28 @@ def coefficients(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
 
 
 def size_panel(
-    group: dict[str, list[int]], looks: dict[str, plots.Look], model: str, each: str
+    group: dict[str, list[int]], looks: dict[str, plots.Look], largest: int, model: str, each: str
 ) -> Panel:
-    largest = max(k for sizes in group.values() for k, n in enumerate(sizes, 1) if n)
-
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for name in [name for name in looks if name in group]:
             shares = [n / sum(group[name]) for n in group[name]]
             shown = [(k, 100 * share) for k, share in enumerate(shares, 1) if share >= SPARSEST]
-            ax.plot(*zip(*shown, strict=True), color=looks[name].colour(mode), marker="o", ms=3)
+            ax.plot(
+                *zip(*shown, strict=True),
+                color=looks[name].colour(mode),
+                marker="o",
+                markersize=3,
+                markevery=[i for i, (k, _) in enumerate(shown) if k <= 16 or k in MARKED],
+            )
         ax.set_yscale("log")
         ax.set_ylim(100 * SPARSEST, 130)
         ax.set(ylabel="share of the events (%)", title=f"One threshold a {each}")
         ax.yaxis.set_major_formatter("{x:g}")
         if largest > 20:
             cost_axis(ax, "|c|")
+            ax.set_xlim(0.85, 1.2 * largest)
         else:
-            ax.set(xlabel="|c|", xticks=range(1, largest + 1, 2))
+            ax.set(xlabel="|c|", xticks=range(1, largest + 1, 2), xlim=(0.3, largest + 0.7))
 
     parts = []
     for name in [name for name in looks if name in group]:

@@ -117,7 +117,7 @@ def growth(row: Row, model: str) -> Panel:
     return Panel(
         draw,
         f"Error of each layer relative to the ANN's activation, {method(row)} on {model}. From "
-        f"{between} it falls from {number(first['error'][0])} to {number(first['error'][-1])} in "
+        f"{between} it goes from {number(first['error'][0])} to {number(first['error'][-1])} in "
         f"the first layer, {first['name']}, and from {number(last['error'][0])} to "
         f"{number(last['error'][-1])} in the last, {last['name']}.",
     )
