@@ -311,6 +311,20 @@ def test_tables_have_full_rows_and_no_stray_bar():
     assert "&#124;c&#124; ≤ 15" in table.lines()[2]
 
 
+def test_targets_show_no_column_that_nothing_asks_for():
+    row = {
+        "model": MODEL, "label": "IF", "n": 100, "loss_points_at_most": 0.1, "steps_at_most": 8,
+        "events_per_neuron_at_most": None, "step": None, "reached": False,
+    }  # fmt: skip
+    (table,) = stored_tables.tables({"targets": [row]})
+    assert table.head == ["Run", "Images", "Loss asked for", "Steps", "Loss found", "Reached"]
+    assert table.rows == [[f"{MODEL}, IF", "100", "≤ 0.1", "≤ 8", "none", "no"]]
+    asked = row | {"events_per_neuron_at_most": 0.6, "loss_points_at_last": 0.25}
+    (table,) = stored_tables.tables({"targets": [row, asked]})
+    assert [line[4] for line in table.rows] == ["", "≤ 0.6"]
+    assert [line[-2] for line in table.rows] == ["", "0.25"]
+
+
 def peer() -> dict:
     return {
         "model": MODEL, "label": "Other", "n": 100, "images": "test", "ann_accuracy": 0.99,

@@ -207,8 +207,8 @@ def disturbance(rows: list[Row], model: str, kind: str, axes: dict[str, str]) ->
             )  # fmt: skip
         bottom, top = ax.get_ylim()
         if top - bottom < LEAST_SPAN:  # else noise would look like a difference
-            middle = (top + bottom) / 2
-            ax.set_ylim(middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2)
+            top = min((top + bottom + LEAST_SPAN) / 2, 100.2)
+            ax.set_ylim(top - LEAST_SPAN, top)
         ax.set(xlabel=axes.get(kind, "size"), ylabel="accuracy (%)", title=kind.capitalize())
 
     said = []

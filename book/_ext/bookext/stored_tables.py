@@ -123,7 +123,9 @@ def _targets(targets: list[dict[str, Any]]) -> Table:
         rows.append([f"{row['model']}, {row['label']}", f"{row['n']:,}", *asked, *found, *ends])
     head = ["Run", "Images", "Loss asked for", "Steps", "Events"]
     head += ["Loss found", "Step", "Events", "Loss at the end", "Reached"]
-    return Table("Targets set before the measurement", head, rows, open=True)
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]  # not all are asked for
+    rows = [[row[i] for i in kept] for row in rows]
+    return Table("Targets set before the measurement", [head[i] for i in kept], rows, open=True)
 
 
 def _ablations(runs: list[dict[str, Any]]) -> list[Table]:
