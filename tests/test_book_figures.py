@@ -12,7 +12,9 @@ from book_rules import ROOT
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
-from bookext import figures
+from bookext import figures, modes
+
+from snnlib import plots
 
 
 def run(neuron, label, accuracy, **more):
@@ -75,16 +77,11 @@ def test_alt_text_says_from_when_on_a_curve_stays_at_the_ann():
 
 
 def test_figure_draws_every_curve_in_its_color():
-    for mode in ("light", "dark"):
-        svg = figures.draw({"IF": [0.1, 0.9], "AugMapping": [0.8, 0.9]}, 0.95, mode)
+    panel = figures.panel({"IF": [0.1, 0.9], "AugMapping": [0.8, 0.9]}, 0.95, "x")
+    for mode in modes.MODES:
+        svg = modes.svg(panel, mode)
         for name in ("IF", "AugMapping", "ANN"):
-            assert figures_color(name, mode) in svg
-
-
-def figures_color(name, mode):
-    from snnlib import plots
-
-    return plots.colour(name, mode)
+            assert plots.colour(name, mode) in svg
 
 
 @pytest.mark.parametrize("steps", figures.STEPS)

@@ -1,143 +1,234 @@
-"""What some experiments hold beside accuracy over time, as Markdown tables of the results page."""
+"""What the stored results hold, as Markdown tables of the results page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 MILESTONES = (1, 2, 4, 8, 16, 32)
+LONG_MILESTONES = (*MILESTONES, 64, 128, 256)
 
 
-def tables(result: dict[str, Any]) -> list[str]:
-    """The tables that a stored result asks for; no lines where it has nothing of the kind."""
+@dataclass(frozen=True)
+class Table:
+    """A title, the heads of the columns, and rows of as many cells.
+
+    Attributes:
+        open: it is short and asked for, so it is shown unfolded.
+    """
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    open: bool = False
+
+    def lines(self) -> list[str]:
+        """Markdown; the first column is text, the others are numbers."""
+        align = ["---", *["--:"] * (len(self.head) - 1)]
+        rows = [[cell.replace("|", "&#124;") for cell in row] for row in self.rows]  # |c| ≤ 15
+        return [f"| {' | '.join(cells)} |" for cells in (self.head, align, *rows)]
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The tables that a stored result asks for; none where it has nothing of the kind."""
     runs = result.get("runs", [])
-    return [
-        *_targets(result.get("targets", [])),
+    found = [
+        _targets(result.get("targets", [])),
+        *_accuracies([run for run in runs if _tested(run)]),
         *_ablations([run for run in runs if "axis" in run]),
         *_layers([run for run in runs if "layers" in run]),
         *_robustness([run for run in runs if "disturbance" in run]),
         *_exits([run for run in runs if "sweep" in run]),
         *_allocation([run for run in runs if "scales" in run]),
-        *_least(result.get("least", [])),
+        _least(result.get("least", [])),
     ]
+    return [table for table in found if table.rows]
 
 
-def _table(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
-    if not rows:
-        return []
-    align = ["---", *["--:"] * (len(head) - 1)]
-    lines = [head, align, *rows]
-    return ["", title, "", *(f"| {' | '.join(cells)} |" for cells in lines), ""]
+def _by_network(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each network, networks in alphabetical order: each gets a table of its own."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        found.setdefault(str(run["model"]), []).append(run)
+    return dict(sorted(found.items()))
 
 
-def _targets(targets: list[dict[str, Any]]) -> list[str]:
+def _tested(run: dict[str, Any]) -> bool:
+    """Is it accuracy over time steps on test images, and nothing that has a table of its own?"""
+    own = {"axis", "sweep", "scales"} & run.keys()
+    return not own and run.get("images") != "validation" and isinstance(run.get("accuracy"), list)
+
+
+def _accuracies(runs: list[dict[str, Any]]) -> list[Table]:
+    """One table a network: a row a run, accuracy over time steps, the ANN last."""
+    found = []
+    for model, rows in _by_network(runs).items():
+        longest = max(len(run["accuracy"]) for run in rows)
+        steps = [t for t in LONG_MILESTONES if t <= longest]
+        timed = any("processor_seconds" in run for run in rows)
+        cells = []
+        for run in rows:
+            ann, seconds = f"{100 * run['ann_accuracy']:.2f}", f"{run.get('seconds', 0):.1f}"
+            row = [settings(run), f"{run['n']:,}", *_at(run["accuracy"], steps), ann]
+            cells.append([*row, seconds] if timed else row)
+            late = run.get("delayed_readout")
+            if late:  # the same run, its first steps left out of the answer
+                first = late["after_steps"]
+                row = [f"the same, read out after {first} steps", f"{run['n']:,}"]
+                cells.append([*row, *_at([None] * first + late["accuracy"], steps), ann, ""])
+        title = f"{model}: accuracy (%) over time steps"
+        head = ["Neuron", "Images", *map(str, steps), "ANN", *(["Seconds"] if timed else [])]
+        found.append(Table(title, head, cells))
+    return found
+
+
+def _at(values: list[float | None], steps: Sequence[int]) -> list[str]:
+    """The accuracy in percent after each of these steps; nothing where there is none."""
+    found = [values[t - 1] if t <= len(values) else None for t in steps]
+    return ["" if value is None else f"{100 * value:.2f}" for value in found]
+
+
+def settings(run: dict[str, Any]) -> str:
+    """The run's label and what it was run with."""
+    parts = [f"**{run.get('label', run.get('neuron'))}**"]
+    parts += [
+        f"{key} {run[key]}" for key in ("levels", "negative", "v0") if run.get(key) is not None
+    ]
+    balance = {"percentile": f"{run.get('percentile')} %"}.get(
+        run.get("balance"), run.get("balance")
+    )
+    return ", ".join([*parts, *([str(balance)] if balance else [])])
+
+
+def _targets(targets: list[dict[str, Any]]) -> Table:
     """What was asked for before the measurement, and the step that comes nearest to it."""
     rows = []
     for row in targets:
-        asked = f"≤ {row['loss_points_at_most']:g} at ≤ {row['steps_at_most']} steps"
-        if row["events_per_neuron_at_most"] is not None:
-            asked += f", ≤ {row['events_per_neuron_at_most']:g} events a neuron"
-        found = "no step keeps to the events"
+        events, last = row["events_per_neuron_at_most"], row.get("loss_points_at_last")
+        asked = [
+            f"≤ {row['loss_points_at_most']:g}",
+            f"≤ {row['steps_at_most']}",
+            "" if events is None else f"≤ {events:g}",
+        ]
+        found = ["none", "", ""]  # no step keeps to the events
         if row["step"] is not None:
-            found = (
-                f"{row['loss_points']:.2f} at step {row['step']}, "
-                f"{row['events_per_neuron']:.2f} events a neuron"
-            )
-        last = row.get("loss_points_at_last")  # integer mode is judged at the last step alone
-        reached = "yes" if row["reached"] else "no"
-        run = f"{row['model']}, {row['label']}"
-        rows.append(
-            [run, f"{row['n']:,}", asked, found, "" if last is None else f"{last:.2f}", reached]
-        )
-    head = ["Run", "Images", "Loss asked for (points)", "Found", "At the last step", "Reached"]
-    return _table("Targets set before the measurement.", head, rows)
+            found = [
+                f"{row['loss_points']:.2f}",
+                f"{row['step']}",
+                f"{row['events_per_neuron']:.2f}",
+            ]
+        # Integer mode is judged at the last step alone.
+        ends = ["" if last is None else f"{last:.2f}", "yes" if row["reached"] else "no"]
+        rows.append([f"{row['model']}, {row['label']}", f"{row['n']:,}", *asked, *found, *ends])
+    head = ["Run", "Images", "Loss asked for", "Steps", "Events"]
+    head += ["Loss found", "Step", "Events", "Loss at the end", "Reached"]
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]  # not all are asked for
+    rows = [[row[i] for i in kept] for row in rows]
+    return Table("Targets set before the measurement", [head[i] for i in kept], rows, open=True)
 
 
-def _ablations(runs: list[dict[str, Any]]) -> list[str]:
-    rows = []
-    for run in runs:
-        values = run["accuracy"]
-        cells = [f"{100 * values[t - 1]:.2f}" if t <= len(values) else "" for t in MILESTONES]
-        ann = f"{100 * run['ann_accuracy']:.2f}"
-        rows.append([f"{run['model']}, {run['label']}", f"{run['n']:,}", *cells, ann])
-    head = ["One choice changed", "Images", *map(str, MILESTONES), "ANN"]
-    return _table("Accuracy in percent on validation images after some time steps.", head, rows)
+def _ablations(runs: list[dict[str, Any]]) -> list[Table]:
+    found = []
+    for model, rows in _by_network(runs).items():
+        cells = []
+        for run in rows:
+            row = [run["label"], f"{run['n']:,}", *_at(run["accuracy"], MILESTONES)]
+            cells.append([*row, f"{100 * run['ann_accuracy']:.2f}"])
+        title = f"{model}: accuracy (%) over time steps"
+        head = ["One choice changed", "Images", *map(str, MILESTONES), "ANN"]
+        found.append(Table(title, head, cells))
+    return found
 
 
-def _layers(runs: list[dict[str, Any]]) -> list[str]:
-    rows = [
-        [f"{run['model']}, {run['label']}: {layer['name']}"]
-        + [f"{error:.3f}" for error in layer["error"]]
-        for run in runs
-        for layer in run["layers"]
-    ]
-    head = ["Layer", *(str(t) for run in runs[:1] for t in run["steps"])]
-    title = "Error of each layer, relative to the ANN's activation, after some time steps."
-    return _table(title, head, rows)
-
-
-def _robustness(runs: list[dict[str, Any]]) -> list[str]:
-    rows = [
-        [
-            f"{run['model']}, {run['label']}, {run['steps']} steps: {run['disturbance']}",
-            f"{row['size']:g}",
-            f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_std']:.2f}",
-            f"{100 * row['ann_accuracy']:.2f} ± {100 * row['ann_accuracy_std']:.2f}",
+def _layers(runs: list[dict[str, Any]]) -> list[Table]:
+    found = []
+    for model, rows in _by_network(runs).items():
+        cells = [
+            [f"{run['label']}: {layer['name']}", *(f"{error:.3f}" for error in layer["error"])]
+            for run in rows
+            for layer in run["layers"]
         ]
-        for run in runs
-        for row in run["sizes"]
-    ]
-    head = ["Run", "Size", "SNN (%)", "ANN (%)"]
-    title = "Accuracy under disturbances, mean and standard deviation over the draws of noise."
-    return _table(title, head, rows)
+        head = ["Layer", *map(str, rows[0]["steps"])]
+        title = f"{model}: error over time steps"
+        found.append(Table(title, head, cells))
+    return found
 
 
-def _exits(runs: list[dict[str, Any]]) -> list[str]:
-    rows = [
-        [
-            f"{run['model']}, {run['label']}{', chosen' if row['chosen'] else ''}",
-            f"{row['confidence']:g}",
-            f"{100 * row['accuracy']:.2f}",
-            f"{row['mean_steps']:.2f}",
-            f"{row['seconds'] / run['seconds_all_steps']:.2f}",
+def _robustness(runs: list[dict[str, Any]]) -> list[Table]:
+    found = []
+    for model, rows in _by_network(runs).items():
+        cells = [
+            [
+                f"{run['label']}, {run['steps']} steps: {run['disturbance']}",
+                f"{row['size']:g}",
+                f"{100 * row['accuracy']:.2f} ± {100 * row.get('accuracy_std', 0):.2f}",
+                f"{100 * row['ann_accuracy']:.2f} ± {100 * row.get('ann_accuracy_std', 0):.2f}",
+            ]
+            for run in rows
+            for row in run["sizes"]
         ]
-        for run in runs
-        for row in run["sweep"]
-    ]
-    head = ["Run", "Confidence", "Accuracy (%)", "Mean steps", "Time / all steps"]
-    return _table("Early exit. The confidence was chosen on validation images.", head, rows)
+        title = f"{model}: accuracy by size"
+        found.append(Table(title, ["Run", "Size", "SNN (%)", "ANN (%)"], cells))
+    return found
 
 
-def _allocation(runs: list[dict[str, Any]]) -> list[str]:
-    rows = [
-        [
-            f"{run['model']}, {run['label']}",
-            f"{run['steps']}",
-            f"{100 * run['agreement'][-1]:.2f}",
-            f"{100 * (run['ann_accuracy'] - run['accuracy'][-1]):+.2f}",
-            f"{run['events_per_image'][-1] / run['neurons']:.3f}",
-            f"{100 * run['events_saved']:.1f}" if "events_saved" in run else "",
+def _exits(runs: list[dict[str, Any]]) -> list[Table]:
+    found = []
+    for model, rows in _by_network(runs).items():
+        cells = [
+            [
+                f"{run['label']}{', chosen' if row.get('chosen') else ''}",
+                f"{row['confidence']:g}",
+                f"{100 * row['accuracy']:.2f}",
+                f"{row['mean_steps']:.2f}",
+                f"{row['seconds'] / run['seconds_all_steps']:.2f}",
+            ]
+            for run in rows
+            for row in run["sweep"]
         ]
-        for run in runs
-    ]
-    head = [
-        "Thresholds",
-        "Steps",
-        "Same answers (%)",
-        "Loss (points)",
-        "Events a neuron",
-        "Saved (%)",
-    ]
-    return _table("On the test images; both were chosen on validation images.", head, rows)
+        head = ["Run", "Confidence", "Accuracy (%)", "Mean steps", "Time / all steps"]
+        title = f"{model}: accuracy by confidence"
+        found.append(Table(title, head, cells))
+    return found
 
 
-def _least(runs: list[dict[str, Any]]) -> list[str]:
+def _allocation(runs: list[dict[str, Any]]) -> list[Table]:
+    found = []
+    for model, rows in _by_network(runs).items():
+        cells = [
+            [
+                run["label"],
+                f"{run['steps']}",
+                f"{100 * run['agreement'][-1]:.2f}",
+                f"{100 * (run['ann_accuracy'] - run['accuracy'][-1]):+.2f}",
+                f"{run['events_per_image'][-1] / run['neurons']:.3f}",
+                f"{100 * run['events_saved']:.1f}" if "events_saved" in run else "",
+            ]
+            for run in rows
+        ]
+        head = ["Thresholds", "Steps", "Same answers (%)", "Loss (points)"]
+        head += ["Events a neuron", "Saved (%)"]
+        title = f"{model}: one factor and one a layer"
+        found.append(Table(title, head, cells))
+    return found
+
+
+def _setting(run: dict[str, Any]) -> str:
+    scope = "per channel" if run.get("setting", {}).get("per_channel") else "per layer"
+    levels = f", {run['levels']} levels" if run["levels"] > 1 else ""
+    negative = f", negative {run['negative']:g}" if run.get("negative") is not None else ""
+    return f"{run['label']}{levels}{negative}, {scope}"
+
+
+def _least(runs: list[dict[str, Any]]) -> Table:
     rows = []
     for run in runs:
         low, high = (100 * bound for bound in run["loss_interval"][-1])
         loss = 100 * (run["ann_accuracy"] - run["accuracy"][-1])
         rows.append(
             [
-                f"{run['model']}, {run['cost'].split('_')[0]}: {run['chosen']['setting']}",
+                f"{run['model']}, {run['cost'].split('_')[0]}: {_setting(run)}",
                 f"{run['steps'][-1]}",
                 f"{loss:+.2f} ({low:+.2f} … {high:+.2f})",
                 f"{run['events_per_neuron'][-1]:.3f}",
@@ -145,5 +236,5 @@ def _least(runs: list[dict[str, Any]]) -> list[str]:
             ]
         )
     head = ["Fewest", "Steps", "Loss, 95 % interval (points)", "Events a neuron", "Bits a neuron"]
-    title = "The least that keeps the accuracy: chosen on validation images, on the test images."
-    return _table(title, head, rows)
+    title = "The least that keeps the accuracy, on test images"
+    return Table(title, head, rows, open=True)

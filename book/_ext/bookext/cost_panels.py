@@ -1,0 +1,274 @@
+"""Drawings of the experiment ``frontier``: accuracy against four costs, and the size of spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bookext.modes import Key, Panel, shades
+from snnlib import plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = dict[str, Any]
+
+# The key of a cost in the file → the label of the axis, the unit in a text, the factor to it.
+COSTS = {
+    "steps": ("time steps", "steps", 1.0),
+    "events_per_neuron": ("events per neuron and image", "events per neuron", 1.0),
+    "bits_per_neuron": ("bits per neuron and image", "bits per neuron", 1.0),
+    "energy_nj_per_image": ("energy per image (µJ, by the model)", "µJ", 1e-3),
+}
+CLOSE = 0.1  # points below the ANN that still count as its accuracy
+# Of long runs these steps get a mark: their neighbors say the same and make the page heavy.
+MARKED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+FREE, ROUNDED, PARETO = "AugMapping, |c| without bound", "ANN, rounded activations", "Pareto set"
+LOOKS = {  # in the order of the legend and the alt text
+    "IF": plots.METHODS["IF"],
+    "TerMapping": plots.METHODS["TerMapping"],
+    "AugMapping": replace(plots.METHODS["AugMapping"], line=""),
+    FREE: replace(plots.METHODS["AugMapping"], line=""),
+    ROUNDED: replace(plots.METHODS["ANN"], marker="D", line=""),
+    "ANN": replace(plots.METHODS["ANN"], marker="D"),
+    PARETO: replace(plots.EXTRA[0], marker=""),
+}
+SPARSEST = 1e-5  # a share of the events that is still drawn
+
+
+@dataclass(frozen=True)
+class Points:
+    """One setting's points, one a step: what it cost and by how much it misses the ANN."""
+
+    method: str
+    name: str
+    steps: Sequence[int]
+    costs: Sequence[float]
+    losses: Sequence[float]
+
+
+def read(result: Row, model: str, cost: str) -> list[Points]:
+    """All settings of a network that have this cost, losses in points against the ANN."""
+    factor = COSTS[cost][2]
+    anns = [row for row in result.get("anns", ()) if row["model"] == model]
+    runs = [row for row in result.get("runs", ()) if row["model"] == model]
+    found = []
+    for row in [*runs, *anns]:
+        if cost not in row:
+            continue
+        losses = [100 * (accuracy_of_ann(result, model) - value) for value in row["accuracy"]]
+        found.append(
+            Points(
+                method(row),
+                str(row.get("cell", "")).split("/")[-1],
+                row["steps"],
+                [value * factor for value in row[cost]],
+                losses,
+            )
+        )
+    return found
+
+
+def accuracy_of_ann(result: Row, model: str) -> float:
+    for row in result.get("anns", ()):
+        if row["model"] == model and row["label"] == "ANN":
+            return float(row["accuracy"][0])
+    return next(float(r["ann_accuracy"]) for r in result["runs"] if r["model"] == model)
+
+
+def method(row: Row) -> str:
+    """The entry of the legend that a row belongs to."""
+    label = str(row["label"]).split(",")[0]
+    if label == "ANN":
+        return "ANN" if row.get("levels") is None else ROUNDED
+    neuron = row.get("setting", {}).get("neuron", {})
+    return FREE if label == "AugMapping" and neuron.get("cap", 0) is None else label
+
+
+def frontier(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+    """Accuracy against each cost, all methods and the ANNs on the same axes."""
+    panels, seen = [], set()
+    for cost in COSTS:
+        points = read(result, model, cost)
+        if not points:
+            continue
+        seen |= {setting.method for setting in points}
+        best = next(
+            (
+                row["points"]
+                for row in result.get("pareto", ())
+                if row["model"] == model and row["cost"] == cost
+            ),
+            [],
+        )
+        panels.append(cost_panel(points, best, accuracy_of_ann(result, model), model, cost))
+    hollow = {FREE, ROUNDED}
+    keys = [Key(name, look, name in hollow) for name, look in LOOKS.items() if name in seen]
+    if keys and any(row["model"] == model for row in result.get("pareto", ())):
+        keys.append(Key(PARETO, LOOKS[PARETO]))
+    return panels, keys
+
+
+def cost_panel(points: list[Points], best: list[Row], ann: float, model: str, cost: str) -> Panel:
+    label, _, factor = COSTS[cost]
+
+    def draw(ax: Axes, mode: plots.Mode) -> None:
+        for setting in points:
+            look, several = LOOKS[setting.method], len(setting.steps) > 16
+            kept = [i for i, t in enumerate(setting.steps) if not several or t in MARKED]
+            hollow = setting.method in (FREE, ROUNDED)
+            ax.plot(
+                [setting.costs[i] for i in kept],
+                [-setting.losses[i] for i in kept],
+                linestyle=look.line if several else "none",
+                color=look.colour(mode),
+                marker=look.marker,
+                markersize=4,
+                markerfacecolor="none" if hollow else None,
+                linewidth=1.2,
+            )
+        ax.axhline(0, color=LOOKS["ANN"].colour(mode), linestyle="--", linewidth=1.5, zorder=1)
+        if best:
+            ax.plot(
+                [point[cost] * factor for point in best],
+                [100 * (point["accuracy"] - ann) for point in best],
+                drawstyle="steps-post",
+                color=LOOKS[PARETO].colour(mode),
+                linewidth=1.4,
+                zorder=1.5,
+            )
+        gap_axis(ax, [loss for setting in points for loss in setting.losses])
+        cost_axis(ax, label)
+
+    return Panel(draw, describe(points, best, model, cost))
+
+
+def describe(points: list[Points], best: list[Row], model: str, cost: str) -> str:
+    """Alt text: the least cost at which each method is as good as the ANN, and the Pareto set."""
+    unit, parts = COSTS[cost][1], []
+    for name in LOOKS:
+        settings = [setting for setting in points if setting.method == name]
+        close = [
+            value
+            for setting in settings
+            for value, loss in zip(setting.costs, setting.losses, strict=True)
+            if loss <= CLOSE + 1e-9
+        ]
+        if close:
+            parts.append(f"{name} from {amount(min(close), unit)} on")
+        elif settings:
+            parts.append(f"{name} nowhere")
+    text = (
+        f"Accuracy minus the ANN's against {COSTS[cost][0]}, {model}. "
+        f"Within {CLOSE:g} points of the ANN: {'; '.join(parts)}."
+    )
+    if best:
+        rounded = sum(point["label"].startswith("ANN") for point in best)
+        text += f" The Pareto set has {len(best)} points, {rounded} of them ANNs."
+    return text
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def amount(value: float, unit: str) -> str:
+    return f"{number(value)} {'step' if unit == 'steps' and value == 1 else unit}"
+
+
+def gap_axis(ax: Axes, losses: Sequence[float]) -> None:
+    """Accuracy minus the ANN's, in points: linear within ± 0.1, logarithmic beyond."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    ax.set_yscale("symlog", linthresh=0.1, linscale=0.6)
+    bottom, top = min(-1.3 * max(losses), -0.3), max(-1.5 * min(losses), 0.12)
+    ax.set_ylim(bottom, top)
+    places = (-100, -30, -10, -3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3)
+    ax.yaxis.set_major_locator(FixedLocator([y for y in places if bottom <= y <= top]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    signs = {True: "+", False: "−"}
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda y, _: f"{signs[y > 0]}{abs(y):g}" if y else "0")
+    )
+    ax.set_ylabel("accuracy − ANN's (points)")
+
+
+def cost_axis(ax: Axes, label: str) -> None:
+    """A logarithmic axis: doublings of what is counted, 1, 2, 5, 10 … of what is measured."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    doublings = label.endswith("steps") or label == "|c|"
+    ax.set_xscale("log", base=2 if doublings else 10)
+    ax.xaxis.set_major_locator(LogLocator(base=2) if doublings else LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
+    ax.set_xlabel(label)
+
+
+def coefficients(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+    """How large the spikes are: the share of |c| among the events, by number of levels."""
+    groups: dict[bool, dict[str, list[int]]] = {False: {}, True: {}}
+    for row in result.get("runs", ()):
+        setting = row.get("setting", {})
+        neuron = setting.get("neuron", {})
+        # The histogram hardly changes with the negative threshold: one of them is enough.
+        if row["model"] == model and neuron.get("kind") == "augmented" and not row["negative"]:
+            bound = "" if neuron.get("cap") else ", no bound"
+            sizes = row.get("events_by_size")
+            if sizes and sum(sizes):
+                per_channel = bool(setting.get("per_channel"))
+                word = "level" if row["levels"] == 1 else "levels"
+                groups[per_channel][f"{row['levels']} {word}{bound}"] = sizes
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    names.sort(key=lambda name: (int(name.split()[0]), name))
+    looks = dict(zip(names, shades(len(names)), strict=True))
+    # Both panels have the same axis.
+    largest = max(
+        (k for g in groups.values() for s in g.values() for k, n in enumerate(s, 1) if n), default=0
+    )
+    panels = [
+        size_panel(group, looks, largest, model, "channel" if per_channel else "layer")
+        for per_channel, group in groups.items()
+        if group
+    ]
+    return panels, [Key(name, look) for name, look in looks.items()]
+
+
+def size_panel(
+    group: dict[str, list[int]], looks: dict[str, plots.Look], largest: int, model: str, each: str
+) -> Panel:
+    def draw(ax: Axes, mode: plots.Mode) -> None:
+        for name in [name for name in looks if name in group]:
+            shares = [n / sum(group[name]) for n in group[name]]
+            shown = [(k, 100 * share) for k, share in enumerate(shares, 1) if share >= SPARSEST]
+            ax.plot(
+                *zip(*shown, strict=True),
+                color=looks[name].colour(mode),
+                marker="o",
+                markersize=3,
+                markevery=[i for i, (k, _) in enumerate(shown) if k <= 16 or k in MARKED],
+            )
+        ax.set_yscale("log")
+        ax.set_ylim(100 * SPARSEST, 130)
+        ax.set(ylabel="share of the events (%)", title=f"One threshold a {each}")
+        ax.yaxis.set_major_formatter("{x:g}")
+        if largest > 20:
+            cost_axis(ax, "|c|")
+            ax.set_xlim(0.85, 1.2 * largest)
+        else:
+            ax.set(xlabel="|c|", xticks=range(1, largest + 1, 2), xlim=(0.3, largest + 0.7))
+
+    parts = []
+    for name in [name for name in looks if name in group]:
+        sizes = group[name]
+        ones = 100 * sizes[0] / sum(sizes)
+        most = max(k for k, n in enumerate(sizes, 1) if n)
+        parts.append(f"{name}: {ones:.0f} % of the events have |c| = 1, the largest has {most}")
+    return Panel(
+        draw,
+        f"Share of each |c| among the events of AugMapping on {model}, one threshold a {each}. "
+        + "; ".join(parts)
+        + ".",
+    )

@@ -1,0 +1,340 @@
+"""The results page: figures and tables that say what the stored numbers say, and no more."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from book_rules import ROOT
+from test_book_site import contrast
+
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+pytest.importorskip("sphinx", reason="needs the packages that build the book")
+
+from bookext import modes, stored, stored_figures, stored_tables
+
+from snnlib import plots
+
+RESULTS = ROOT / "book" / "results"
+PAGE = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
+MODEL = "mnist-cnn"
+
+
+def neuron(kind, **more):
+    return {"neuron": {"kind": kind, **more}, "per_channel": False}
+
+
+def spiking(label, kind, accuracy, events, sizes, **more):
+    steps = list(range(1, len(accuracy) + 1))
+    return {
+        "cell": f"{MODEL}/{kind}",
+        "model": MODEL,
+        "label": label,
+        "levels": 8,
+        "negative": 0.0,
+        "n": 1000,
+        "images": "validation",
+        "setting": neuron(kind),
+        "ann_accuracy": 0.99,
+        "accuracy": accuracy,
+        "steps": steps,
+        "events_per_neuron": events,
+        "bits_per_neuron": [3 * value for value in events],
+        "energy_nj_per_image": [1000 * value for value in events],
+        "events_by_size": sizes,
+        **more,
+    }
+
+
+def ann(levels, accuracy, events):
+    label = "ANN" if levels is None else f"ANN, {levels} levels"
+    bits = 32.0 if levels is None else 2 * events
+    return {
+        "model": MODEL, "label": label, "levels": levels, "accuracy": [accuracy], "steps": [1],
+        "events_per_neuron": [events], "bits_per_neuron": [bits], "energy_nj_per_image": [7000.0],
+    }  # fmt: skip
+
+
+FRONTIER = {
+    "runs": [
+        spiking("IF", "if", [0.5, 0.95, 0.9895], [0.1, 0.2, 0.3], [10, 0], levels=1),
+        spiking("AugMapping", "augmented", [0.9891, 0.992], [0.25, 0.7], [60, 30, 10]),
+        spiking(
+            "AugMapping", "augmented", [0.98], [0.4], [50, *[0] * 38, 50],
+            levels=32, setting=neuron("augmented", cap=None),
+        ),
+    ],
+    "anns": [ann(4, 0.985, 0.22), ann(None, 0.99, 0.31)],
+    "pareto": [
+        {
+            "model": MODEL,
+            "cost": "events_per_neuron",
+            "points": [
+                {"label": "ANN, 4 levels", "accuracy": 0.985, "events_per_neuron": 0.22},
+                {"label": "AugMapping", "accuracy": 0.9891, "events_per_neuron": 0.25},
+                {"label": "AugMapping", "accuracy": 0.992, "events_per_neuron": 0.7},
+            ],
+        }
+    ],
+}  # fmt: skip
+FRONTIER["runs"][1]["setting"]["neuron"]["cap"] = 15
+LAYERS = {
+    "runs": [
+        {
+            "model": MODEL, "label": f"IF, {form}", "n": 200, "images": "validation",
+            "steps": [1, 8], "layers": [
+                {
+                    "name": name, "error": [0.9, error],
+                    "parts": {
+                        "propagated": [0.5, propagated], "clipping": [0.0, 0.0],
+                        "rounding": [0.8, 0.125], "unevenness": [0.0, 0.02],
+                    },
+                }
+                for name, error, propagated in (("relu1", 0.11, 0.0), ("relu2", 0.33, 0.27))
+            ],
+        }
+        for form in ("plain", "book")
+    ]
+}  # fmt: skip
+ROBUSTNESS = {
+    "runs": [
+        {
+            "model": MODEL, "label": "IF", "n": 100, "steps": 64, "disturbance": "lost spikes",
+            "sizes": [
+                {"size": 0.0, "accuracy": 0.98, "ann_accuracy": 0.99},
+                {"size": 0.2, "accuracy": 0.75, "ann_accuracy": 0.815},
+            ],
+        }
+    ]
+}  # fmt: skip
+EXITS = {
+    "runs": [
+        {
+            "model": MODEL, "label": "AugMapping", "n": 100, "steps": 2, "timed_images": 50,
+            "ann_accuracy": 0.99, "accuracy": [0.9, 0.99], "seconds_all_steps": 1.0,
+            "seconds_closed_form": 0.2,
+            "sweep": [
+                {"confidence": 0.5, "accuracy": 0.95, "mean_steps": 1.0, "seconds": 0.4},
+                {"confidence": 0.9, "accuracy": 0.9895, "mean_steps": 1.25, "seconds": 0.6},
+            ],
+        }
+    ]
+}  # fmt: skip
+ACCURACY = {
+    "runs": [
+        {
+            "cell": f"{model}/if/{form}{end}", "model": model, "label": f"IF, {form}", "form": form,
+            "n": 500, "ann_accuracy": 0.99, "accuracy": accuracy,
+        }
+        for model in (MODEL, "cifar10-vgg", "own-network")
+        for form, accuracy in (("plain", [0.1, 0.2]), ("best", [0.5, 0.9895]))
+        for end in ("", "/long")
+    ]
+}  # fmt: skip
+STORED = {
+    "accuracy": ACCURACY, "frontier": FRONTIER, "coefficients": FRONTIER, "layer-errors": LAYERS,
+    "robustness": ROBUSTNESS, "early-exit": EXITS,
+}  # fmt: skip
+
+
+def panels(folder: Path, name: str, result: dict, network: str | None = None):
+    kind = stored_figures.KINDS[name]
+    (folder / f"{kind.file}.json").write_text(json.dumps(result), encoding="utf-8")
+    return stored_figures.panels(kind, folder, network)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_alt_texts_say_what_the_numbers_say(tmp_path, name):
+    found, _, shown = panels(tmp_path, name, STORED[name])
+    text = " ".join(panel.alt for panel in found)
+    for words in {
+        "accuracy": [
+            "IF, best starts at 50.0 % and stays within 0.1 points of the ANN from step 2 on"
+        ],
+        "frontier": [
+            "IF from 0.3 events per neuron on; AugMapping from 0.25 events per neuron on; "
+            "AugMapping, |c| without bound nowhere; ANN, rounded activations nowhere; ANN from "
+            "0.31 events per neuron on", "IF from 0.9 bits per neuron on", "ANN from 32 bits",
+            "ANN from 7 µJ", "IF from 3 steps on; AugMapping from 1 step on",
+            "The Pareto set has 3 points, 1 of them ANNs",
+        ],
+        "coefficients": [
+            "8 levels: 60 % of the events have |c| = 1, the largest has 3",
+            "32 levels, no bound: 50 % of the events have |c| = 1, the largest has 40",
+        ],
+        "layer-errors": [
+            "From 1 to 8 steps it goes from 0.9 to 0.11 in the first layer, relu1, and from 0.9 "
+            "to 0.33 in the last, relu2",
+            "In the last layer, relu2: propagated 0.27, clipping 0, rounding 0.125, unevenness",
+        ],
+        "robustness": [
+            "IF goes from 98.0 % to 75.0 % at 0.2, the ANN under the same from 99.0 % to 81.5 %"
+        ],
+        "early-exit": ["AugMapping from 1.25 steps", "AugMapping from 12 ms an image on"],
+    }[name]:  # fmt: skip
+        assert words in text
+    assert f"{STORED[name]['runs'][0]['n']:,} " in shown
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_panels_are_drawn_in_both_modes_the_same_each_time_and_small(tmp_path, name):
+    found, keys, _ = panels(tmp_path, name, STORED[name])
+    assert found
+    assert keys
+    for panel in found:
+        light, dark = (modes.svg(panel, mode) for mode in modes.MODES)
+        assert plots.CARD["light"] in light
+        assert plots.CARD["dark"] in dark
+        assert plots.INK["light"] not in dark
+        assert modes.svg(panel, "light") == light
+        assert len(light) < 30_000
+        assert not re.search(r"\d\.\d{4}", re.sub(r"\b0\.\d+", "", light)), "digits nobody sees"
+    # What the legend names is drawn in some panel.
+    for key in keys:
+        assert any(key.look.light in modes.svg(panel, "light") for panel in found), key.label
+
+
+def test_other_numbers_make_another_figure(tmp_path):
+    changed = copy.deepcopy(FRONTIER)
+    changed["runs"][1]["accuracy"][0] = 0.98
+    (first, *_), *_ = panels(tmp_path, "frontier", FRONTIER)
+    (second, *_), *_ = panels(tmp_path, "frontier", changed)
+    assert first.alt != second.alt
+    assert modes.svg(first, "light") != modes.svg(second, "light")
+
+
+def test_hardest_network_is_shown_and_accuracy_shows_all(tmp_path):
+    result = {"runs": ROBUSTNESS["runs"] + [ROBUSTNESS["runs"][0] | {"model": "cifar10-vgg"}]}
+    assert panels(tmp_path, "robustness", result)[2] == "cifar10-vgg: 100 test images"
+    assert panels(tmp_path, "robustness", result, MODEL)[2] == f"{MODEL}: 100 test images"
+    found, _, shown = panels(tmp_path, "accuracy", ACCURACY)
+    assert len(found) == 3
+    assert shown == f"cifar10-vgg, {MODEL}, own-network: 500 test images"
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_nothing_stored_gives_no_panel(tmp_path, name):
+    kind = stored_figures.KINDS[name]
+    assert stored_figures.panels(kind, tmp_path, None)[0] == []
+    assert panels(tmp_path, name, {"runs": []})[0] == []
+    assert panels(tmp_path, name, STORED[name], "cifar10-resnet")[0] == []
+
+
+def test_rows_that_lack_keys_are_drawn_as_far_as_they_go(tmp_path):
+    result = copy.deepcopy(FRONTIER)
+    del result["pareto"]
+    for row in result["runs"]:
+        del row["setting"], row["energy_nj_per_image"], row["events_by_size"]
+    found, keys, _ = panels(tmp_path, "frontier", result)
+    assert len(found) == 4
+    assert "Pareto set" not in {key.label for key in keys}
+    assert "AugMapping" not in found[-1].alt
+    assert panels(tmp_path, "coefficients", result)[0] == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 20])
+def test_shades_stand_off_the_card_and_differ(count):
+    looks = modes.shades(count)
+    for mode in modes.MODES:
+        colors = [look.colour(mode) for look in looks]
+        assert len(set(colors)) == count
+        assert min(contrast(color, plots.CARD[mode]) for color in colors) >= 3
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page with the directives, built in a folder that holds one result."""
+    pytest.importorskip("myst_parser", reason="needs the packages that build the book")
+    from sphinx.application import Sphinx
+
+    root = tmp_path_factory.mktemp("page")
+    (root / "book" / "results").mkdir(parents=True)
+    (root / "book" / "results" / "frontier.json").write_text(json.dumps(FRONTIER | {"what": "x"}))
+    (root / "index.md").write_text(
+        "# Page\n\n```{result-figure} frontier\nThe *caption*.\n```\n\n"
+        "```{result-figure} robustness\n```\n\n"
+        "```{result-figure} frontier\n:network: cifar10-vgg\n```\n\n"
+        "```{stored-tables} ablations\n```\n\n```{stored-results}\n```\n"
+    )
+    extensions = ["myst_parser", "bookext.stored", "bookext.stored_figures"]
+    settings = {"extensions": extensions}
+    app = Sphinx(
+        root, None, root / "out", root / "trees", "html", settings, status=None, warning=None,
+        warningiserror=True,
+    )  # fmt: skip
+    app.build()
+    return (root / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_directive_shows_panels_with_alt_text_legend_and_caption(built):
+    from bs4 import BeautifulSoup
+
+    (figure,) = BeautifulSoup(built, "html.parser").find_all("figure")
+    images = figure.find_all("img")
+    assert [image["class"] for image in images] == [["only-light"], ["only-dark"]] * 4
+    assert all("Within 0.1 points of the ANN" in image["alt"] for image in images)
+    entries = [entry.get_text() for entry in figure.find_all("li")]
+    assert entries[:3] == ["IF", "AugMapping", "AugMapping, |c| without bound"]
+    caption = figure.find("figcaption").get_text()
+    assert caption == "mnist-cnn: 1,000 validation images. The caption."
+
+
+def test_directives_say_what_is_not_measured(built):
+    assert "Accuracy under disturbances is not measured yet." in built
+    assert "Accuracy against its costs on cifar10-vgg is not measured yet." in built
+    assert "No table of ablations: it is not measured yet." in built
+
+
+def test_page_has_every_figure_and_the_tables_of_every_experiment():
+    figures = re.findall(r"\{result-figure\} ([\w-]+)", PAGE)
+    assert sorted(figures) == sorted(stored_figures.KINDS)
+    results = stored.read(RESULTS)
+    experiments = {name for name, r in results.items() if "experiment" in r}
+    wanted = {name for name in experiments if stored_tables.tables(results[name])}
+    if stored_tables.tables(stored.chosen(results, stored.SINGLE)):
+        wanted.add(stored.SINGLE)
+    assert wanted
+    assert wanted <= set(re.findall(r"\{stored-tables\} ([\w-]+)", PAGE))
+
+
+def test_tables_have_full_rows_and_no_stray_bar():
+    for name, result in stored.read(RESULTS).items():
+        for table in stored_tables.tables(result):
+            assert {len(row) for row in table.rows} == {len(table.head)}, (name, table.title)
+            bars = {line.count("|") for line in table.lines()}
+            assert bars == {len(table.head) + 1}, (name, table.title)
+    (table,) = stored_tables.tables({"runs": [peer() | {"label": "AugMapping, |c| ≤ 15"}]})
+    assert "&#124;c&#124; ≤ 15" in table.lines()[2]
+
+
+def test_targets_show_no_column_that_nothing_asks_for():
+    row = {
+        "model": MODEL, "label": "IF", "n": 100, "loss_points_at_most": 0.1, "steps_at_most": 8,
+        "events_per_neuron_at_most": None, "step": None, "reached": False,
+    }  # fmt: skip
+    (table,) = stored_tables.tables({"targets": [row]})
+    assert table.head == ["Run", "Images", "Loss asked for", "Steps", "Loss found", "Reached"]
+    assert table.rows == [[f"{MODEL}, IF", "100", "≤ 0.1", "≤ 8", "none", "no"]]
+    asked = row | {"events_per_neuron_at_most": 0.6, "loss_points_at_last": 0.25}
+    (table,) = stored_tables.tables({"targets": [row, asked]})
+    assert [line[4] for line in table.rows] == ["", "≤ 0.6"]
+    assert [line[-2] for line in table.rows] == ["", "0.25"]
+
+
+def peer() -> dict:
+    return {
+        "model": MODEL, "label": "Other", "n": 100, "images": "test", "ann_accuracy": 0.99,
+        "accuracy": [0.1, 0.2, 0.3, 0.4], "seconds": 2.5, "processor_seconds": 2.0,
+    }  # fmt: skip
+
+
+def test_a_late_read_out_stands_below_its_run():
+    late = {"after_steps": 2, "accuracy": [0.8, 0.9]}
+    (table,) = stored_tables.tables({"runs": [peer() | {"delayed_readout": late}]})
+    assert table.head == ["Neuron", "Images", "1", "2", "4", "ANN", "Seconds"]
+    assert table.rows[0][2:] == ["10.00", "20.00", "40.00", "99.00", "2.5"]
+    assert table.rows[1][2:] == ["", "", "90.00", "99.00", ""]
