@@ -135,9 +135,29 @@ ACCURACY = {
         for end in ("", "/long")
     ]
 }  # fmt: skip
+ALLOCATION = {
+    "choices": [
+        {
+            "model": MODEL, "n": 40, "images": "validation", "label": "uniform", "steps": 1,
+            "scales": {"relu1": 0.25, "relu2": 0.25}, "agreement": 0.996, "events_per_image": 300.0,
+            "tried": [
+                {"factor": 0.5, "steps": 1, "agreement": 0.97, "events_per_image": 200.0},
+                {"factor": 0.25, "steps": 1, "agreement": 0.996, "events_per_image": 300.0},
+                {"factor": 0.5, "steps": 2, "agreement": 0.999, "events_per_image": 400.0},
+            ],
+        },
+        {
+            "model": MODEL, "n": 40, "images": "validation", "label": "allocated", "steps": 1,
+            "scales": {"relu1": 0.25, "relu2": 0.325}, "agreement": 0.995,
+            "events_per_image": 260.0,
+            "moves": [{"layer": "relu2", "judged_agreement": 0.995, "events_per_image": 260.0}],
+        },
+    ],
+    "runs": [{"model": MODEL, "n": 100, "neurons": 1000}],
+}  # fmt: skip
 STORED = {
     "accuracy": ACCURACY, "frontier": FRONTIER, "coefficients": FRONTIER, "layer-errors": LAYERS,
-    "robustness": ROBUSTNESS, "early-exit": EXITS,
+    "robustness": ROBUSTNESS, "early-exit": EXITS, "allocation": ALLOCATION,
 }  # fmt: skip
 
 
@@ -175,9 +195,14 @@ def test_alt_texts_say_what_the_numbers_say(tmp_path, name):
             "IF goes from 98.0 % to 75.0 % at 0.2, the ANN under the same from 99.0 % to 81.5 %"
         ],
         "early-exit": ["AugMapping from 1.25 steps", "AugMapping from 12 ms an image on"],
+        "allocation": [
+            "takes 1 step and 0.3 events per neuron; layer by layer it is 0.26",
+            "Uniform: 0.25 for all layers. Layer by layer: relu1 0.25, relu2 0.325",
+        ],
     }[name]:  # fmt: skip
         assert words in text
-    assert f"{STORED[name]['runs'][0]['n']:,} " in shown
+    rows = STORED[name][stored_figures.KINDS[name].section]
+    assert f"{rows[0]['n']:,} {rows[0].get('images', 'test')} images" in shown
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -16,7 +16,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from bookext import cost_panels, run_panels
+from bookext import allocation_panels, cost_panels, run_panels
 from bookext.figures import NETWORKS
 from bookext.modes import Key, Panel, figure
 
@@ -32,12 +32,14 @@ class Kind:
         what: of it, for the sentence that it is not measured yet.
         draw: the panels and the legend of one network; no panels where it has no numbers.
         every: show all networks, not only the hardest.
+        section: of the file, whose rows name the networks and their images.
     """
 
     file: str
     what: str
     draw: Callable[[Row, str], tuple[list[Panel], list[Key]]]
     every: bool = False
+    section: str = "runs"
 
 
 KINDS = {
@@ -47,12 +49,18 @@ KINDS = {
     "layer-errors": Kind("layer-errors", "The error of each layer", run_panels.layer_errors),
     "early-exit": Kind("early-exit", "Early exit", run_panels.early_exit),
     "robustness": Kind("robustness", "Accuracy under disturbances", run_panels.robustness),
+    "allocation": Kind(
+        "allocation",
+        "The allocation of thresholds",
+        allocation_panels.allocation,
+        section="choices",
+    ),
 }
 
 
-def networks(result: Row) -> list[str]:
+def networks(rows: list[Row]) -> list[str]:
     """The networks that have rows, the hardest first; those that the book does not know last."""
-    found = dict.fromkeys(str(row["model"]) for row in result.get("runs", ()))
+    found = dict.fromkeys(str(row["model"]) for row in rows)
     return sorted(found, key=lambda name: (*NETWORKS, name).index(name))
 
 
@@ -63,21 +71,22 @@ def panels(kind: Kind, folder: Path, network: str | None) -> tuple[list[Panel], 
     found: list[Panel] = []
     keys: dict[str, Key] = {}
     shown: dict[str, list[str]] = {}  # how many images → networks
-    for model in networks(result) if network is None else [network]:
+    rows = result.get(kind.section, [])
+    for model in networks(rows) if network is None else [network]:
         drawn, entries = kind.draw(result, model)
         found += drawn
         keys |= {key.label: key for key in entries if key.label not in keys}
         if drawn:
-            shown.setdefault(images(result, model), []).append(model)
+            shown.setdefault(images(rows, model), []).append(model)
         if drawn and not kind.every:
             break
     said = "; ".join(f"{', '.join(models)}: {many}" for many, models in shown.items())
     return found, list(keys.values()), said
 
 
-def images(result: Row, model: str) -> str:
+def images(rows: list[Row], model: str) -> str:
     """How many images of which split the network was measured on."""
-    rows = [row for row in result["runs"] if row["model"] == model]
+    rows = [row for row in rows if row["model"] == model]
     split = "validation" if rows[0].get("images") == "validation" else "test"
     return f"{max(row['n'] for row in rows):,} {split} images"
 

@@ -1,0 +1,111 @@
+"""Drawings of the experiment ``allocation``: one factor for all thresholds, or one a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bookext.cost_panels import number
+from bookext.modes import Key, Panel, shades
+from snnlib import plots
+from snnlib.experiments.allocation import AGREEMENT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = dict[str, Any]
+LAYERWISE = plots.EXTRA[0]
+UNIFORM = plots.METHODS["AugMapping"]
+FURTHEST = 0.2  # share of changed answers beyond which a setting is of no interest
+LIMIT = Key(f"{100 * AGREEMENT:g} % of the answers", plots.METHODS["ANN"])
+
+
+def allocation(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+    """Changed answers against events, and the factors that were chosen."""
+    choices = [row for row in result.get("choices", ()) if row["model"] == model]
+    if len(choices) != 2:
+        return [], []
+    uniform, layerwise = choices
+    neurons = next(row["neurons"] for row in result["runs"] if row["model"] == model)
+    steps = sorted({row["steps"] for row in uniform["tried"]})
+    looks = dict(zip(steps, shades(len(steps)), strict=True))
+    keys = [Key(f"uniform, {t} step{'s' * (t > 1)}", look) for t, look in looks.items()]
+    keys += [
+        Key("chosen, uniform", UNIFORM, hollow=True),
+        Key("layer by layer", LAYERWISE),
+        LIMIT,
+    ]
+    return [search(uniform, layerwise, looks, neurons, model), factors(choices, model)], keys
+
+
+def search(
+    uniform: Row, layerwise: Row, looks: dict[int, plots.Look], neurons: int, model: str
+) -> Panel:
+    """All uniform settings, and the path of the search from the best of them."""
+    curves = {
+        steps: sorted(
+            (row["events_per_image"] / neurons, 100 * (1 - row["agreement"]))
+            for row in uniform["tried"]
+            if row["steps"] == steps and 1 - row["agreement"] <= FURTHEST
+        )
+        for steps in looks
+    }
+    path = [
+        (row["events_per_image"] / neurons, 100 * (1 - row["judged_agreement"]))
+        for row in layerwise["moves"]
+    ]
+    chosen = [
+        (row["events_per_image"] / neurons, 100 * (1 - row["agreement"]))
+        for row in (uniform, layerwise)
+    ]
+
+    def draw(ax: Axes, mode: plots.Mode) -> None:
+        for steps, points in curves.items():
+            if points:
+                color = looks[steps].colour(mode)
+                ax.plot(*zip(*points, strict=True), color=color, marker="o", ms=3, lw=1.3)
+        color = LAYERWISE.colour(mode)
+        if path:
+            ax.plot(*zip(*path, strict=True), color=color, marker="D", ms=3.5, ls="none")
+        for look, (x, y), size in zip((UNIFORM, LAYERWISE), chosen, (10, 8), strict=True):
+            ax.plot([x], [y], look.marker, color=look.colour(mode), mfc="none", ms=size, mew=1.8)
+        limit = 100 * (1 - AGREEMENT)
+        ax.axhline(limit, color=plots.colour("ANN", mode), linestyle="--", lw=1.5, zorder=1)
+        ax.set_yscale("symlog", linthresh=0.5)
+        ax.set_ylim(0, 100 * FURTHEST)
+        places = (0, 0.2, 0.5, 1, 2, 5, 10, 20)
+        ax.set_yticks(places, [f"{place:g}" for place in places])
+        ax.minorticks_off()
+        ax.set(xlabel="events per neuron and image", ylabel="answers that differ (%)")
+
+    (before, _), (after, _) = chosen
+    return Panel(
+        draw,
+        f"Answers that differ from the ANN's against events, {model}. The uniform setting with the "
+        f"fewest events that holds takes {uniform['steps']} step{'s' * (uniform['steps'] > 1)} and "
+        f"{number(before)} events per neuron; layer by layer it is {number(after)}.",
+    )
+
+
+def factors(choices: list[Row], model: str) -> Panel:
+    """The factor of every layer's threshold."""
+    names = list(choices[0]["scales"])
+
+    def draw(ax: Axes, mode: plots.Mode) -> None:
+        for row, look in zip(choices, (UNIFORM, LAYERWISE), strict=True):
+            values = [row["scales"][name] for name in names]
+            ax.plot(values, color=look.colour(mode), marker=look.marker, mfc="none", ms=6)
+        ax.set_yscale("log", base=2)
+        values = [value for row in choices for value in row["scales"].values()]
+        ax.set_ylim(min(values) / 1.5, max(values) * 1.5)
+        ax.yaxis.set_major_formatter("{x:g}")
+        every = -(-len(names) // 8)
+        ax.set_xticks(range(0, len(names), every), names[::every], rotation=35, ha="right")
+        ax.set(ylabel="factor of the threshold")
+
+    same = next(iter(choices[0]["scales"].values()))
+    said = ", ".join(f"{name} {number(value)}" for name, value in choices[1]["scales"].items())
+    return Panel(
+        draw,
+        f"Factors of the thresholds, {model}. Uniform: {number(same)} for all layers. "
+        f"Layer by layer: {said}.",
+    )
