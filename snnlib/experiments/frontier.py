@@ -37,7 +37,7 @@ from snnlib.simulator import SpikingNetwork
 
 COUNTED_IMAGES, COUNTED_PART = 200, 10
 CAP = 15
-LARGEST = 255  # |c| that is counted as such; what is larger (never seen) counts as this
+LARGEST = 1023  # |c| that is counted as such; what is larger (never seen) counts as this
 LOSS, AGREEMENT = 0.0005, 0.995  # what `least` asks for on validation images
 COSTS = ("steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image")
 LEAST = ("events_per_neuron", "bits_per_neuron")
@@ -61,7 +61,7 @@ SETTINGS: dict[str, tuple[Setting, int]] = {
     },
     **{  # as good as real numbers in one step, at the price of large |c|
         f"fine-{levels}": (Setting(Augmented(levels=levels, negative=0.0)), 2)
-        for levels in (16, 32)
+        for levels in (16, 32, 64)
     },
 }  # fmt: skip
 STEPS_SLOW = 4  # of augmented neurons on slow networks: the cheap points come early
