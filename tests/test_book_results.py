@@ -223,6 +223,17 @@ def test_panels_are_drawn_in_both_modes_the_same_each_time_and_small(tmp_path, n
         assert any(key.look.light in modes.svg(panel, "light") for panel in found), key.label
 
 
+def test_least_says_whether_spikes_were_bounded():
+    run = {"label": "AugMapping", "levels": 64, "negative": 0.0}
+    settings = (neuron("augmented", cap=15), neuron("augmented", cap=None), {})
+    named = [stored_tables._setting(run | {"setting": setting}) for setting in settings]
+    assert named == [
+        "AugMapping, 64 levels, negative 0, per layer",
+        "AugMapping, 64 levels, negative 0, |c| without bound, per layer",
+        "AugMapping, 64 levels, negative 0, per layer",
+    ]
+
+
 def test_other_numbers_make_another_figure(tmp_path):
     changed = copy.deepcopy(FRONTIER)
     changed["runs"][1]["accuracy"][0] = 0.98

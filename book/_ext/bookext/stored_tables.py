@@ -218,7 +218,9 @@ def _setting(run: dict[str, Any]) -> str:
     scope = "per channel" if run.get("setting", {}).get("per_channel") else "per layer"
     levels = f", {run['levels']} levels" if run["levels"] > 1 else ""
     negative = f", negative {run['negative']:g}" if run.get("negative") is not None else ""
-    return f"{run['label']}{levels}{negative}, {scope}"
+    neuron = run.get("setting", {}).get("neuron", {})
+    free = ", |c| without bound" if neuron.get("cap", 0) is None else ""
+    return f"{run['label']}{levels}{negative}{free}, {scope}"
 
 
 def _least(runs: list[dict[str, Any]]) -> Table:
