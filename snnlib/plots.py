@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from snnlib.verify import Verification
 
 Mode = Literal["light", "dark"]
+MODES: tuple[Mode, ...] = ("light", "dark")
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,12 @@ from typing import Any
 from snnlib import tables
 from snnlib.checkpoints import write_bytes
 from snnlib.experiments import index
-from snnlib.plots import Mode
+from snnlib.plots import MODES, Mode
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("book", "results")
 INDEX = RESULTS / index.FILE
 MNIST = ("mnist-cnn", "mnist-mlp")
-MODES: tuple[Mode, ...] = ("light", "dark")
 FIGURE = "book/_static/mnist-accuracy-{mode}.svg"
 
 Run = dict[str, Any]

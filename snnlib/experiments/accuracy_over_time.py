@@ -46,8 +46,8 @@ class Method:
         plain: the plain setting.
         candidates: those for the best setting.
         horizon: step at which the candidates are compared, on the smaller and on the deep networks.
-        slow: needs many steps. So there are runs of 256 steps, and on the
-            smaller networks candidates with calibrated biases come in.
+        slow: needs many steps. So there are runs of 256 steps, and on the smaller networks
+            candidates with calibrated biases come in.
     """
 
     plain: Setting

@@ -10,8 +10,9 @@ is at least as accurate and costs less.
 ``least`` asks for the fewest events, and the fewest bits, at which spikes lose no more than 0.1
 points against the ANN. It is chosen on the validation images and then measured once on all test
 images. The best of many settings flatters itself: so half the loss is allowed there, and at least
-99.5 % of the answers must be the ANN's, which is less a matter of luck than how many of the others
-are right. Entropies and the histograms of |c| are those of the first few images (``counted``).
+99.5 % of the answers (as in ``allocation``) must be the ANN's, which is less a matter of luck than
+how many of the others are right. Entropies and the histograms of |c| are those of the first few
+images (``counted``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from snnlib import costs, models
 from snnlib.balance import Percentile
 from snnlib.data import Split, to_float
 from snnlib.evaluate import LABELS, evaluate
+from snnlib.experiments.allocation import AGREEMENT
 from snnlib.experiments.frame import Cell, Context, Experiment, Row
 from snnlib.experiments.measure import loss_intervals, quantised
 from snnlib.experiments.setting import Setting, Subject
@@ -38,7 +40,7 @@ from snnlib.simulator import SpikingNetwork
 COUNTED_IMAGES, COUNTED_PART = 200, 10
 CAP = 15
 LARGEST = 1023  # |c| that is counted as such; what is larger (never seen) counts as this
-LOSS, AGREEMENT = 0.0005, 0.995  # what `least` asks for on validation images
+LOSS = 0.0005  # accuracy that the points of `least` may cost on validation images
 COSTS = ("steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image")
 LEAST = ("events_per_neuron", "bits_per_neuron")
 QUANTISED_LEVELS = (1, 2, 3, 4, 6, 8, 15)

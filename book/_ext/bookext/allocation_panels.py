@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bookext.cost_panels import number
+from bookext.axes import layer_axis, number
 from bookext.modes import Key, Panel, shades
 from snnlib import plots
 from snnlib.experiments.allocation import AGREEMENT
@@ -98,8 +98,7 @@ def factors(choices: list[Row], model: str) -> Panel:
         values = [value for row in choices for value in row["scales"].values()]
         ax.set_ylim(min(values) / 1.5, max(values) * 1.5)
         ax.yaxis.set_major_formatter("{x:g}")
-        every = -(-len(names) // 8)
-        ax.set_xticks(range(0, len(names), every), names[::every], rotation=35, ha="right")
+        layer_axis(ax, names)
         ax.set(ylabel="factor of the threshold")
 
     same = next(iter(choices[0]["scales"].values()))

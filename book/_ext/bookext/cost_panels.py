@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, number
 from bookext.modes import Key, Panel, shades
 from snnlib import plots
 
@@ -21,9 +22,6 @@ COSTS = {
     "bits_per_neuron": ("bits per neuron and image", "bits per neuron", 1.0),
     "energy_nj_per_image": ("energy per image (µJ, by the model)", "µJ", 1e-3),
 }
-CLOSE = 0.1  # points below the ANN that still count as its accuracy
-# Of long runs these steps get a mark: their neighbors say the same and make the page heavy.
-MARKED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 FREE, ROUNDED, PARETO = "AugMapping, |c| without bound", "ANN, rounded activations", "Pareto set"
 LOOKS = {  # in the order of the legend and the alt text
     "IF": plots.METHODS["IF"],
@@ -169,42 +167,8 @@ def describe(points: list[Points], best: list[Row], model: str, cost: str) -> st
     return text
 
 
-def number(value: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def amount(value: float, unit: str) -> str:
     return f"{number(value)} {'step' if unit == 'steps' and value == 1 else unit}"
-
-
-def gap_axis(ax: Axes, losses: Sequence[float]) -> None:
-    """Accuracy minus the ANN's, in points: linear within ± 0.1, logarithmic beyond."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    ax.set_yscale("symlog", linthresh=0.1, linscale=0.6)
-    bottom, top = min(-1.3 * max(losses), -0.3), max(-1.5 * min(losses), 0.12)
-    ax.set_ylim(bottom, top)
-    places = (-100, -30, -10, -3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3)
-    ax.yaxis.set_major_locator(FixedLocator([y for y in places if bottom <= y <= top]))
-    ax.yaxis.set_minor_locator(NullLocator())
-    signs = {True: "+", False: "−"}
-    ax.yaxis.set_major_formatter(
-        FuncFormatter(lambda y, _: f"{signs[y > 0]}{abs(y):g}" if y else "0")
-    )
-    ax.set_ylabel("accuracy − ANN's (points)")
-
-
-def cost_axis(ax: Axes, label: str) -> None:
-    """A logarithmic axis: doublings of what is counted, 1, 2, 5, 10 … of what is measured."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    doublings = label.endswith("steps") or label == "|c|"
-    ax.set_xscale("log", base=2 if doublings else 10)
-    ax.xaxis.set_major_locator(LogLocator(base=2) if doublings else LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
-    ax.set_xlabel(label)
 
 
 def coefficients(result: Row, model: str) -> tuple[list[Panel], list[Key]]:

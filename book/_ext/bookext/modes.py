@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 
 from snnlib import plots
+from snnlib.plots import MODES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MODES: tuple[plots.Mode, ...] = ("light", "dark")
 WHOLE = (6.4, 3.8)  # inches: alone in its figure
 SMALL = (4.2, 3.1)  # beside others, and as wide as a phone
 # Letters as text, since as paths they would be half of a page with many panels; Verdana, which

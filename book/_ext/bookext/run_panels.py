@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bookext.cost_panels import CLOSE, MARKED, cost_axis, gap_axis, number
+from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, layer_axis, number
 from bookext.figures import describe as describe_curves
 from bookext.modes import Key, Panel, shades
 from snnlib import plots
@@ -138,9 +138,7 @@ def parts(row: Row, model: str) -> Panel:
                 color=look.colour(mode), marker=look.marker, ms=4.5, lw=1.6,
             )  # fmt: skip
         _log_error(ax)
-        every = -(-len(names) // 8)
-        ax.set_xticks(range(0, len(names), every), names[::every], rotation=35, ha="right")
-        ax.set_xlim(-0.4, len(names) - 0.6)
+        layer_axis(ax, names)
         ax.set(ylabel="part of the error", title=f"{method(row)} after {steps[at]} steps")
 
     last = ", ".join(f"{part} {number(values[-1])}" for part, values in found.items())

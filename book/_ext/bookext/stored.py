@@ -26,11 +26,11 @@ CONDITIONS = {
 }  # fmt: skip
 
 
-def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """All stored results by name."""
+def read(folder: Path, name: str = "*") -> dict[str, dict[str, Any]]:
+    """The stored results by name: all of them, or the one that is asked for if it is there."""
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("*.json"))
+        for path in sorted(folder.glob(f"{name}.json"))
     }
 
 
@@ -80,9 +80,9 @@ class Folded(SphinxDirective):
             ]
         return [*found, nodes.raw("", "</div>", format="html")]
 
-    def results(self) -> dict[str, dict[str, Any]]:
+    def results(self, name: str = "*") -> dict[str, dict[str, Any]]:
         self.env.note_reread()  # a new file is no change of a file that was there
-        return read(Path(self.env.srcdir) / "book" / "results")
+        return read(Path(self.env.srcdir) / "book" / "results", name)
 
 
 class StoredTables(Folded):
@@ -90,7 +90,8 @@ class StoredTables(Folded):
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
-        found = tables(chosen(self.results(), name))
+        results = self.results("*" if name == SINGLE else name)
+        found = tables(chosen(results, name))
         if not found:
             return [nodes.paragraph("", f"No table of {name}: it is not measured yet.")]
         return self.folded(found)

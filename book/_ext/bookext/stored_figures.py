@@ -6,7 +6,6 @@ hardest network in the file, and ``accuracy`` has a panel for every one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 from bookext import allocation_panels, cost_panels, run_panels
 from bookext.figures import NETWORKS
 from bookext.modes import Key, Panel, figure
+from bookext.stored import read
 
 Row = dict[str, Any]
 
@@ -66,8 +66,7 @@ def networks(rows: list[Row]) -> list[str]:
 
 def panels(kind: Kind, folder: Path, network: str | None) -> tuple[list[Panel], list[Key], str]:
     """The panels, the legend, and what is shown in words; no panels if nothing is measured."""
-    path = folder / f"{kind.file}.json"
-    result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    result = read(folder, kind.file).get(kind.file, {})
     found: list[Panel] = []
     keys: dict[str, Key] = {}
     shown: dict[str, list[str]] = {}  # how many images → networks

@@ -33,14 +33,17 @@ class Table:
 def tables(result: dict[str, Any]) -> list[Table]:
     """The tables that a stored result asks for; none where it has nothing of the kind."""
     runs = result.get("runs", [])
+    kinds = (
+        (_accuracies, [run for run in runs if _tested(run)]),
+        (_ablations, [run for run in runs if "axis" in run]),
+        (_layers, [run for run in runs if "layers" in run]),
+        (_robustness, [run for run in runs if "disturbance" in run]),
+        (_exits, [run for run in runs if "sweep" in run]),
+        (_allocation, [run for run in runs if "scales" in run]),
+    )
     found = [
         _targets(result.get("targets", [])),
-        *_accuracies([run for run in runs if _tested(run)]),
-        *_ablations([run for run in runs if "axis" in run]),
-        *_layers([run for run in runs if "layers" in run]),
-        *_robustness([run for run in runs if "disturbance" in run]),
-        *_exits([run for run in runs if "sweep" in run]),
-        *_allocation([run for run in runs if "scales" in run]),
+        *(make(*each) for make, rows in kinds for each in _by_network(rows).items()),
         _least(result.get("least", [])),
     ]
     return [table for table in found if table.rows]
@@ -60,27 +63,24 @@ def _tested(run: dict[str, Any]) -> bool:
     return not own and run.get("images") != "validation" and isinstance(run.get("accuracy"), list)
 
 
-def _accuracies(runs: list[dict[str, Any]]) -> list[Table]:
-    """One table a network: a row a run, accuracy over time steps, the ANN last."""
-    found = []
-    for model, rows in _by_network(runs).items():
-        longest = max(len(run["accuracy"]) for run in rows)
-        steps = [t for t in LONG_MILESTONES if t <= longest]
-        timed = any("processor_seconds" in run for run in rows)
-        cells = []
-        for run in rows:
-            ann, seconds = f"{100 * run['ann_accuracy']:.2f}", f"{run.get('seconds', 0):.1f}"
-            row = [settings(run), f"{run['n']:,}", *_at(run["accuracy"], steps), ann]
-            cells.append([*row, seconds] if timed else row)
-            late = run.get("delayed_readout")
-            if late:  # the same run, its first steps left out of the answer
-                first = late["after_steps"]
-                row = [f"the same, read out after {first} steps", f"{run['n']:,}"]
-                cells.append([*row, *_at([None] * first + late["accuracy"], steps), ann, ""])
-        title = f"{model}: accuracy (%) over time steps"
-        head = ["Neuron", "Images", *map(str, steps), "ANN", *(["Seconds"] if timed else [])]
-        found.append(Table(title, head, cells))
-    return found
+def _accuracies(model: str, rows: list[dict[str, Any]]) -> Table:
+    """A row a run: accuracy over time steps, the ANN last."""
+    longest = max(len(run["accuracy"]) for run in rows)
+    steps = [t for t in LONG_MILESTONES if t <= longest]
+    timed = any("processor_seconds" in run for run in rows)
+    cells = []
+    for run in rows:
+        ann, seconds = f"{100 * run['ann_accuracy']:.2f}", f"{run.get('seconds', 0):.1f}"
+        row = [settings(run), f"{run['n']:,}", *_at(run["accuracy"], steps), ann]
+        cells.append([*row, seconds] if timed else row)
+        late = run.get("delayed_readout")
+        if late:  # the same run, its first steps left out of the answer
+            first = late["after_steps"]
+            row = [f"the same, read out after {first} steps", f"{run['n']:,}"]
+            cells.append([*row, *_at([None] * first + late["accuracy"], steps), ann, ""])
+    title = f"{model}: accuracy (%) over time steps"
+    head = ["Neuron", "Images", *map(str, steps), "ANN", *(["Seconds"] if timed else [])]
+    return Table(title, head, cells)
 
 
 def _at(values: list[float | None], steps: Sequence[int]) -> list[str]:
@@ -128,90 +128,75 @@ def _targets(targets: list[dict[str, Any]]) -> Table:
     return Table("Targets set before the measurement", [head[i] for i in kept], rows, open=True)
 
 
-def _ablations(runs: list[dict[str, Any]]) -> list[Table]:
-    found = []
-    for model, rows in _by_network(runs).items():
-        cells = []
-        for run in rows:
-            row = [run["label"], f"{run['n']:,}", *_at(run["accuracy"], MILESTONES)]
-            cells.append([*row, f"{100 * run['ann_accuracy']:.2f}"])
-        title = f"{model}: accuracy (%) over time steps"
-        head = ["One choice changed", "Images", *map(str, MILESTONES), "ANN"]
-        found.append(Table(title, head, cells))
-    return found
+def _ablations(model: str, rows: list[dict[str, Any]]) -> Table:
+    cells = []
+    for run in rows:
+        row = [run["label"], f"{run['n']:,}", *_at(run["accuracy"], MILESTONES)]
+        cells.append([*row, f"{100 * run['ann_accuracy']:.2f}"])
+    title = f"{model}: accuracy (%) over time steps"
+    head = ["One choice changed", "Images", *map(str, MILESTONES), "ANN"]
+    return Table(title, head, cells)
 
 
-def _layers(runs: list[dict[str, Any]]) -> list[Table]:
-    found = []
-    for model, rows in _by_network(runs).items():
-        cells = [
-            [f"{run['label']}: {layer['name']}", *(f"{error:.3f}" for error in layer["error"])]
-            for run in rows
-            for layer in run["layers"]
+def _layers(model: str, rows: list[dict[str, Any]]) -> Table:
+    cells = [
+        [f"{run['label']}: {layer['name']}", *(f"{error:.3f}" for error in layer["error"])]
+        for run in rows
+        for layer in run["layers"]
+    ]
+    head = ["Layer", *map(str, rows[0]["steps"])]
+    title = f"{model}: error over time steps"
+    return Table(title, head, cells)
+
+
+def _robustness(model: str, rows: list[dict[str, Any]]) -> Table:
+    cells = [
+        [
+            f"{run['label']}, {run['steps']} steps: {run['disturbance']}",
+            f"{row['size']:g}",
+            f"{100 * row['accuracy']:.2f} ± {100 * row.get('accuracy_std', 0):.2f}",
+            f"{100 * row['ann_accuracy']:.2f} ± {100 * row.get('ann_accuracy_std', 0):.2f}",
         ]
-        head = ["Layer", *map(str, rows[0]["steps"])]
-        title = f"{model}: error over time steps"
-        found.append(Table(title, head, cells))
-    return found
+        for run in rows
+        for row in run["sizes"]
+    ]
+    title = f"{model}: accuracy by size"
+    return Table(title, ["Run", "Size", "SNN (%)", "ANN (%)"], cells)
 
 
-def _robustness(runs: list[dict[str, Any]]) -> list[Table]:
-    found = []
-    for model, rows in _by_network(runs).items():
-        cells = [
-            [
-                f"{run['label']}, {run['steps']} steps: {run['disturbance']}",
-                f"{row['size']:g}",
-                f"{100 * row['accuracy']:.2f} ± {100 * row.get('accuracy_std', 0):.2f}",
-                f"{100 * row['ann_accuracy']:.2f} ± {100 * row.get('ann_accuracy_std', 0):.2f}",
-            ]
-            for run in rows
-            for row in run["sizes"]
+def _exits(model: str, rows: list[dict[str, Any]]) -> Table:
+    cells = [
+        [
+            f"{run['label']}{', chosen' if row.get('chosen') else ''}",
+            f"{row['confidence']:g}",
+            f"{100 * row['accuracy']:.2f}",
+            f"{row['mean_steps']:.2f}",
+            f"{row['seconds'] / run['seconds_all_steps']:.2f}",
         ]
-        title = f"{model}: accuracy by size"
-        found.append(Table(title, ["Run", "Size", "SNN (%)", "ANN (%)"], cells))
-    return found
+        for run in rows
+        for row in run["sweep"]
+    ]
+    head = ["Run", "Confidence", "Accuracy (%)", "Mean steps", "Time / all steps"]
+    title = f"{model}: accuracy by confidence"
+    return Table(title, head, cells)
 
 
-def _exits(runs: list[dict[str, Any]]) -> list[Table]:
-    found = []
-    for model, rows in _by_network(runs).items():
-        cells = [
-            [
-                f"{run['label']}{', chosen' if row.get('chosen') else ''}",
-                f"{row['confidence']:g}",
-                f"{100 * row['accuracy']:.2f}",
-                f"{row['mean_steps']:.2f}",
-                f"{row['seconds'] / run['seconds_all_steps']:.2f}",
-            ]
-            for run in rows
-            for row in run["sweep"]
+def _allocation(model: str, rows: list[dict[str, Any]]) -> Table:
+    cells = [
+        [
+            run["label"],
+            f"{run['steps']}",
+            f"{100 * run['agreement'][-1]:.2f}",
+            f"{100 * (run['ann_accuracy'] - run['accuracy'][-1]):+.2f}",
+            f"{run['events_per_image'][-1] / run['neurons']:.3f}",
+            f"{100 * run['events_saved']:.1f}" if "events_saved" in run else "",
         ]
-        head = ["Run", "Confidence", "Accuracy (%)", "Mean steps", "Time / all steps"]
-        title = f"{model}: accuracy by confidence"
-        found.append(Table(title, head, cells))
-    return found
-
-
-def _allocation(runs: list[dict[str, Any]]) -> list[Table]:
-    found = []
-    for model, rows in _by_network(runs).items():
-        cells = [
-            [
-                run["label"],
-                f"{run['steps']}",
-                f"{100 * run['agreement'][-1]:.2f}",
-                f"{100 * (run['ann_accuracy'] - run['accuracy'][-1]):+.2f}",
-                f"{run['events_per_image'][-1] / run['neurons']:.3f}",
-                f"{100 * run['events_saved']:.1f}" if "events_saved" in run else "",
-            ]
-            for run in rows
-        ]
-        head = ["Thresholds", "Steps", "Same answers (%)", "Loss (points)"]
-        head += ["Events a neuron", "Saved (%)"]
-        title = f"{model}: one factor and one a layer"
-        found.append(Table(title, head, cells))
-    return found
+        for run in rows
+    ]
+    head = ["Thresholds", "Steps", "Same answers (%)", "Loss (points)"]
+    head += ["Events a neuron", "Saved (%)"]
+    title = f"{model}: one factor and one a layer"
+    return Table(title, head, cells)
 
 
 def _setting(run: dict[str, Any]) -> str:
