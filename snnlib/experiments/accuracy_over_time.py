@@ -6,10 +6,10 @@ the fewest events among those whose agreement with the ANN after ``horizon`` ste
 images, is within 0.1 points of the best candidate's. All candidates are stored with their numbers.
 
 Test images come in once, for the runs: all of them to 32 steps (IF neurons to 48), and for the
-slower neurons the first 2,000 (of deep networks the first 500) to 256 steps. On slow networks IF
-and TerMapping run in bfloat16 with float32 potentials where the processor gains by it; the field
-``dtype`` of a row says so, and the ANN beside them is always in float32. Beside AugMapping stands
-the ANN with activations rounded to as many levels: wide spikes in one step are a quantised network.
+slower neurons the first 2,000 to 256 steps. On slow networks IF and TerMapping run in bfloat16 with
+float32 potentials where the processor gains by it; the field ``dtype`` of a row says so, and the
+ANN beside them is always in float32. Beside AugMapping stands the ANN with activations rounded to
+as many levels: wide spikes in one step are a quantised network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from snnlib.experiments.targets import targets
 from snnlib.neurons import IF, Augmented, Ternary
 
 STEPS, IF_STEPS = 32, 48
-LONG_STEPS, LONG_IMAGES, LONG_IMAGES_DEEP = 256, 2000, 500
+LONG_STEPS, LONG_IMAGES = 256, 2000
 VALIDATION_IMAGES = 1000
 HEADLINE_IMAGES = 1000
 QUANTISED_STEPS = (1, 2, 3, 4, 6, 8, 16, 32)
@@ -152,8 +152,7 @@ def measure(network: str, kind: str, form: str, context: Context, long: bool = F
     subject, method = context.subject(network), METHODS[kind]
     setting = method.plain if form == "plain" else chosen(network, kind, context)
     if long:
-        first = subject.test[: LONG_IMAGES_DEEP if subject.deep else LONG_IMAGES]
-        return [_row(subject, kind, form, setting, first, LONG_STEPS, None)]
+        return [_row(subject, kind, form, setting, subject.test[:LONG_IMAGES], LONG_STEPS, None)]
     steps = IF_STEPS if kind == "if" else STEPS
     horizon = method.horizon[subject.deep]
     return [_row(subject, kind, form, setting, subject.test, steps, horizon)]
