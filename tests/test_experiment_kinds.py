@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import snnlib as snn
 from snnlib import experiments, models
@@ -15,6 +16,7 @@ from snnlib.experiments import (
     layer_errors,
     robustness,
 )
+from snnlib.stepper import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -249,10 +251,39 @@ def test_disturbances_are_as_large_as_they_say(digits):
     node = next(n for n in net.graph if n.kind == "weighted" and n.tensors["weight"].numel() > 1000)
     ratio = noisy.nodes[node.name].tensors["weight"] / node.tensors["weight"] - 1
     assert float(ratio[node.tensors["weight"] != 0].std()) == pytest.approx(0.1, rel=0.1)
-    kept = robustness.survivors(torch.ones(100_000), 0.2, generator)
-    assert float(kept.mean()) == pytest.approx(0.8, abs=0.01)
+    for probability in (0.01, 0.2):
+        kept = robustness.survivors(torch.ones(400, 251), probability, generator)
+        assert float(kept.double().mean()) == pytest.approx(1 - probability, rel=0.01)
+        by_column = kept.double().mean(0)  # no pattern from four values out of one random number
+        assert float(by_column.std()) == pytest.approx(float(kept.double().std()) / 20, rel=0.15)
     everything = robustness.lost_spikes(net, x, 2, 1.0, 0)  # no spike arrives: one answer to all
     assert all(len(answers.unique()) == 1 for answers in everything)
+
+
+class LossyStepper(Stepper):
+    """Lost events in the plain simulator: message by message, step by step."""
+
+    def _fire(self, name, bound, current):
+        message = super()._fire(name, bound, current)
+        return message * robustness.survivors(message, 0.3, self.generator)
+
+
+@pytest.mark.parametrize("neuron", [snn.IF(), snn.Augmented(levels=4)])
+def test_lost_spikes_agree_with_the_plain_simulator(neuron, monkeypatch):
+    """Same draws, same losses: the sender has reset, nobody receives."""
+    monkeypatch.setattr(robustness, "_BLOCK", 1)
+    torch.manual_seed(0)
+    ann = nn.Sequential(*(m for _ in range(3) for m in (nn.Linear(20, 20), nn.ReLU()))).eval()
+    x = torch.rand(robustness._TOGETHER, 20)
+    net = snn.convert(ann, torch.rand(50, 20), neuron)
+    plain = LossyStepper(net, x)
+    plain.generator = torch.Generator().manual_seed(7)
+    for _ in range(10):
+        plain.step()
+    answers, _ = robustness.lost_spikes(net, x, 10, 0.3, 7)
+    undisturbed = net(x, 10).predictions[-1]
+    assert torch.equal(answers, plain.total.argmax(1))
+    assert not torch.equal(answers, undisturbed)
 
 
 def test_allocation_saves_events_and_keeps_the_answers(context):

@@ -20,45 +20,54 @@ import torch
 from torch import Tensor
 
 from snnlib import models
+from snnlib.coding import Constant
 from snnlib.data import to_float
+from snnlib.engine import Plan, Simulation
 from snnlib.evaluate import LABELS
 from snnlib.experiments.early_exit import SETTINGS
 from snnlib.experiments.frame import SEED, Cell, Context, Experiment, Row
 from snnlib.graph import Graph, Node, rectify
 from snnlib.simulator import SpikingNetwork
-from snnlib.stepper import Stepper
 
 IMAGES, DRAWS = 1000, 3
 INPUT = (0.0, 0.05, 0.1, 0.2, 0.3)  # standard deviation, pixels in [0, 1]
 WEIGHTS = (0.0, 0.05, 0.1, 0.2)  # standard deviation, relative to each weight
 LOSSES = (0.0, 0.01, 0.05, 0.1, 0.2)  # probability that a spike is lost
 _PART = 250
+_TOGETHER, _BLOCK = 5, 16  # images and steps computed at once when spikes are lost
 
 # Answers of the SNN after its last step, and of the ANN, to some images of a given first number.
 Answers = tuple[Tensor, Tensor]
 
 
-class Lossy(Stepper):
+class Lossy(Simulation):
     """A simulation in which each event is lost on its way with some probability.
 
     The neuron that sent it has reset and counts it as sent; nobody receives it.
     """
 
     def __init__(
-        self, net: SpikingNetwork, x: Tensor, probability: float, generator: torch.Generator
+        self, plan: Plan, x: Tensor, probability: float, generator: torch.Generator
     ) -> None:
-        super().__init__(net, x)
+        super().__init__(plan.net, x, Constant(), 0, None, plan=plan)
         self.probability, self.generator = probability, generator
 
-    def _fire(self, name: str, bound: float | None, current: Tensor) -> Tensor:
-        message = super()._fire(name, bound, current)
-        return message * survivors(message, self.probability, self.generator)
+    def _fire(self, node: Node, z: Tensor, steps: int) -> Tensor:
+        message = super()._fire(node, z, steps)
+        return message.mul_(survivors(message, self.probability, self.generator))
 
 
 def survivors(value: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """1 where something arrives, 0 where it is lost; shaped like ``value``."""
-    kept = torch.rand(value.shape, generator=generator) >= probability
-    return kept.to(value)
+    """True where something arrives, False where it is lost; shaped like ``value``.
+
+    The probability is rounded to a multiple of 2⁻¹⁶: four values come out of one random number.
+    """
+    if probability == 1:
+        return torch.zeros_like(value, dtype=torch.bool)
+    drawn = torch.empty(-(-value.numel() // 4), dtype=torch.int64)
+    drawn.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+    kept = drawn.view(torch.int16)[: value.numel()] >= round(probability * 2**16) - 2**15
+    return kept.as_strided(value.shape, value.stride()).to(value.device)
 
 
 def noisy_weights(graph: Graph, deviation: float, generator: torch.Generator) -> Graph:
@@ -99,12 +108,16 @@ def noisy_network(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed:
 
 def lost_spikes(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: int) -> Answers:
     """Events lost on their way, beside an ANN whose activations are lost."""
+    generator, answers = _generator(seed), []
     with torch.no_grad():
-        stepper = Lossy(net, x, size, _generator(seed))
-        for _ in range(steps):
-            stepper.step()
-        ann = lossy_ann(net.graph, stepper.x, size, _generator(seed))
-    return stepper.total.argmax(1), ann.argmax(1)
+        plan = Plan(net, constant_input=True)
+        for part in x.split(_TOGETHER):
+            simulation = Lossy(plan, part, size, generator)
+            while simulation.t < steps:
+                total = simulation.advance(min(_BLOCK, steps - simulation.t))[-1]
+            answers.append(total.argmax(1))
+        ann = lossy_ann(net.graph, net.checked(x), size, _generator(seed))
+    return torch.cat(answers), ann.argmax(1)
 
 
 Disturbance = Callable[[SpikingNetwork, Tensor, int, float, int], Answers]
@@ -169,4 +182,5 @@ EXPERIMENT = Experiment(
     summary="accuracy under input noise, weight noise and lost spikes, the ANN beside each network",
     networks=models.NAMES,
     cells=cells,
+    version=2,
 )
