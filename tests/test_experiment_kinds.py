@@ -311,8 +311,7 @@ def test_allocation_is_judged_on_images_that_the_search_has_not_seen():
     context = experiments.Context(torch.device("cpu"), limit=None)
     rows = allocation.choose("digits-cnn", context)
     subject = context.subject("digits-cnn")
-    half = len(subject.validation) // 2
-    judges = subject.validation[half : half + allocation.JUDGED]
+    judges = allocation.halves(subject)[1]
     for row in rows:
         net = allocation.scaled(subject.convert(allocation.START), row["scales"])
         found = allocation.measure(net, subject, judges, row["steps"])
@@ -323,3 +322,24 @@ def test_allocation_is_judged_on_images_that_the_search_has_not_seen():
     assert len(tried) == len(allocation.UNIFORM) * len(allocation.STEPS)
     held = [one for one in tried if one["agreement"] >= 0.996 - 1e-9]
     assert rows[0]["events_per_image"] == min(one["events_per_image"] for one in held)
+
+
+def test_leaving_out_activations_begins_at_the_ann_and_never_adds_events(context):
+    subject = context.subject("digits-cnn")
+    net = subject.convert(allocation.START)
+    (row,) = allocation.left_out("digits-cnn", context)
+    judges = allocation.halves(subject)[1]
+    active = []
+    net.graph.evaluate(
+        snn.data.to_float(judges.images),
+        visit=lambda node, value: (
+            active.append(int((value > 0).sum())) if node.kind == "spiking" else None
+        ),
+    )
+    assert row["agreement"][0] == 1.0
+    assert row["events_per_image"][0] == pytest.approx(sum(active) / len(judges))
+    assert row["events_per_image"] == sorted(row["events_per_image"], reverse=True)
+    for share, events in zip(row["left_out"][:5], row["events_per_image"], strict=False):
+        # nearly: the bounds come from training images, and each layer changes those after it
+        assert events / row["events_per_image"][0] == pytest.approx(1 - share, abs=0.04)
+    assert row["agreement"][-1] < 1.0

@@ -8,6 +8,10 @@ A search bends its own measure: what it accepts on the images it sees does less 
 it sees one part of the validation images, and every state it passes is judged on another part, with
 a margin. The uniform setting compared with, and the allocated one, are the states with the fewest
 events that hold there. Both are measured on the test images, once; every move is stored.
+
+Beside them stands what there is to win at all: a threshold saves events by keeping the smallest
+activations back. So the ANN leaves out a growing share of every layer's smallest activations and
+sends the others exactly, one event each; where its answers change, fine levels cannot help.
 """
 
 from __future__ import annotations
@@ -15,14 +19,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from snnlib import models
-from snnlib.data import Split
+from snnlib.data import Split, to_float
 from snnlib.evaluate import evaluate
 from snnlib.experiments.frame import Cell, Context, Experiment, Row
 from snnlib.experiments.measure import loss_intervals
 from snnlib.experiments.setting import Setting, Subject
+from snnlib.graph import Node, rectify
 from snnlib.neurons import Augmented
 from snnlib.simulator import SpikingNetwork
 
@@ -33,6 +39,7 @@ STEPS = (1, 2, 3, 4)
 UNIFORM = tuple(2 ** (k / 2) for k in range(-10, 3))  # factors of all thresholds, θ/32 … 2θ
 MOVES = (1.3, 1.1)  # factors of one layer's threshold, coarse moves first
 ROUNDS = 40  # at most so many moves of a size
+SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # left out in every layer
 STARTS = (2, 1)  # so many of the best uniform settings are searched from; in deep networks
 
 Scales = dict[str, float]
@@ -130,19 +137,24 @@ def measure(net: SpikingNetwork, subject: Subject, split: Split, steps: int) -> 
 
 
 def cells(network: str) -> list[Cell]:
-    """The search, then the test images."""
+    """The search, then the test images; what there is to win."""
     return [
         Cell(f"{network}/search", partial(choose, network), "choices"),
         Cell(f"{network}/test", partial(judge, network)),
+        Cell(f"{network}/left-out", partial(left_out, network), "left_out"),
     ]
+
+
+def halves(subject: Subject) -> tuple[Split, Split]:
+    """Validation images that the search sees, and those that judge its states."""
+    seen = min(SEEN, len(subject.validation) // 2)
+    return subject.validation[:seen], subject.validation[seen : seen + JUDGED]
 
 
 def choose(network: str, context: Context) -> list[Row]:
     """The best uniform setting and the allocated one, on validation images."""
     subject = context.subject(network)
-    half = len(subject.validation) // 2
-    seen = subject.validation[: min(SEEN, half)]
-    judges = subject.validation[len(seen) : len(seen) + JUDGED]
+    seen, judges = halves(subject)
     net = subject.convert(START)
     tried = uniform(net, subject, judges)
     settings = [state for state in tried if state.judged.holds(AGREEMENT + MARGIN)]
@@ -217,6 +229,52 @@ def judge(network: str, context: Context) -> list[Row]:
         for row in rows:
             row["holds"] = row["agreement"][-1] >= AGREEMENT - 1e-9
     return rows
+
+
+def left_out(network: str, context: Context) -> list[Row]:
+    """Agreement and active neurons of the ANN without its smallest activations, on the judges."""
+    subject = context.subject(network)
+    split, net = halves(subject)[1], subject.convert(START)
+    graph = net.graph.laid_out(net.dtype)
+    bounds: dict[str, Tensor] = {}  # of every layer, a bound for each of the shares
+
+    def observe(node: Node, z: Tensor) -> Tensor:
+        value = rectify(node, z)
+        active = value[value > 0]
+        some = active[:: 1 + len(active) // 1_000_000]
+        bounds[node.name] = some.quantile(torch.tensor(SHARES).to(some))
+        return value
+
+    agreement, events = [], []
+    with torch.no_grad():
+        graph.evaluate(subject.calibration[:100], activation=observe)
+        parts = [to_float(part).to(subject.device) for part in split.images.split(100)]
+        wanted = torch.cat([graph.evaluate(part).argmax(1) for part in parts])
+        for i in range(len(SHARES)):
+            sent = 0
+
+            def keep(node: Node, z: Tensor, i: int = i) -> Tensor:
+                nonlocal sent
+                value = rectify(node, z)
+                kept = value > (bounds[node.name][i] if SHARES[i] else 0)
+                sent += int(kept.sum())
+                return value * kept
+
+            answers = torch.cat([graph.evaluate(part, keep).argmax(1) for part in parts])
+            agreement.append(float((answers == wanted).double().mean()))
+            events.append(sent / len(split))
+    return [
+        {
+            "model": network,
+            "n": len(split),
+            "images": "validation",
+            "label": "ANN, smallest activations left out",
+            "left_out": list(SHARES),
+            "neurons": sum(net.neurons.values()),
+            "agreement": agreement,
+            "events_per_image": events,
+        }
+    ]
 
 
 EXPERIMENT = Experiment(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, Any]
-LAYERWISE = plots.EXTRA[0]
+LAYERWISE, EXACT = plots.EXTRA[:2]
 UNIFORM = plots.METHODS["AugMapping"]
 FURTHEST = 0.2  # share of changed answers beyond which a setting is of no interest
 LIMIT = Key(f"{100 * AGREEMENT:g} % of the answers", plots.METHODS["ANN"])
@@ -32,37 +32,51 @@ def allocation(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
     keys += [
         Key("chosen, uniform", UNIFORM, hollow=True),
         Key("layer by layer", LAYERWISE),
+        Key("ANN, smallest activations left out", EXACT),
         LIMIT,
     ]
-    return [search(uniform, layerwise, looks, neurons, model), factors(choices, model)], keys
+    exact = next((row for row in result.get("left_out", ()) if row["model"] == model), None)
+    left = search(uniform, layerwise, exact, looks, neurons, model)
+    return [left, factors(choices, model)], keys
 
 
 def search(
-    uniform: Row, layerwise: Row, looks: dict[int, plots.Look], neurons: int, model: str
-) -> Panel:
-    """All uniform settings, and the path of the search from the best of them."""
+    uniform: Row, layerwise: Row, exact: Row | None, looks: dict[int, plots.Look], neurons: int,
+    model: str,
+) -> Panel:  # fmt: skip
+    """All uniform settings, the path of the search from the best of them, and the exact ANN."""
+
+    def point(events: float, agreement: float) -> tuple[float, float]:
+        return events / neurons, 100 * (1 - agreement)
+
     curves = {
         steps: sorted(
-            (row["events_per_image"] / neurons, 100 * (1 - row["agreement"]))
+            point(row["events_per_image"], row["agreement"])
             for row in uniform["tried"]
             if row["steps"] == steps and 1 - row["agreement"] <= FURTHEST
         )
         for steps in looks
     }
-    path = [
-        (row["events_per_image"] / neurons, 100 * (1 - row["judged_agreement"]))
-        for row in layerwise["moves"]
-    ]
-    chosen = [
-        (row["events_per_image"] / neurons, 100 * (1 - row["agreement"]))
-        for row in (uniform, layerwise)
-    ]
+    path = [point(row["events_per_image"], row["judged_agreement"]) for row in layerwise["moves"]]
+    chosen = [point(row["events_per_image"], row["agreement"]) for row in (uniform, layerwise)]
+    bound = (
+        [
+            point(*pair)
+            for pair in zip(exact["events_per_image"], exact["agreement"], strict=True)
+            if 1 - pair[1] <= FURTHEST
+        ]
+        if exact
+        else []
+    )
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for steps, points in curves.items():
             if points:
                 color = looks[steps].colour(mode)
                 ax.plot(*zip(*points, strict=True), color=color, marker="o", ms=3, lw=1.3)
+        if bound:
+            color = EXACT.colour(mode)
+            ax.plot(*zip(*bound, strict=True), ":", color=color, marker=EXACT.marker, ms=4, lw=1.5)
         color = LAYERWISE.colour(mode)
         if path:
             ax.plot(*zip(*path, strict=True), color=color, marker="D", ms=3.5, ls="none")
@@ -82,7 +96,20 @@ def search(
         draw,
         f"Answers that differ from the ANN's against events, {model}. The uniform setting with the "
         f"fewest events that holds takes {uniform['steps']} step{'s' * (uniform['steps'] > 1)} and "
-        f"{number(before)} events per neuron; layer by layer it is {number(after)}.",
+        f"{number(before)} events per neuron; layer by layer it is {number(after)}."
+        + _left_out(exact),
+    )
+
+
+def _left_out(exact: Row | None) -> str:
+    """How many of the smallest activations the exact ANN can do without, in words."""
+    if exact is None:
+        return ""
+    last = max(i for i, value in enumerate(exact["agreement"]) if value >= AGREEMENT - 1e-9)
+    every, least = (exact["events_per_image"][i] / exact["neurons"] for i in (0, last))
+    return (
+        f" {number(every)} of the ANN's neurons are active; with exact values its answers hold "
+        f"without the smallest {100 * exact['left_out'][last]:g} % of them, at {number(least)}."
     )
 
 
