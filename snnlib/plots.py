@@ -78,6 +78,21 @@ def colour(name: str, mode: Mode = "light") -> str:
     return look(name).colour(mode)
 
 
+def shades(count: int) -> list[Look]:
+    """Looks of an ordered series, as of layers from the input on.
+
+    The ends of the map that would not stand off a card with the contrast of 3 : 1 are left out.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    light, dark = (
+        [to_hex(colormaps["plasma"](place)) for place in np.linspace(*ends, count)]
+        for ends in ((0.0, 0.62), (0.45, 1.0))
+    )
+    return [Look(*both, "o") for both in zip(light, dark, strict=True)]
+
+
 def parameters(mode: Mode = "light") -> dict[Any, Any]:
     """The matplotlib settings of the book's style, as a dictionary for ``rcParams``."""
     from cycler import cycler
@@ -326,19 +341,15 @@ def layer_errors(report: Verification, figure: Figure | None = None) -> Figure:
         The figure; left the relative error against the time steps, one line a layer (both axes
         logarithmic); right the parts of the error along the layers, after the last step.
     """
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     mode = _mode()
     figure = plt.figure(figsize=(9.0, 3.8)) if figure is None else figure
     left, right = figure.subplots(1, 2)
-    depth = max(1, len(report.layers) - 1)
-    shades = mpl.colormaps["cividis"]
-    for i, layer in enumerate(report.layers):
-        at = 0.85 * i / depth if mode == "light" else 0.15 + 0.85 * i / depth
-        many = len(report.layers) > 8 and i not in (0, depth)
-        label = "_nolegend_" if many else layer.name
-        left.plot(report.steps, layer.error, color=shades(at), marker="o", label=label)
+    count = len(report.layers)
+    for i, (layer, look) in enumerate(zip(report.layers, shades(count), strict=True)):
+        label = layer.name if count <= 8 or i in (0, count - 1) else "_nolegend_"
+        left.plot(report.steps, layer.error, color=look.colour(mode), marker="o", label=label)
     left.set_xscale("log", base=2)
     left.set_yscale("log")
     left.set_xticks(report.steps, [str(t) for t in report.steps])
@@ -356,5 +367,7 @@ def layer_errors(report: Verification, figure: Figure | None = None) -> Figure:
         ylabel="part of the error",
         title=f"Its parts after {report.steps[-1]} steps",
     )
-    right.legend()
+    low, high = right.get_ylim()
+    right.set_ylim(low, high + 0.3 * (high - low))  # room for the legend above the curves
+    right.legend(loc="upper center", ncols=2)
     return figure

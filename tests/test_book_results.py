@@ -283,7 +283,7 @@ def test_rows_that_lack_keys_are_drawn_as_far_as_they_go(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20])
 def test_shades_stand_off_the_card_and_differ(count):
-    looks = modes.shades(count)
+    looks = plots.shades(count)
     for mode in modes.MODES:
         colors = [look.colour(mode) for look in looks]
         assert len(set(colors)) == count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bookext.axes import layer_axis, number
-from bookext.modes import Key, Panel, shades
+from bookext.modes import Key, Panel
 from snnlib import plots
 from snnlib.experiments.allocation import AGREEMENT
 
@@ -27,7 +27,7 @@ def allocation(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
     uniform, layerwise = choices
     neurons = next(row["neurons"] for row in result["runs"] if row["model"] == model)
     steps = sorted({row["steps"] for row in uniform["tried"]})
-    looks = dict(zip(steps, shades(len(steps)), strict=True))
+    looks = dict(zip(steps, plots.shades(len(steps)), strict=True))
     keys = [Key(f"uniform, {t} step{'s' * (t > 1)}", look) for t, look in looks.items()]
     keys += [
         Key("chosen, uniform", UNIFORM, hollow=True),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, number
-from bookext.modes import Key, Panel, shades
+from bookext.modes import Key, Panel
 from snnlib import plots
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def coefficients(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
                 groups[per_channel][f"{row['levels']} {word}{bound}"] = sizes
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     names.sort(key=lambda name: (int(name.split()[0]), name))
-    looks = dict(zip(names, shades(len(names)), strict=True))
+    looks = dict(zip(names, plots.shades(len(names)), strict=True))
     # Both panels have the same axis.
     largest = max(
         (k for g in groups.values() for s in g.values() for k, n in enumerate(s, 1) if n), default=0

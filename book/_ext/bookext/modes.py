@@ -67,22 +67,6 @@ class Key:
     hollow: bool = False
 
 
-def shades(count: int) -> list[plots.Look]:
-    """Looks of an ordered series, as of layers from the input on.
-
-    The ends of the map that would not stand off a card with the contrast of 3 : 1 are left out.
-    """
-    import numpy as np
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    light, dark = (
-        [to_hex(colormaps["plasma"](place)) for place in np.linspace(*ends, count)]
-        for ends in ((0.0, 0.62), (0.45, 1.0))
-    )
-    return [plots.Look(*both, "o") for both in zip(light, dark, strict=True)]
-
-
 def svg(panel: Panel, mode: plots.Mode) -> str:
     """The panel as SVG text; the same numbers give the same text."""
     import matplotlib as mpl

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, layer_axis, number
 from bookext.figures import describe as describe_curves
-from bookext.modes import Key, Panel, shades
+from bookext.modes import Key, Panel
 from snnlib import plots
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def layer_errors(result: Row, model: str) -> Drawn:
     layers = [layer["name"] for layer in runs[0]["layers"]]
     keys = [
         Key(name, look)
-        for i, (name, look) in enumerate(zip(layers, shades(len(layers)), strict=True))
+        for i, (name, look) in enumerate(zip(layers, plots.shades(len(layers)), strict=True))
         if len(layers) <= 8 or i in (0, len(layers) - 1)
     ]
     keys += [
@@ -106,7 +106,7 @@ def growth(row: Row, model: str) -> Panel:
     layers, steps = row["layers"], row["steps"]
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
-        for layer, look in zip(layers, shades(len(layers)), strict=True):
+        for layer, look in zip(layers, plots.shades(len(layers)), strict=True):
             ax.plot(steps, layer["error"], color=look.colour(mode), marker="o", ms=3.5, lw=1.6)
         _log_error(ax)
         cost_axis(ax, "time steps")
