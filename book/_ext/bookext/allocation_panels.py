@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bookext.axes import layer_axis, number
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, Any]
-LAYERWISE, EXACT = plots.EXTRA[:2]
+LAYERWISE, EXACT = plots.EXTRA[0], replace(plots.EXTRA[1], line=":")
 UNIFORM = plots.METHODS["AugMapping"]
 FURTHEST = 0.2  # share of changed answers beyond which a setting is of no interest
 LIMIT = Key(f"{100 * AGREEMENT:g} % of the answers", plots.METHODS["ANN"])
@@ -75,8 +76,8 @@ def search(
                 color = looks[steps].colour(mode)
                 ax.plot(*zip(*points, strict=True), color=color, marker="o", ms=3, lw=1.3)
         if bound:
-            color = EXACT.colour(mode)
-            ax.plot(*zip(*bound, strict=True), ":", color=color, marker=EXACT.marker, ms=4, lw=1.5)
+            line, marker, color = EXACT.line, EXACT.marker, EXACT.colour(mode)
+            ax.plot(*zip(*bound, strict=True), line, color=color, marker=marker, ms=4, lw=1.5)
         color = LAYERWISE.colour(mode)
         if path:
             ax.plot(*zip(*path, strict=True), color=color, marker="D", ms=3.5, ls="none")
