@@ -232,6 +232,24 @@ def test_panels_are_drawn_in_both_modes_the_same_each_time_and_small(tmp_path, n
         assert any(key.look.light in modes.svg(panel, "light") for panel in found), key.label
 
 
+def test_easiest_and_hardest_images_are_shown_with_their_answers(tmp_path):
+    """The digits come with the library; what is wrong is said and set off by its color."""
+    right = {"image": 0, "settled": 1, "answer": 4, "label": 4, "confidence": 0.99}
+    wrong = {"image": 1, "settled": 6, "answer": 8, "label": 9, "confidence": 0.4}
+    row = {"model": "digits-cnn", "label": "AugMapping", "n": 2, "steps": 8}
+    result = {"images": [{**row, "easiest": [right], "hardest": [wrong, right]}]}
+    (easiest, hardest), _, shown = panels(tmp_path, "extremes", result)
+    assert easiest.alt == "The easiest images, digits-cnn, AugMapping: 4 (step 1)."
+    assert "9 answered 8 (step 6), 4 (step 1)" in hardest.alt
+    assert shown == "digits-cnn: 2 test images"
+    for mode in modes.MODES:
+        text = modes.svg(hardest, mode)
+        assert "<image" in text
+        assert text.count(plots.NEGATIVE.colour(mode)) == 2  # both lines below the wrong one
+        assert len(text) < 30_000
+    assert panels(tmp_path, "extremes", {"runs": []})[0] == []
+
+
 def test_least_says_whether_spikes_were_bounded():
     run = {"label": "AugMapping", "levels": 64, "negative": 0.0}
     settings = (neuron("augmented", cap=15), neuron("augmented", cap=None), {})

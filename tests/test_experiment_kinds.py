@@ -117,8 +117,23 @@ def test_early_exit_sweep(context):
         assert sum(counts) == row["n"] == 20
         mean = sum(t * count for t, count in enumerate(counts, 1)) / 20
         assert mean == pytest.approx(r["mean_steps"])
-    assert row["hardest"][0]["step"] >= row["easiest"][-1]["step"]
     assert min(row["seconds_all_steps"], row["seconds_closed_form"]) > 0
+
+
+def test_images_are_easy_whose_answer_is_settled_early(context):
+    answers = torch.tensor([[1, 0, 2], [1, 2, 0], [1, 2, 2]])  # steps × images
+    sure = early_exit.Sure(torch.ones(3, 3), answers, answers[-1], answers[-1])
+    assert sure.settled().tolist() == [1, 2, 3]
+    (row,) = early_exit.order("digits-cnn", "ternary", context)
+    subject = context.subject("digits-cnn")
+    setting, steps = early_exit.SETTINGS["ternary"]
+    run = subject.convert(setting)(snn.data.to_float(subject.test.images), steps)
+    for one in (*row["easiest"], *row["hardest"]):
+        mine = run.predictions[:, one["image"]]
+        assert one["answer"] == mine[-1]
+        assert (mine[one["settled"] - 1 :] == mine[-1]).all()
+        assert one["settled"] == 1 or mine[one["settled"] - 2] != mine[-1]
+    assert row["hardest"][0]["settled"] >= row["easiest"][-1]["settled"]
 
 
 def test_no_confidence_is_chosen_where_none_keeps_the_accuracy():

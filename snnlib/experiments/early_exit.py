@@ -7,6 +7,8 @@ form, where there is one) on the same images.
 The confidence marked ``chosen`` is the smallest whose accuracy on validation images is within 0.1
 points of running all steps; none is marked where none gets there. Test images have no say.
 
+An image is easy if its answer is settled early: from which step on does it not change any more?
+
 Time is that of the processor (all threads together) on a CPU, which other programs on the machine
 disturb least, and wall time on a GPU.
 """
@@ -34,7 +36,6 @@ from snnlib.simulator import Simulation, SpikingNetwork
 CONFIDENCES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 VALIDATION_IMAGES, TIMED_IMAGES, SHOWN_IMAGES = 1000, 500, 16
 TOLERANCE = 0.001  # accuracy that the chosen confidence may cost on validation images
-ORDER_CONFIDENCE = 0.99  # images are easy or hard by the step at which they reach it
 _PART = 500
 
 SETTINGS = {
@@ -60,10 +61,21 @@ class Sure:
         step = sure.int().argmax(0)
         return step + 1, self.answers.gather(0, step[None])[0]
 
+    def settled(self) -> Tensor:
+        """Step (1 … T) from which on the answer to an image is that after the last step."""
+        step = torch.arange(1, len(self.answers) + 1)[:, None]
+        return (step * (self.answers != self.answers[-1])).amax(0) + 1
+
 
 def cells(network: str) -> list[Cell]:
-    """A cell a neuron."""
-    return [Cell(f"{network}/{kind}", partial(measure, network, kind)) for kind in SETTINGS]
+    """The sweep of each neuron; the order in which its images are settled."""
+    return [
+        *(Cell(f"{network}/{kind}", partial(measure, network, kind)) for kind in SETTINGS),
+        *(
+            Cell(f"{network}/{kind}/images", partial(order, network, kind), "images")
+            for kind in SETTINGS
+        ),
+    ]
 
 
 def observe(net: SpikingNetwork, subject: Subject, split: Split, steps: int) -> Sure:
@@ -111,8 +123,6 @@ def measure(network: str, kind: str, context: Context) -> list[Row]:
             "seconds_all_steps": whole,
             "seconds_closed_form": closed,
             "sweep": sweep,
-            "easiest": _order(test, hardest=False),
-            "hardest": _order(test, hardest=True),
         }
     ]
 
@@ -161,24 +171,33 @@ def _exit(net: SpikingNetwork, test: Sure, confidence: float, x: Tensor, steps: 
     }
 
 
-def _order(test: Sure, hardest: bool) -> list[Row]:
-    """Test images decided first (or last); among equals the surest (or least sure) in the end."""
-    step, answer = test.exit(ORDER_CONFIDENCE)
-    order = sorted(
-        range(len(step)),
-        key=lambda i: (int(step[i]), -float(test.confidence[-1, i]), i),
-        reverse=hardest,
-    )
+def order(network: str, kind: str, context: Context) -> list[Row]:
+    """The easiest and the hardest test images of one neuron."""
+    subject = context.subject(network)
+    setting, steps = SETTINGS[kind]
+    net = subject.convert(setting)
+    test = observe(net, subject, subject.first(len(subject.test)), steps)
+    settled, sure = test.settled().tolist(), test.confidence[-1].tolist()
+    # Of images settled at the same step those are easier that are answered with more confidence.
+    ordered = sorted(range(len(settled)), key=lambda i: (settled[i], -sure[i], i))
+    about = {"model": network, "label": LABELS[kind], "n": len(settled), "steps": steps}
     return [
         {
-            "image": i,
-            "step": int(step[i]),
-            "answer": int(answer[i]),
-            "label": int(test.labels[i]),
-            "confidence": float(test.confidence[-1, i]),
+            **about,
+            "easiest": [_image(test, i, settled[i]) for i in ordered[:SHOWN_IMAGES]],
+            "hardest": [_image(test, i, settled[i]) for i in ordered[: -SHOWN_IMAGES - 1 : -1]],
         }
-        for i in order[:SHOWN_IMAGES]
     ]
+
+
+def _image(test: Sure, i: int, settled: int) -> Row:
+    return {
+        "image": i,
+        "settled": settled,
+        "answer": int(test.answers[-1, i]),
+        "label": int(test.labels[i]),
+        "confidence": float(test.confidence[-1, i]),
+    }
 
 
 EXPERIMENT = Experiment(
@@ -186,5 +205,5 @@ EXPERIMENT = Experiment(
     summary="confidence sweep: accuracy against mean steps and time; easiest and hardest images",
     networks=models.NAMES,
     cells=cells,
-    version=2,
+    version=3,
 )

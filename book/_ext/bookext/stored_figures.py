@@ -15,7 +15,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from bookext import allocation_panels, cost_panels, run_panels
+from bookext import allocation_panels, cost_panels, image_panels, run_panels
 from bookext.figures import NETWORKS
 from bookext.modes import Key, Panel, figure
 from bookext.stored import read
@@ -48,6 +48,9 @@ KINDS = {
     "coefficients": Kind("frontier", "The size of the spikes", cost_panels.coefficients),
     "layer-errors": Kind("layer-errors", "The error of each layer", run_panels.layer_errors),
     "early-exit": Kind("early-exit", "Early exit", run_panels.early_exit),
+    "extremes": Kind(
+        "early-exit", "The order of the images", image_panels.extremes, section="images"
+    ),
     "robustness": Kind("robustness", "Accuracy under disturbances", run_panels.robustness),
     "allocation": Kind(
         "allocation",
