@@ -44,6 +44,7 @@ IMAGES = 1000  # fewer where a pass takes long
 STEPS, DEEP_STEPS = 64, 32
 CHECKED_IMAGES, CHECKED_STEPS = 10, 128
 PART = 100  # images a turn
+# Without max pooling: the peer takes the maximum step by step, not that of the activations.
 NETWORKS = ("mnist-cnn", "fashion-cnn", "cifar10-vgg", "cifar10-resnet")
 
 _NEURONS = (IF(), Ternary(negative=0.0), Augmented(levels=4, negative=0.0, cap=15))
