@@ -52,7 +52,9 @@ def package(name: str, version: str) -> Path | None:
         )  # fmt: skip
         (archive,) = partial.glob("*.tgz")
         with tarfile.open(archive) as tar:
-            tar.extractall(partial, filter="data")
+            # Python 3.11 before 3.11.4 has no filters, and no argument for them.
+            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            tar.extractall(partial)
         (partial / "package").replace(folder)
     except (subprocess.SubprocessError, OSError, ValueError):
         return folder if folder.is_dir() else None
