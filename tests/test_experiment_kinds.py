@@ -326,7 +326,8 @@ def test_allocation_is_judged_on_images_that_the_search_has_not_seen():
     context = experiments.Context(torch.device("cpu"), limit=None)
     rows = allocation.choose("digits-cnn", context)
     subject = context.subject("digits-cnn")
-    judges = allocation.halves(subject)[1]
+    half = len(subject.validation) // 2
+    judges = subject.validation[half : half + allocation.JUDGED]
     for row in rows:
         net = allocation.scaled(subject.convert(allocation.START), row["scales"])
         found = allocation.measure(net, subject, judges, row["steps"])
@@ -343,7 +344,7 @@ def test_leaving_out_activations_begins_at_the_ann_and_never_adds_events(context
     subject = context.subject("digits-cnn")
     net = subject.convert(allocation.START)
     (row,) = allocation.left_out("digits-cnn", context)
-    judges = allocation.halves(subject)[1]
+    judges = allocation.seen_and_judges(subject)[1]
     active = []
     net.graph.evaluate(
         snn.data.to_float(judges.images),

@@ -28,7 +28,7 @@ from snnlib.evaluate import evaluate
 from snnlib.experiments.frame import Cell, Context, Experiment, Row
 from snnlib.experiments.measure import loss_intervals
 from snnlib.experiments.setting import Setting, Subject
-from snnlib.graph import Node, rectify
+from snnlib.graph import Graph, Node, rectify
 from snnlib.neurons import Augmented
 from snnlib.simulator import SpikingNetwork
 
@@ -39,7 +39,7 @@ STEPS = (1, 2, 3, 4)
 UNIFORM = tuple(2 ** (k / 2) for k in range(-10, 3))  # factors of all thresholds, θ/32 … 2θ
 MOVES = (1.3, 1.1)  # factors of one layer's threshold, coarse moves first
 ROUNDS = 40  # at most so many moves of a size
-SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # left out in every layer
+SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # left out in every layer; first 0
 STARTS = (2, 1)  # so many of the best uniform settings are searched from; in deep networks
 
 Scales = dict[str, float]
@@ -145,7 +145,7 @@ def cells(network: str) -> list[Cell]:
     ]
 
 
-def halves(subject: Subject) -> tuple[Split, Split]:
+def seen_and_judges(subject: Subject) -> tuple[Split, Split]:
     """Validation images that the search sees, and those that judge its states."""
     seen = min(SEEN, len(subject.validation) // 2)
     return subject.validation[:seen], subject.validation[seen : seen + JUDGED]
@@ -154,7 +154,7 @@ def halves(subject: Subject) -> tuple[Split, Split]:
 def choose(network: str, context: Context) -> list[Row]:
     """The best uniform setting and the allocated one, on validation images."""
     subject = context.subject(network)
-    seen, judges = halves(subject)
+    seen, judges = seen_and_judges(subject)
     net = subject.convert(START)
     tried = uniform(net, subject, judges)
     settings = [state for state in tried if state.judged.holds(AGREEMENT + MARGIN)]
@@ -234,7 +234,8 @@ def judge(network: str, context: Context) -> list[Row]:
 def left_out(network: str, context: Context) -> list[Row]:
     """Agreement and active neurons of the ANN without its smallest activations, on the judges."""
     subject = context.subject(network)
-    split, net = halves(subject)[1], subject.convert(START)
+    _, split = seen_and_judges(subject)
+    net = subject.convert(START)
     graph = net.graph.laid_out(net.dtype)
     bounds: dict[str, Tensor] = {}  # of every layer, a bound for each of the shares
 
@@ -243,26 +244,17 @@ def left_out(network: str, context: Context) -> list[Row]:
         active = value[value > 0]
         some = active[:: 1 + len(active) // 1_000_000]
         bounds[node.name] = some.quantile(torch.tensor(SHARES).to(some))
+        bounds[node.name][0] = 0.0  # nothing is left out, not even the least of these
         return value
 
-    agreement, events = [], []
     with torch.no_grad():
         graph.evaluate(subject.calibration[:100], activation=observe)
         parts = [to_float(part).to(subject.device) for part in split.images.split(100)]
-        wanted = torch.cat([graph.evaluate(part).argmax(1) for part in parts])
-        for i in range(len(SHARES)):
-            sent = 0
-
-            def keep(node: Node, z: Tensor, i: int = i) -> Tensor:
-                nonlocal sent
-                value = rectify(node, z)
-                kept = value > (bounds[node.name][i] if SHARES[i] else 0)
-                sent += int(kept.sum())
-                return value * kept
-
-            answers = torch.cat([graph.evaluate(part, keep).argmax(1) for part in parts])
-            agreement.append(float((answers == wanted).double().mean()))
-            events.append(sent / len(split))
+        found = [
+            above(graph, parts, {name: layer[i] for name, layer in bounds.items()})
+            for i in range(len(SHARES))
+        ]
+    everything, _ = found[0]
     return [
         {
             "model": network,
@@ -271,10 +263,25 @@ def left_out(network: str, context: Context) -> list[Row]:
             "label": "ANN, smallest activations left out",
             "left_out": list(SHARES),
             "neurons": sum(net.neurons.values()),
-            "agreement": agreement,
-            "events_per_image": events,
+            "agreement": [float((answers == everything).double().mean()) for answers, _ in found],
+            "events_per_image": [sent / len(split) for _, sent in found],
         }
     ]
+
+
+def above(graph: Graph, parts: list[Tensor], bounds: dict[str, Tensor]) -> tuple[Tensor, int]:
+    """Answers of the ANN with the activations above their layer's bound alone, and their number."""
+    sent = 0
+
+    def keep(node: Node, z: Tensor) -> Tensor:
+        nonlocal sent
+        value = rectify(node, z)
+        kept = value > bounds[node.name]
+        sent += int(kept.sum())
+        return value * kept
+
+    answers = torch.cat([graph.evaluate(part, activation=keep).argmax(1) for part in parts])
+    return answers, sent
 
 
 EXPERIMENT = Experiment(

@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -69,13 +69,11 @@ class Sure:
 
 def cells(network: str) -> list[Cell]:
     """The sweep of each neuron; the order in which its images are settled."""
-    return [
-        *(Cell(f"{network}/{kind}", partial(measure, network, kind)) for kind in SETTINGS),
-        *(
-            Cell(f"{network}/{kind}/images", partial(order, network, kind), "images")
-            for kind in SETTINGS
-        ),
-    ]
+    found = []
+    for kind in SETTINGS:
+        found.append(Cell(f"{network}/{kind}", partial(measure, network, kind)))
+        found.append(Cell(f"{network}/{kind}/images", partial(order, network, kind), "images"))
+    return found
 
 
 def observe(net: SpikingNetwork, subject: Subject, split: Split, steps: int) -> Sure:
@@ -92,13 +90,20 @@ def observe(net: SpikingNetwork, subject: Subject, split: Split, steps: int) -> 
     return Sure(torch.cat(confidence, 1), torch.cat(answers, 1), split.labels, torch.cat(anns))
 
 
+@lru_cache(maxsize=1)
+def _tested(subject: Subject, kind: str) -> Sure:
+    """The run over the test images, once for the sweep and for the order of the images."""
+    setting, steps = SETTINGS[kind]
+    return observe(subject.convert(setting), subject, subject.first(len(subject.test)), steps)
+
+
 def measure(network: str, kind: str, context: Context) -> list[Row]:
     """The sweep of one neuron."""
     subject = context.subject(network)
     setting, steps = SETTINGS[kind]
     net = subject.convert(setting)
     validation = observe(net, subject, subject.validation[:VALIDATION_IMAGES], steps)
-    test = observe(net, subject, subject.first(len(subject.test)), steps)
+    test = _tested(subject, kind)
     x = to_float(subject.first(TIMED_IMAGES).images).to(net.device)
     sweep = [_exit(net, test, confidence, x, steps) for confidence in CONFIDENCES]
     whole = seconds(net.device, lambda: step_by_step(net, x, steps))
@@ -173,14 +178,11 @@ def _exit(net: SpikingNetwork, test: Sure, confidence: float, x: Tensor, steps: 
 
 def order(network: str, kind: str, context: Context) -> list[Row]:
     """The easiest and the hardest test images of one neuron."""
-    subject = context.subject(network)
-    setting, steps = SETTINGS[kind]
-    net = subject.convert(setting)
-    test = observe(net, subject, subject.first(len(subject.test)), steps)
+    test = _tested(context.subject(network), kind)
     settled, sure = test.settled().tolist(), test.confidence[-1].tolist()
     # Of images settled at the same step those are easier that are answered with more confidence.
     ordered = sorted(range(len(settled)), key=lambda i: (settled[i], -sure[i], i))
-    about = {"model": network, "label": LABELS[kind], "n": len(settled), "steps": steps}
+    about = {"model": network, "label": LABELS[kind], "n": len(settled), "steps": len(test.answers)}
     return [
         {
             **about,

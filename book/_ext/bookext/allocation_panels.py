@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,45 +37,42 @@ def allocation(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
         Key("ANN, smallest activations left out", EXACT),
         LIMIT,
     ]
-    exact = next((row for row in result.get("left_out", ()) if row["model"] == model), None)
+    columns = ("left_out", "events_per_image", "agreement")
+    exact = [
+        dict(zip(columns, values, strict=True))
+        for row in result.get("left_out", ())
+        if row["model"] == model
+        for values in zip(*(row[column] for column in columns), strict=True)
+    ]
     left = search(uniform, layerwise, exact, looks, neurons, model)
     return [left, factors(choices, model)], keys
 
 
 def search(
-    uniform: Row, layerwise: Row, exact: Row | None, looks: dict[int, plots.Look], neurons: int,
+    uniform: Row, layerwise: Row, exact: list[Row], looks: dict[int, plots.Look], neurons: int,
     model: str,
 ) -> Panel:  # fmt: skip
     """All uniform settings, the path of the search from the best of them, and the exact ANN."""
 
-    def point(events: float, agreement: float) -> tuple[float, float]:
-        return events / neurons, 100 * (1 - agreement)
+    def points(rows: Iterable[Row], agreement: str = "agreement") -> list[tuple[float, float]]:
+        return [(row["events_per_image"] / neurons, 100 * (1 - row[agreement])) for row in rows]
+
+    def near(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+        return sorted(point for point in points if point[1] <= 100 * FURTHEST)
 
     curves = {
-        steps: sorted(
-            point(row["events_per_image"], row["agreement"])
-            for row in uniform["tried"]
-            if row["steps"] == steps and 1 - row["agreement"] <= FURTHEST
-        )
+        steps: near(points(row for row in uniform["tried"] if row["steps"] == steps))
         for steps in looks
     }
-    path = [point(row["events_per_image"], row["judged_agreement"]) for row in layerwise["moves"]]
-    chosen = [point(row["events_per_image"], row["agreement"]) for row in (uniform, layerwise)]
-    bound = (
-        [
-            point(*pair)
-            for pair in zip(exact["events_per_image"], exact["agreement"], strict=True)
-            if 1 - pair[1] <= FURTHEST
-        ]
-        if exact
-        else []
-    )
+    path = points(layerwise["moves"], "judged_agreement")
+    chosen = points((uniform, layerwise))
+    bound = near(points(exact))
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
-        for steps, points in curves.items():
-            if points:
+        for steps, curve in curves.items():
+            if curve:
                 color = looks[steps].colour(mode)
-                ax.plot(*zip(*points, strict=True), color=color, marker="o", ms=3, lw=1.3)
+                ax.plot(*zip(*curve, strict=True), color=color, marker="o", ms=3, lw=1.3)
         if bound:
             line, marker, color = EXACT.line, EXACT.marker, EXACT.colour(mode)
             ax.plot(*zip(*bound, strict=True), line, color=color, marker=marker, ms=4, lw=1.5)
@@ -98,19 +96,19 @@ def search(
         f"Answers that differ from the ANN's against events, {model}. The uniform setting with the "
         f"fewest events that holds takes {uniform['steps']} step{'s' * (uniform['steps'] > 1)} and "
         f"{number(before)} events per neuron; layer by layer it is {number(after)}."
-        + _left_out(exact),
+        + _left_out(exact, neurons),
     )
 
 
-def _left_out(exact: Row | None) -> str:
+def _left_out(exact: list[Row], neurons: int) -> str:
     """How many of the smallest activations the exact ANN can do without, in words."""
-    if exact is None:
+    if not exact:
         return ""
-    last = max(i for i, value in enumerate(exact["agreement"]) if value >= AGREEMENT - 1e-9)
-    every, least = (exact["events_per_image"][i] / exact["neurons"] for i in (0, last))
+    last = [row for row in exact if row["agreement"] >= AGREEMENT - 1e-9][-1]
+    every, least = (row["events_per_image"] / neurons for row in (exact[0], last))
     return (
         f" {number(every)} of the ANN's neurons are active; with exact values its answers hold "
-        f"without the smallest {100 * exact['left_out'][last]:g} % of them, at {number(least)}."
+        f"without the smallest {100 * last['left_out']:g} % of them, at {number(least)}."
     )
 
 

@@ -20,7 +20,7 @@ def extremes(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
     rows = [row for row in result.get("images", ()) if row["model"] == model]
     if not rows:
         return [], []
-    row = rows[-1]
+    row = rows[-1]  # AugMapping, the last of the neurons
     _, test = data.load(models.dataset_of(model))
     return [grid(row, which, test) for which in ("easiest", "hardest")], []
 
