@@ -40,7 +40,7 @@ from snnlib.experiments.spikingjelly import RECIPES
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulator import SpikingNetwork
 
-IMAGES = 1000  # fewer where a pass takes long
+IMAGES = 1000
 STEPS, DEEP_STEPS = 64, 32
 CHECKED_IMAGES, CHECKED_STEPS = 10, 128
 PART = 100  # images a turn
@@ -106,7 +106,7 @@ def check(network: str, context: Context) -> list[Row]:
 def measure(network: str, context: Context) -> list[Row]:
     """All methods on the same test images, in turns."""
     subject = context.subject(network)
-    split = subject.first(IMAGES)
+    split = subject.test[:IMAGES]
     steps = DEEP_STEPS if subject.deep else STEPS
     peers = _converted(subject)
     methods: dict[str, Simulate] = {}
@@ -206,4 +206,5 @@ EXPERIMENT = Experiment(
     networks=NETWORKS,
     cells=cells,
     conclude=lambda sections: {"interval": INTERVAL},
+    version=2,
 )

@@ -5,9 +5,8 @@ same noisy weights, and for lost spikes activations that are lost as often. Noth
 thresholds stay as they were balanced on clean images. Random numbers come from seeded generators on
 the CPU, so both networks, and every device, see the same draws of noise.
 
-Images are the first 1,000 test images, fewer for deep networks; settings are fixed beforehand. Of
-slow networks IF and TerMapping run in bfloat16 with float32 potentials, their ANN in bfloat16 too
-(field ``dtype``).
+Images are the first 1,000 test images; settings are fixed beforehand. Of slow networks IF and
+TerMapping run in bfloat16 with float32 potentials, their ANN in bfloat16 too (field ``dtype``).
 """
 
 from __future__ import annotations
@@ -147,7 +146,7 @@ def measure(network: str, kind: str, what: str, context: Context) -> list[Row]:
     subject = context.subject(network)
     setting, steps = SETTINGS[kind]
     net = subject.affordably(subject.convert(setting))
-    split = subject.first(IMAGES)
+    split = subject.test[:IMAGES]
     disturb, sizes, shared = KINDS[what]
     rows: list[Row] = []
     for size in sizes:
@@ -182,5 +181,5 @@ EXPERIMENT = Experiment(
     summary="accuracy under input noise, weight noise and lost spikes, the ANN beside each network",
     networks=models.NAMES,
     cells=cells,
-    version=2,
+    version=3,
 )
