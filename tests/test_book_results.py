@@ -162,9 +162,27 @@ ALLOCATION = {
         }
     ],
 }  # fmt: skip
+GRID = {
+    "runs": [],
+    "grid": [
+        {
+            "model": MODEL, "n": 500, "images": "validation", "balance": balance, "scope": scope,
+            "levels": levels, "negative": negative, "v0": v0,
+            "agreement": [0.1, 1 - miss / levels - (0.01 if negative == 1 and v0 else 0)],
+        }
+        for balance, miss in zip(
+            ("max", "99", "99.9", "99.99", "min-error"), (0.8, 0.1, 0.2, 0.3, 0.4), strict=True
+        )
+        for scope in ("layer", "channel")
+        for v0 in (0.0, 0.5)
+        for negative in (0.0, 0.5, 1.0)
+        for levels in (1, 2, 4, 8, 16)
+    ],
+}  # fmt: skip
 STORED = {
     "accuracy": ACCURACY, "frontier": FRONTIER, "coefficients": FRONTIER, "layer-errors": LAYERS,
     "robustness": ROBUSTNESS, "early-exit": EXITS, "allocation": ALLOCATION,
+    "grid": GRID,
 }  # fmt: skip
 
 
@@ -207,6 +225,12 @@ def test_alt_texts_say_what_the_numbers_say(tmp_path, name):
             "0.31 of the ANN's neurons are active; with exact values its answers hold without the "
             "smallest 5 % of them, at 0.295",
             "Uniform: 0.25 for all layers. Layer by layer: relu1 0.25, relu2 0.325",
+        ],
+        "grid": [
+            "v0 = 0.5, mnist-cnn: with 1 level they go from 10.0 % (99th percentile, one a layer) "
+            "to 80.0 % (maximum, one a layer); with 16 levels they go from 0.6 %",
+            "Between the second thresholds they differ by at most 0.0 points",
+            "Between the second thresholds they differ by at most 1.0 points",
         ],
     }[name]:  # fmt: skip
         assert words in text

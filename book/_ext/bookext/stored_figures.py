@@ -15,7 +15,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from bookext import allocation_panels, cost_panels, image_panels, run_panels
+from bookext import allocation_panels, cost_panels, grid_panels, image_panels, run_panels
 from bookext.figures import NETWORKS
 from bookext.modes import Key, Panel, figure
 from bookext.stored import read
@@ -52,6 +52,7 @@ KINDS = {
         "early-exit", "The order of the images", image_panels.extremes, section="images"
     ),
     "robustness": Kind("robustness", "Accuracy under disturbances", run_panels.robustness),
+    "grid": Kind("ablations", "The grid of all choices", grid_panels.grid, True, "grid"),
     "allocation": Kind(
         "allocation",
         "The allocation of thresholds",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bookext import grid_panels
+
 MILESTONES = (1, 2, 4, 8, 16, 32)
 LONG_MILESTONES = (*MILESTONES, 64, 128, 256)
 
@@ -44,6 +46,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
     found = [
         _targets(result.get("targets", [])),
         *(make(*each) for make, rows in kinds for each in _by_network(rows).items()),
+        *(_grid(*each) for each in _by_network(result.get("grid", [])).items()),
         _least(result.get("least", [])),
     ]
     return [table for table in found if table.rows]
@@ -136,6 +139,21 @@ def _ablations(model: str, rows: list[dict[str, Any]]) -> Table:
     title = f"{model}: accuracy (%) over time steps"
     head = ["One choice changed", "Images", *map(str, MILESTONES), "ANN"]
     return Table(title, head, cells)
+
+
+def _grid(model: str, rows: list[dict[str, Any]]) -> Table:
+    """A row for each balancing, scope and v0: the range over all second thresholds."""
+    cells = [
+        [
+            f"{grid_panels.name(balance)}, one a {scope}, v0 = {v0:g}",
+            *(f"{low:.1f}" + (f" … {high:.1f}" if high > low else "") for low, high, _ in points),
+        ]
+        for v0 in grid_panels.V0S
+        for (balance, scope), points in grid_panels.curves(rows, v0).items()
+    ]
+    title = f"{model}: answers that differ from the ANN's (%) after {grid_panels.AFTER} steps"
+    levels = [f"{levels} level{'s' * (levels > 1)}" for levels in grid_panels.LEVELS]
+    return Table(title, ["Thresholds", *levels], cells)
 
 
 def _layers(model: str, rows: list[dict[str, Any]]) -> Table:

@@ -1,0 +1,98 @@
+"""Drawings of the full grid of the experiment ``ablations``: does a choice depend on the others?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bookext.modes import Key, Panel
+from snnlib import plots
+from snnlib.experiments.ablations import BALANCES, LEVELS, V0S
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = dict[str, Any]
+AFTER = 2  # steps: few enough that the choices still differ
+NAMES = {"max": "maximum", "min-error": "least error"}  # the others are percentiles
+SCOPES = {"layer": "-", "channel": ":"}
+LOOKS = dict(zip(BALANCES, plots.EXTRA, strict=False))
+
+# Balancing and scope → for each number of levels the lowest, the highest and the plain value:
+# answers that differ (%) over all second thresholds, and without one.
+Curves = dict[tuple[str, str], list[tuple[float, float, float]]]
+
+
+def grid(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+    """A panel for each initial potential: answers that differ from the ANN's, against levels."""
+    rows = [row for row in result.get("grid", ()) if row["model"] == model]
+    if not rows:
+        return [], []
+    keys = [Key(name(balance), look) for balance, look in LOOKS.items()]
+    ink = plots.INK["light"], plots.INK["dark"]
+    keys += [
+        Key(f"one threshold a {scope}", plots.Look(*ink, "", line))
+        for scope, line in SCOPES.items()
+    ]
+    return [panel(curves(rows, v0), v0, model) for v0 in V0S], keys
+
+
+def name(balance: str) -> str:
+    return NAMES.get(balance, f"{balance}th percentile")
+
+
+def curves(rows: list[Row], v0: float) -> Curves:
+    """Every balancing and scope with this initial potential, after `AFTER` steps."""
+    found: Curves = {}
+    for balance in BALANCES:
+        for scope in SCOPES:
+            for levels in LEVELS:
+                differ = {
+                    row["negative"]: 100 * (1 - row["agreement"][AFTER - 1])
+                    for row in rows
+                    if (row["balance"], row["scope"], row["v0"], row["levels"])
+                    == (balance, scope, v0, levels)
+                }
+                point = min(differ.values()), max(differ.values()), differ[0.0]
+                found.setdefault((balance, scope), []).append(point)
+    return found
+
+
+def panel(found: Curves, v0: float, model: str) -> Panel:
+    """Curves over the number of levels; a bar spans the second thresholds."""
+    from matplotlib.ticker import NullLocator
+
+    def draw(ax: Axes, mode: plots.Mode) -> None:
+        for (balance, scope), points in found.items():
+            look = LOOKS[balance]
+            low, high, y = zip(*points, strict=True)
+            ax.plot(
+                LEVELS, y, SCOPES[scope], color=look.colour(mode), marker=look.marker, ms=4,
+                lw=1.3, mfc="none" if scope == "channel" else None,
+            )  # fmt: skip
+            ax.vlines(LEVELS, low, high, color=look.colour(mode), lw=1)
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(LEVELS, [f"{levels}" for levels in LEVELS])
+        ax.set_yscale("symlog", linthresh=0.5)
+        places = (0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+        ax.set_yticks(places, [f"{place:g}" for place in places])
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_ylim(-0.05, 100)
+        title = f"{model}, v0 = {'½' if v0 else '0'}"
+        ax.set(xlabel="levels", ylabel="answers that differ (%)", title=title)
+
+    said = []
+    for place in (0, -1):
+        ends = {key: points[place][2] for key, points in found.items()}
+        best, worst = min(ends, key=lambda key: ends[key]), max(ends, key=lambda key: ends[key])
+        said.append(
+            f"with {LEVELS[place]} level{'s' * (LEVELS[place] > 1)} they go from "
+            f"{ends[best]:.1f} % ({name(best[0])}, one a {best[1]}) to "
+            f"{ends[worst]:.1f} % ({name(worst[0])}, one a {worst[1]})"
+        )
+    spread = max(high - low for points in found.values() for low, high, _ in points)
+    return Panel(
+        draw,
+        f"Answers that differ from the ANN's after {AFTER} steps against the number of levels, "
+        f"v0 = {v0:g}, {model}: {'; '.join(said)}. Between the second thresholds they differ by at "
+        f"most {spread:.1f} points.",
+    )
