@@ -59,13 +59,20 @@ def ann(levels, accuracy, events):
     }  # fmt: skip
 
 
+def point(label, setting, steps, accuracy, events):
+    return {
+        "label": label, "setting": setting, "steps": steps, "accuracy": accuracy,
+        "events_per_neuron": events, "bits_per_neuron": 3 * events, "energy_nj_per_image": 1500.0,
+    }  # fmt: skip
+
+
 FRONTIER = {
     "runs": [
         spiking("IF", "if", [0.5, 0.95, 0.9895], [0.1, 0.2, 0.3], [10, 0], levels=1),
         spiking("AugMapping", "augmented", [0.9891, 0.992], [0.25, 0.7], [60, 30, 10]),
         spiking(
             "AugMapping", "augmented", [0.98], [0.4], [50, *[0] * 38, 50],
-            levels=32, setting=neuron("augmented", cap=None),
+            levels=32, setting=neuron("augmented", cap=None), cell=f"{MODEL}/fine-32",
         ),
     ],
     "anns": [ann(4, 0.985, 0.22), ann(None, 0.99, 0.31)],
@@ -74,9 +81,9 @@ FRONTIER = {
             "model": MODEL,
             "cost": "events_per_neuron",
             "points": [
-                {"label": "ANN, 4 levels", "accuracy": 0.985, "events_per_neuron": 0.22},
-                {"label": "AugMapping", "accuracy": 0.9891, "events_per_neuron": 0.25},
-                {"label": "AugMapping", "accuracy": 0.992, "events_per_neuron": 0.7},
+                point("ANN, 4 levels", "ann", 1, 0.985, 0.22),
+                point("AugMapping", "augmented", 1, 0.9891, 0.25),
+                point("AugMapping", "augmented", 2, 0.992, 0.7),
             ],
         }
     ],
@@ -283,6 +290,20 @@ def test_least_says_whether_spikes_were_bounded():
         "AugMapping, 64 levels, negative 0, |c| without bound, per layer",
         "AugMapping, 64 levels, negative 0, per layer",
     ]
+
+
+def test_pareto_table_names_the_settings_and_their_costs():
+    frontier = copy.deepcopy(FRONTIER)
+    first = frontier["pareto"][0]["points"][0]
+    frontier["pareto"].append({"model": MODEL, "cost": "bits_per_neuron", "points": [first]})
+    (table,) = stored_tables._paretos(frontier)
+    name = "AugMapping, 8 levels, negative 0, per layer"
+    assert table.rows == [
+        ["ANN, 4 levels", "1", "98.50", "0.220", "0.660", "1.50", "events, bits"],
+        [name, "1", "98.91", "0.250", "0.750", "1.50", "events"],
+        [name, "2", "99.20", "0.700", "2.100", "1.50", "events"],
+    ]
+    assert stored_tables._paretos({"runs": []}) == []
 
 
 def test_other_numbers_make_another_figure(tmp_path):

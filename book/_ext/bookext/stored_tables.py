@@ -47,6 +47,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         _targets(result.get("targets", [])),
         *(make(*each) for make, rows in kinds for each in _by_network(rows).items()),
         *(_grid(*each) for each in _by_network(result.get("grid", [])).items()),
+        *_paretos(result),
         _least(result.get("least", [])),
     ]
     return [table for table in found if table.rows]
@@ -224,6 +225,36 @@ def _setting(run: dict[str, Any]) -> str:
     neuron = run.get("setting", {}).get("neuron", {})
     free = ", |c| without bound" if neuron.get("cap", 0) is None else ""
     return f"{run['label']}{levels}{negative}{free}, {scope}"
+
+
+def _paretos(result: dict[str, Any]) -> list[Table]:
+    """A table for each network: the points that no other one beats by one cost or more."""
+    tables = []
+    for model, sets in _by_network(result.get("pareto", [])).items():
+        named = {run["cell"]: _setting(run) for run in result["runs"] if run["model"] == model}
+        found: dict[tuple[str, int], tuple[dict[str, Any], list[str]]] = {}
+        for row in sets:
+            for point in row["points"]:
+                name = named.get(f"{model}/{point['setting']}", point["label"])
+                _, costs = found.setdefault((name, point["steps"]), (point, []))
+                costs.append(row["cost"].split("_")[0])
+        cells = [
+            [
+                name,
+                f"{steps}",
+                f"{100 * point['accuracy']:.2f}",
+                f"{point['events_per_neuron']:.3f}",
+                f"{point['bits_per_neuron']:.3f}",
+                f"{point['energy_nj_per_image'] / 1000:.2f}",
+                ", ".join(costs),
+            ]
+            for (name, steps), (point, costs) in found.items()
+        ]
+        cells.sort(key=lambda row: float(row[3]))
+        head = ["Setting", "Steps", "Accuracy (%)", "Events a neuron", "Bits a neuron"]
+        head += ["Energy (µJ)", "In the set of"]
+        tables.append(Table(f"{model}: the Pareto sets, on validation images", head, cells))
+    return tables
 
 
 def _least(runs: list[dict[str, Any]]) -> Table:
