@@ -187,7 +187,7 @@ def disturbance(rows: list[Row], model: str, kind: str, axes: dict[str, str]) ->
             [100 * size.get(f"{key}_std", 0.0) for size in sizes],
         )
 
-    # Fewer images for slower networks make another ANN curve; the same one is drawn once.
+    # The ANN beside a slow network is in bfloat16, too: another curve. The same one is drawn once.
     anns = {str(curve(row, "ann_accuracy")): row for row in rows}.values()
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
