@@ -69,7 +69,11 @@ def panel(found: Curves, v0: float, model: str) -> Panel:
                 LEVELS, y, SCOPES[scope], color=look.colour(mode), marker=look.marker, ms=4,
                 lw=1.3, mfc="none" if scope == "channel" else None,
             )  # fmt: skip
-            ax.vlines(LEVELS, low, high, color=look.colour(mode), lw=1)
+            bars = [
+                (x, *ends) for x, *ends in zip(LEVELS, low, high, strict=True) if ends[0] < ends[1]
+            ]
+            if bars:
+                ax.vlines(*zip(*bars, strict=True), color=look.colour(mode), lw=1)
         ax.set_xscale("log", base=2)
         ax.set_xticks(LEVELS, [f"{levels}" for levels in LEVELS])
         ax.set_yscale("symlog", linthresh=0.5)

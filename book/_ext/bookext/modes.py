@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,14 +84,23 @@ def svg(panel: Panel, mode: plots.Mode) -> str:
 
 
 def _slim(text: str) -> str:
-    """Without what nobody sees: comments, indents, more than hundredths of a point.
+    """Without what nobody sees: comments, indents, unused names, more than hundredths of a point.
 
-    Numbers below 1 may be scales and stay.
+    Numbers below 1 may be scales and stay. Styles that occur again and again become classes.
     """
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r">\s+<", "><", text)
     text = re.sub(r" ?\n([A-Zz\"])", r"\1", text)
-    return re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", text)
+    text = re.sub(r' transform="rotate\(-0 [^"]*"', "", text)
+    used = set(re.findall(r"#([\w-]+)", text))
+    text = re.sub(r' id="([\w.-]+)"', lambda name: name[0] if name[1] in used else "", text)
+    styles = Counter(re.findall(r' style="([^"]*)"', text))
+    classes = {style: f"s{i}" for i, (style, n) in enumerate(styles.items()) if n > 1}
+    rules = "".join(f".{name}{{{style}}}" for style, name in classes.items())
+    for style, name in classes.items():
+        text = text.replace(f' style="{style}"', f' class="{name}"')
+    return text.replace("</style>", f"{rules}</style>", 1)
 
 
 def markup(env: Any, name: str, panel: Panel) -> str:
