@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bookext.axes import layer_axis, number
+from bookext.axes import differ_axis, layer_axis, number
 from bookext.modes import Key, Panel
 from snnlib import plots
 from snnlib.experiments.allocation import AGREEMENT
@@ -83,12 +83,8 @@ def search(
             ax.plot([x], [y], look.marker, color=look.colour(mode), mfc="none", ms=size, mew=1.8)
         limit = 100 * (1 - AGREEMENT)
         ax.axhline(limit, color=plots.colour("ANN", mode), linestyle="--", lw=1.5, zorder=1)
-        ax.set_yscale("symlog", linthresh=0.5)
-        ax.set_ylim(0, 100 * FURTHEST)
-        places = (0, 0.2, 0.5, 1, 2, 5, 10, 20)
-        ax.set_yticks(places, [f"{place:g}" for place in places])
-        ax.minorticks_off()
-        ax.set(xlabel="events per neuron and image", ylabel="answers that differ (%)")
+        differ_axis(ax, 100 * FURTHEST)
+        ax.set_xlabel("events per neuron and image")
 
     (before, _), (after, _) = chosen
     return Panel(

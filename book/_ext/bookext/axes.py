@@ -1,4 +1,4 @@
-"""The axes that figures of several experiments share: lost accuracy, costs, layers."""
+"""The axes that figures of several experiments share: lost accuracy, answers, costs, layers."""
 
 from __future__ import annotations
 
@@ -35,11 +35,23 @@ def gap_axis(ax: Axes, losses: Sequence[float]) -> None:
     ax.set_ylabel("accuracy − ANN's (points)")
 
 
+def differ_axis(ax: Axes, most: float) -> None:
+    """Answers that differ from the ANN's, in percent: linear within 0.5, logarithmic beyond."""
+    from matplotlib.ticker import NullLocator
+
+    ax.set_yscale("symlog", linthresh=0.5)
+    places = [y for y in (0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if y <= most]
+    ax.set_yticks(places, [f"{place:g}" for place in places])
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(0, most)
+    ax.set_ylabel("answers that differ (%)")
+
+
 def cost_axis(ax: Axes, label: str) -> None:
     """A logarithmic axis: doublings of what is counted, 1, 2, 5, 10 … of what is measured."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    doublings = label.endswith("steps") or label == "|c|"
+    doublings = label.endswith("steps") or label in ("levels", "|c|")
     ax.set_xscale("log", base=2 if doublings else 10)
     ax.xaxis.set_major_locator(LogLocator(base=2) if doublings else LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_minor_locator(NullLocator())

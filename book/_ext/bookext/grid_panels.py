@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bookext.axes import cost_axis, differ_axis
 from bookext.modes import Key, Panel
 from snnlib import plots
 from snnlib.experiments.ablations import BALANCES, LEVELS, V0S
@@ -42,24 +43,23 @@ def name(balance: str) -> str:
 
 def curves(rows: list[Row], v0: float) -> Curves:
     """Every balancing and scope with this initial potential, after `AFTER` steps."""
-    found: Curves = {}
-    for balance in BALANCES:
-        for scope in SCOPES:
-            for levels in LEVELS:
-                differ = {
-                    row["negative"]: 100 * (1 - row["agreement"][AFTER - 1])
-                    for row in rows
-                    if (row["balance"], row["scope"], row["v0"], row["levels"])
-                    == (balance, scope, v0, levels)
-                }
-                point = min(differ.values()), max(differ.values()), differ[0.0]
-                found.setdefault((balance, scope), []).append(point)
-    return found
+    differ: dict[tuple[str, str, int], dict[float, float]] = {}  # by second threshold
+    for row in rows:
+        if row["v0"] == v0:
+            point = differ.setdefault((row["balance"], row["scope"], row["levels"]), {})
+            point[row["negative"]] = 100 * (1 - row["agreement"][AFTER - 1])
+    return {
+        (balance, scope): [
+            (min(point.values()), max(point.values()), point[0.0])
+            for point in (differ[balance, scope, levels] for levels in LEVELS)
+        ]
+        for balance in BALANCES
+        for scope in SCOPES
+    }
 
 
 def panel(found: Curves, v0: float, model: str) -> Panel:
     """Curves over the number of levels; a bar spans the second thresholds."""
-    from matplotlib.ticker import NullLocator
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for (balance, scope), points in found.items():
@@ -74,15 +74,10 @@ def panel(found: Curves, v0: float, model: str) -> Panel:
             ]
             if bars:
                 ax.vlines(*zip(*bars, strict=True), color=look.colour(mode), lw=1)
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(LEVELS, [f"{levels}" for levels in LEVELS])
-        ax.set_yscale("symlog", linthresh=0.5)
-        places = (0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-        ax.set_yticks(places, [f"{place:g}" for place in places])
-        ax.yaxis.set_minor_locator(NullLocator())
-        ax.set_ylim(-0.05, 100)
-        title = f"{model}, v0 = {'½' if v0 else '0'}"
-        ax.set(xlabel="levels", ylabel="answers that differ (%)", title=title)
+        cost_axis(ax, "levels")
+        differ_axis(ax, 100)
+        ax.set_ylim(bottom=-0.05)  # markers at zero stay whole
+        ax.set_title(f"{model}, v0 = {'½' if v0 else '0'}")
 
     said = []
     for place in (0, -1):

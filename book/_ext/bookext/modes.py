@@ -98,8 +98,11 @@ def _slim(text: str) -> str:
     styles = Counter(re.findall(r' style="([^"]*)"', text))
     classes = {style: f"s{i}" for i, (style, n) in enumerate(styles.items()) if n > 1}
     rules = "".join(f".{name}{{{style}}}" for style, name in classes.items())
-    for style, name in classes.items():
-        text = text.replace(f' style="{style}"', f' class="{name}"')
+    text = re.sub(
+        r' style="([^"]*)"',
+        lambda style: f' class="{classes[style[1]]}"' if style[1] in classes else style[0],
+        text,
+    )
     return text.replace("</style>", f"{rules}</style>", 1)
 
 
