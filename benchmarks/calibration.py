@@ -20,8 +20,8 @@ import torch
 import snnlib as snn
 from benchmarks.command import Command
 from benchmarks.simulator import BATCHES, NETWORKS, ann_pass, fastest, network, seconds
-from snnlib import data
-from snnlib.balance import Balance
+from snnlib.conversion.balance import Balance
+from snnlib.zoo import data
 
 BALANCES: dict[str, Balance] = {
     "Max": snn.Max(),

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from snnlib import checkpoints, provenance
+from snnlib.graph.files import write_bytes
+from snnlib.zoo import provenance
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -84,4 +85,4 @@ class Command:
             print(text)
             return
         RESULTS.mkdir(exist_ok=True)
-        print(checkpoints.write_bytes(RESULTS / file, text.encode()))
+        print(write_bytes(RESULTS / file, text.encode()))

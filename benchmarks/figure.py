@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from benchmarks.command import RESULTS
 from benchmarks.simulator import CLOSED, NETWORKS
-from snnlib import checkpoints, plots
-from snnlib.plots import EXTRA, INK, METHODS, Look, Mode
+from snnlib import plots
+from snnlib.graph.files import write_bytes
+from snnlib.plots.figures import EXTRA, INK, METHODS, Look, Mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,7 +167,7 @@ def draw(name: str, make: Any, *arguments: Any, folder: Path = TARGET) -> list[P
             figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
             plt.close(figure)
         path = folder / f"{name}-{mode}.svg"
-        paths.append(checkpoints.write_bytes(path, file.getvalue()))
+        paths.append(write_bytes(path, file.getvalue()))
     return paths
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib import SpikingNetwork
-from snnlib.graph import apply
+from snnlib.graph.operations import apply
 
 Simulate = Callable[[Tensor, int], tuple[Tensor, int]]
 

@@ -27,7 +27,8 @@ from torch import Tensor
 import snnlib as snn
 from benchmarks.command import Command
 from benchmarks.simulator import random_network, seconds
-from snnlib import SpikingNetwork, models
+from snnlib import SpikingNetwork
+from snnlib.zoo import models
 
 WIDTHS = (16, 16), (32, 32), (64, 64)
 NEURONS = {"IF": snn.IF(), "Augmented": snn.Augmented(levels=4)}

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 import snnlib as snn
 from benchmarks.command import Command
 from benchmarks.peers import PEERS, Simulate, package
-from snnlib import SpikingNetwork, data, models
-from snnlib.parallel import for_each
+from snnlib import SpikingNetwork
+from snnlib.simulation.parallel import for_each
+from snnlib.zoo import data, models
 
 NETWORKS = ("cifar10-vgg", "six")
 BATCHES = (25, 50, 100)

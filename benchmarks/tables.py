@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import RESULTS
-from snnlib import checkpoints
+from snnlib.graph.files import write_bytes
 
 README = Path(__file__).parent / "README.md"
 FILES = tuple(f"{n}-{d}.json" for d in ("float32", "bfloat16") for n in ("six", "cifar10-vgg"))
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     written = render(text)
     if options.check:
         return int(written != text)
-    checkpoints.write_bytes(README, written.encode())
+    write_bytes(README, written.encode())
     return 0
 
 

@@ -8,8 +8,11 @@
     run = net(snn.data.to_float(test.images), steps=8)
     run.accuracy(test.labels)
 
-The book *From trained network to spiking network* explains every function; each docstring names
-its chapter. Submodules and names load when first used.
+The rooms, in the order in which they build on each other: `neurons` (read it first), `graph` (a
+network as plain data), `simulation` (a network in time), `conversion` (a trained network becomes a
+spiking one), `zoo` (data sets, trained networks, training), `plots`, `cli`. The book *From trained
+network to spiking network* explains every function; each docstring names its chapter. Modules that
+are heavy load when first used.
 """
 
 from __future__ import annotations
@@ -17,25 +20,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from snnlib.balance import Max, MinError, Percentile
-from snnlib.coding import Bernoulli, Constant, Frames
-from snnlib.convert import convert
-from snnlib.graph import ConversionError
+from snnlib import _compatibility
+from snnlib.conversion.balance import Max, MinError, Percentile
+from snnlib.conversion.convert import convert
+from snnlib.graph.errors import CheckpointError, ConversionError
 from snnlib.neurons import IF, Augmented, Ternary
-from snnlib.run import Run
-from snnlib.simulator import SpikingNetwork
+from snnlib.simulation.coding import Bernoulli, Constant, Frames
+from snnlib.simulation.network import SpikingNetwork
+from snnlib.simulation.run import Run
 
 if TYPE_CHECKING:
-    from snnlib import checkpoints, data, models, plots, train
-    from snnlib.checkpoints import CheckpointError
-    from snnlib.data import DatasetUnavailable
-    from snnlib.storage import load
+    from snnlib import plots
+    from snnlib.graph.storage import load
+    from snnlib.zoo import checkpoints, data, models, train
+    from snnlib.zoo.data import DatasetUnavailable
 
 __version__ = "0.1.0"
 
 # Loaded when first used: they bring scikit-learn, safetensors or matplotlib.
-_LAZY_MODULES = ("checkpoints", "data", "models", "plots", "train")
-_LAZY_NAMES = {"CheckpointError": "checkpoints", "DatasetUnavailable": "data", "load": "storage"}
+_LAZY = {
+    "DatasetUnavailable": "snnlib.zoo.fetch",
+    "load": "snnlib.graph.storage",
+}
 
 __all__ = [
     "IF",
@@ -64,12 +70,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY_MODULES:
-        return importlib.import_module(f"snnlib.{name}")
-    if name in _LAZY_NAMES:
-        return getattr(importlib.import_module(f"snnlib.{_LAZY_NAMES[name]}"), name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name == "plots":
+        return importlib.import_module("snnlib.plots")
+    if name in _compatibility.PUBLIC or name in _compatibility.MOVED:
+        return _compatibility.moved(name)
     raise AttributeError(f"module 'snnlib' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+_compatibility.install()

@@ -9,21 +9,21 @@ import json
 import sys
 
 import torch
-from torch import nn
-
-import snnlib as snn
-from snnlib import costs, data, models, train  # noqa: F401
 from snnlib.balance import balance_thresholds
 from snnlib.coding import Bernoulli
-from snnlib.graph import ConversionError, Graph, apply
 from snnlib.integer import IntegerNetwork
-from snnlib.neurons import NEURONS, State
 from snnlib.registry import RULES, support_table
 from snnlib.run import Decision
 from snnlib.simulator import SpikingNetwork
 from snnlib.storage import load
 from snnlib.trace import trace
 from snnlib.verify import PARTS
+from torch import nn
+
+import snnlib as snn
+from snnlib import costs, data, models, train  # noqa: F401
+from snnlib.graph import ConversionError, Graph, apply
+from snnlib.neurons import NEURONS, State
 
 
 def network():

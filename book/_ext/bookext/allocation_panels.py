@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from book.experiments.allocation import AGREEMENT
 from bookext.axes import differ_axis, layer_axis, number
 from bookext.modes import Key, Panel
 from snnlib import plots
-from snnlib.experiments.allocation import AGREEMENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

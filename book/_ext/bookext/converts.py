@@ -22,7 +22,7 @@ FIRST = (
 
 def table(which: str) -> str:
     """The registry's rows that convert, or those that do not, as a Markdown table."""
-    from snnlib.registry import Support, support_table
+    from snnlib.conversion.registry import Support, support_table
 
     def place(row: Support) -> int:
         return min((FIRST.index(n) for n in row.operations if n in FIRST), default=len(FIRST))
@@ -40,7 +40,7 @@ class WhatConverts(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        import snnlib.registry
+        import snnlib.conversion.registry
 
         for path in Path(str(snnlib.registry.__file__)).parent.glob("*.py"):
             self.env.note_dependency(str(path))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from book.experiments.ablations import BALANCES, LEVELS, V0S
 from bookext.axes import cost_axis, differ_axis
 from bookext.modes import Key, Panel
 from snnlib import plots
-from snnlib.experiments.ablations import BALANCES, LEVELS, V0S
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

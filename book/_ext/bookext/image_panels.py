@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bookext.modes import Key, Panel
-from snnlib import data, models, plots
+from snnlib import plots
+from snnlib.zoo import data, models
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

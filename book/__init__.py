@@ -1,0 +1,1 @@
+"""The book: chapters, experiments and the tools that write what is generated."""

@@ -1,0 +1,326 @@
+"""The frame of every experiment: named cells, one after another, each kept as soon as it is done.
+
+The results file is written whole when the last cell is done. Until then finished cells lie beside
+it in ``NAME.partial``, rewritten whole after every cell. A resumed run goes on from there (or adds
+networks to a finished file), and refuses where its setting or a checkpoint is another one: numbers
+of different settings never meet in one file. With a limit on the images the file has another name,
+``NAME-first-N.json``, so that it cannot be taken for the full result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from book.experiments import index
+from book.experiments.setting import Subject
+from snnlib.graph.files import write_bytes
+from snnlib.zoo import checkpoints, data, models, provenance
+
+FOLDER = Path("book", "results")
+SEED = 0
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+
+class ExperimentError(ValueError):
+    """An experiment cannot run, or go on: says what is missing or different and what to do."""
+
+
+@dataclass
+class Context:
+    """What all cells share.
+
+    Attributes:
+        device: where to compute.
+        limit: the first so many test and validation images; None: all.
+        rows: rows of the cells done so far, by name.
+    """
+
+    device: torch.device
+    limit: int | None
+    rows: Rows = field(default_factory=dict)
+    _subject: Subject | None = None
+
+    def subject(self, network: str) -> Subject:
+        """A network with its images; the last one used is kept."""
+        if self._subject is None or self._subject.name != network:
+            self._subject = Subject(network, self.device, self.limit)
+        return self._subject
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work.
+
+    Attributes:
+        name: unique in the experiment, beginning with the network: ``mnist-cnn/if/plain``.
+        compute: gives the rows; may look up rows of earlier cells in the context.
+        section: the list of the results file that the rows belong to.
+    """
+
+    name: str
+    compute: Callable[[Context], list[Row]]
+    section: str = "runs"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named experiment.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line: what is measured.
+        networks: those it is made for.
+        cells: the cells of one network.
+        conclude: further entries of the results file, computed from its sections.
+        version: raised when cells come to mean something else, so that old ones are not mixed in.
+    """
+
+    name: str
+    summary: str
+    networks: tuple[str, ...]
+    cells: Callable[[str], list[Cell]]
+    conclude: Callable[[Rows], dict[str, Any]] = lambda sections: {}
+    version: int = 1
+
+
+def results_file(experiment: str, limit: int | None = None, folder: Path = FOLDER) -> Path:
+    """The results file of an experiment; another one where the images are limited."""
+    suffix = "" if limit is None else f"-first-{limit}"
+    return folder / f"{experiment}{suffix}.json"
+
+
+def run(
+    experiment: Experiment,
+    networks: Sequence[str] | None = None,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    folder: str | Path = FOLDER,
+    progress: bool = True,
+) -> Path:
+    """Compute the cells of an experiment that are not done, and write its results file.
+
+    Args:
+        experiment: what to run.
+        networks: those to run on; default: all it is made for (with ``resume`` and an unfinished
+            run: those of that run).
+        limit: use the first so many test and validation images only.
+        device: where to compute.
+        resume: keep the cells of an unfinished run, or of the results file.
+        folder: of the results file.
+        progress: show a progress bar.
+
+    Returns:
+        The results file.
+
+    Raises:
+        ExperimentError: a network, checkpoint or data set that is needed is not here; an
+            unfinished run is in the way, or was made in another setting.
+    """
+    device = torch.device(device)
+    target = results_file(experiment.name, limit, Path(folder))
+    unfinished = target.with_suffix(".partial")
+    if unfinished.is_file() and not resume:
+        raise ExperimentError(
+            f"{unfinished} holds an unfinished run: go on with --resume, or delete it to begin anew"
+        )
+    settings = {
+        "version": experiment.version, "limit": limit, "device": device.type, "seed": SEED
+    }  # fmt: skip
+    state: dict[str, Any] = {"settings": settings, "networks": [], "checkpoints": {}, "cells": {}}
+    if resume and (unfinished.is_file() or target.is_file()):
+        state = _read(unfinished if unfinished.is_file() else target)
+        _check_settings(state["settings"], settings, target)
+        if networks is None and unfinished.is_file():
+            networks = state["networks"]
+    chosen = _choose(experiment, networks, state["networks"])
+    digests = _available(experiment, chosen)
+    for name, digest in digests.items():
+        if state["checkpoints"].get(name, digest) != digest:
+            raise ExperimentError(
+                f"{target.name}: the cells of {name} were computed from another checkpoint; run "
+                f"without --resume{_delete(unfinished)}"
+            )
+    state |= {"networks": chosen, "checkpoints": digests}
+    cells = [cell for network in chosen for cell in experiment.cells(network)]
+    _compute(cells, Context(device, limit), state, unfinished, progress)
+    record = _record(experiment, cells, state)
+    write_bytes(target, _text(record).encode())
+    unfinished.unlink(missing_ok=True)
+    index.write(target.parent)
+    return target
+
+
+def _compute(
+    cells: list[Cell], context: Context, state: dict[str, Any], unfinished: Path, progress: bool
+) -> None:
+    done = state["cells"]
+    with tqdm(total=len(cells), unit="cell", disable=not progress) as bar:
+        for cell in cells:
+            bar.set_description(cell.name)
+            if cell.name not in done:
+                began = time.perf_counter()
+                rows = _rounded(cell.compute(context))
+                done[cell.name] = {
+                    "rows": rows,
+                    "seconds": round(time.perf_counter() - began, 1),
+                    "commit": provenance.commit(),
+                    "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+                    "hardware": provenance.hardware(context.device),
+                    "versions": _versions(),
+                }
+                write_bytes(unfinished, json.dumps(state).encode())
+            context.rows[cell.name] = done[cell.name]["rows"]
+            bar.update()
+
+
+def _versions() -> dict[str, str]:
+    import snnlib
+
+    return {"snnlib": snnlib.__version__, **provenance.versions("torch", "numpy")}
+
+
+def _choose(
+    experiment: Experiment, networks: Sequence[str] | None, held: Sequence[str]
+) -> list[str]:
+    """The networks asked for and those already there, in the experiment's order."""
+    asked = experiment.networks if networks is None else networks
+    if unknown := [name for name in asked if name not in models.NAMES]:
+        raise ExperimentError(
+            f"--networks {unknown[0]}: there is no such network; there are: "
+            f"{', '.join(models.NAMES)}"
+        )
+    return [name for name in models.NAMES if name in asked or name in held]
+
+
+def _available(experiment: Experiment, networks: list[str]) -> dict[str, str]:
+    """SHA-256 of every network's weights; one error that names everything that is missing."""
+    digests: dict[str, str] = {}
+    missing, problems = [], []
+    loaded: set[str] = set()
+    for name in networks:
+        try:
+            digests[name] = hashlib.sha256(checkpoints.find(name).read_bytes()).hexdigest()
+            if (dataset := models.dataset_of(name)) not in loaded:
+                data.load(dataset)
+                loaded.add(dataset)
+        except (checkpoints.CheckpointError, data.DatasetUnavailable) as error:
+            missing.append(name)
+            problems.append(f"  {name}: {error}")
+    if problems:
+        rest = [name for name in networks if name not in missing]
+        way = f"\nOr leave them out: --networks {','.join(rest)}" if rest else ""
+        listed = "\n".join(problems)
+        raise ExperimentError(f"{experiment.name} needs what is not here:\n{listed}{way}")
+    return digests
+
+
+def _check_settings(held: Mapping[str, Any], asked: Mapping[str, Any], target: Path) -> None:
+    for key, value in asked.items():
+        if held.get(key) != value:
+            raise ExperimentError(
+                f"{target.name} was begun with {key} {held.get(key)}, this run has {key} {value}: "
+                "results of different settings are not mixed. Use the same, or run without "
+                f"--resume{_delete(target.with_suffix('.partial'))}"
+            )
+
+
+def _delete(unfinished: Path) -> str:
+    return f" after deleting {unfinished}" if unfinished.is_file() else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The cells of an unfinished run or of a results file."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if path.suffix == ".partial":
+            return record
+        cells = {name: {**stamp, "rows": []} for name, stamp in record["cells"].items()}
+        for section in record["sections"]:
+            for row in record[section]:
+                own = dict(row)
+                cells[own.pop("cell")]["rows"].append(own)
+        kept = {key: record[key] for key in ("settings", "networks", "checkpoints")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExperimentError(
+            f"{path} is damaged or from another version ({type(error).__name__}: {error}); delete "
+            "it and run without --resume"
+        ) from error
+    return {**kept, "cells": cells}
+
+
+def _record(experiment: Experiment, cells: list[Cell], state: dict[str, Any]) -> dict[str, Any]:
+    done, settings = state["cells"], state["settings"]
+    sections: Rows = {"runs": []}
+    for cell in cells:
+        rows = [{"cell": cell.name, **row} for row in done[cell.name]["rows"]]
+        sections.setdefault(cell.section, []).extend(rows)
+    stamps = {
+        cell.name: {key: value for key, value in done[cell.name].items() if key != "rows"}
+        for cell in cells
+    }
+    last = done[cells[-1].name]
+    counts: dict[str, int] = {}
+    for row in sections["runs"]:
+        counts[row["model"]] = max(row["n"], counts.get(row["model"], 0))
+    return {
+        "experiment": experiment.name,
+        "what": experiment.summary,
+        "command": command(experiment, state["networks"], settings),
+        "commit": last["commit"],
+        "date": max(stamp["date"] for stamp in stamps.values()),
+        "n": counts,
+        "seed": settings["seed"],
+        "hardware": "; ".join(dict.fromkeys(stamp["hardware"] for stamp in stamps.values())),
+        "versions": last["versions"],
+        "seconds": round(sum(stamp["seconds"] for stamp in stamps.values()), 1),
+        "settings": settings,
+        "networks": state["networks"],
+        "checkpoints": state["checkpoints"],
+        **experiment.conclude(sections),
+        "sections": list(sections),
+        **sections,
+        "cells": stamps,
+    }
+
+
+def command(experiment: Experiment, networks: Sequence[str], settings: Mapping[str, Any]) -> str:
+    """The command that computes a results file anew."""
+    words = ["snnlib", "experiment", experiment.name]
+    if tuple(networks) != experiment.networks:
+        words += ["--networks", ",".join(networks)]
+    if settings["limit"] is not None:
+        words += ["--limit", str(settings["limit"])]
+    if settings["device"] != "cpu":
+        words += ["--device", settings["device"]]
+    return shlex.join(words)
+
+
+def _rounded(value: Any) -> Any:
+    """Floats with six significant digits: more would be noise, and the files are committed."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def _text(record: dict[str, Any]) -> str:
+    """Indented JSON with each list of numbers on one line."""
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    return re.sub(r"\[[-\d.,eE+\s]+\]", lambda m: " ".join(m[0].split()), text) + "\n"

@@ -1,0 +1,131 @@
+"""What the experiments measure beyond an evaluation: paired intervals, the quantised ANN, answers.
+
+Spiking network and ANN answer the same images, so their difference in accuracy is far surer than
+either accuracy: only images that exactly one of them gets right count. `paired_interval` is the
+adjusted Wald interval for paired proportions, which stays honest where the two never differ.
+
+Source: Bonett and Price, Journal of Educational and Behavioral Statistics 37, 2012.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnlib.graph.operations import Node
+from snnlib.simulation.network import SpikingNetwork
+from snnlib.zoo.data import Split, to_float
+
+INTERVAL = (
+    "95 % interval of ANN accuracy minus SNN accuracy on the same images, as fractions: adjusted "
+    "Wald interval for paired proportions (Bonett and Price 2012)"
+)
+_NORMAL_975 = 1.959964
+_PART = 500  # images held as floating point at a time
+
+
+def paired_interval(ann_only: int, snn_only: int, n: int) -> tuple[float, float]:
+    """95 % interval of (accuracy of the ANN − accuracy of the SNN), both on the same n images.
+
+    Args:
+        ann_only: images that the ANN alone answers right.
+        snn_only: images that the SNN alone answers right.
+        n: all images.
+
+    Raises:
+        ValueError: the counts are no counts of n ≥ 1 images.
+
+    Example:
+        >>> low, high = paired_interval(9, 4, 10_000)
+        >>> f"{low:.4f} {high:.4f}"
+        '-0.0003 0.0013'
+    """
+    if min(ann_only, snn_only) < 0 or n < 1 or ann_only + snn_only > n:
+        raise ValueError(f"ann_only={ann_only}, snn_only={snn_only} are no counts of n={n} images")
+    lost, won = (ann_only + 1) / (n + 2), (snn_only + 1) / (n + 2)
+    loss = lost - won
+    half = _NORMAL_975 * float(np.sqrt((lost + won - loss**2) / (n + 2)))
+    return max(-1.0, loss - half), min(1.0, loss + half)
+
+
+def loss_intervals(answers: Tensor, ann_answers: Tensor, labels: Tensor) -> list[list[float]]:
+    """`paired_interval` after every step.
+
+    Args:
+        answers: the SNN's, int64 (T, n).
+        ann_answers: the ANN's, int64 (n,).
+        labels: int64 (n,).
+    """
+    right, ann_right = answers == labels, ann_answers == labels
+    lost, won = (ann_right & ~right).sum(1).tolist(), (right & ~ann_right).sum(1).tolist()
+    return [list(paired_interval(a, b, len(labels))) for a, b in zip(lost, won, strict=True)]
+
+
+def quantised(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
+    """Logits of the ANN with activations rounded to the levels a neuron has after so many steps.
+
+    Each ReLU becomes (θ/t) · clip(floor(t z/θ + ½), 0, κ t), κ the largest coefficient a step: as
+    many levels as the spiking network can tell apart, and none of its time. After one step an
+    augmented network with v0 = ½ *is* this network.
+
+    Args:
+        net: the spiking network, for thresholds and κ.
+        x: images, shape (B, ...).
+        steps: t.
+    """
+    theta, most = net.thresholds, _most(net) * steps
+
+    def quantise(node: Node, z: Tensor) -> Tensor:
+        step = theta[node.name] / steps
+        count = torch.floor(z.to(step.dtype) / step + 0.5).clamp(0, most)
+        if (bound := node.attrs.get("bound")) is not None:
+            count = count.minimum(torch.floor(bound / step + 0.5))
+        return (count * step).to(z.dtype)
+
+    with torch.no_grad():
+        return net.graph.evaluate(x.to(net.dtype), activation=quantise)
+
+
+def _most(net: SpikingNetwork) -> float:
+    """κ: the largest coefficient a step."""
+    if net.neuron.kind != "augmented":
+        return 1.0
+    cap = getattr(net.neuron, "cap", None)
+    return float("inf") if cap is None else float(cap)
+
+
+def quantised_ann(
+    net: SpikingNetwork, split: Split, ann_answers: Tensor, steps: Sequence[int]
+) -> dict[str, list[Any]]:
+    """Accuracy of `quantised` on a split, and how often it answers as the ANN, at some steps."""
+    right, same = np.zeros(len(steps)), np.zeros(len(steps))
+    for start in range(0, len(split), _PART):
+        piece = split[start : start + _PART]
+        x = to_float(piece.images).to(net.device)
+        for i, t in enumerate(steps):
+            answer = quantised(net, x, t).argmax(1).cpu()
+            right[i] += int((answer == piece.labels).sum())
+            same[i] += int((answer == ann_answers[start : start + _PART]).sum())
+    n = len(split)
+    return {
+        "steps": list(steps),
+        "accuracy": (right / n).tolist(),
+        "agreement": (same / n).tolist(),
+    }
+
+
+def pack(answers: Tensor) -> str:
+    """Predicted classes, int64 (n,) below 256, as base64 of zlib-compressed bytes."""
+    return base64.b64encode(zlib.compress(answers.to(torch.uint8).numpy().tobytes(), 9)).decode()
+
+
+def unpack(text: str) -> Tensor:
+    """The classes that `pack` packed, int64 (n,)."""
+    raw = zlib.decompress(base64.b64decode(text))
+    return torch.from_numpy(np.frombuffer(raw, np.uint8).astype(np.int64))

@@ -1,0 +1,136 @@
+"""What a cell works on: a network with its images (`Subject`), and a `Setting` to convert it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from snnlib.conversion.balance import Balance, Max, MinError, Percentile
+from snnlib.conversion.convert import convert
+from snnlib.neurons import NEURONS, Neuron
+from snnlib.simulation.network import SpikingNetwork
+from snnlib.zoo import data, models
+from snnlib.zoo.evaluate import calibration_images
+from snnlib.zoo.train import bfloat16_pays
+
+SLOW_MACS, DEEP_MACS = 30e6, 50e6  # of an image: networks with more of them are slow, or deep
+_FULL_MACS = 12e6  # networks with more MACs get fewer images where every image takes long
+
+BALANCES: dict[str, type[Balance]] = {cls.kind: cls for cls in (Max, Percentile, MinError)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to convert a network.
+
+    Attributes:
+        neuron: neuron model of all spiking layers.
+        balance: threshold balancing.
+        per_channel: one threshold a channel instead of one a layer.
+        bias_steps: calibrate the biases for this number of steps; None: leave them.
+    """
+
+    neuron: Neuron
+    balance: Balance = Percentile(99.9)  # noqa: RUF009 - frozen
+    per_channel: bool = False
+    bias_steps: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As JSON can hold it; `of` makes the setting again."""
+        neuron = {"kind": self.neuron.kind, **asdict(self.neuron)}  # type: ignore[call-overload]
+        return {
+            "neuron": neuron,
+            "balance": {"kind": self.balance.kind, **asdict(self.balance)},
+            "per_channel": self.per_channel,
+            "bias_steps": self.bias_steps,
+        }
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Setting:
+        """The setting of a `record`."""
+        neuron, balance = dict(record["neuron"]), dict(record["balance"])
+        return cls(
+            NEURONS[neuron.pop("kind")](**neuron),
+            BALANCES[balance.pop("kind")](**balance),
+            record["per_channel"],
+            record["bias_steps"],
+        )
+
+
+class Subject:
+    """A trained network with its images: calibration, validation and test, kept apart.
+
+    Args:
+        name: one of `snnlib.models.NAMES`.
+        device: where to compute.
+        limit: use the first so many validation and test images; None: all.
+
+    Raises:
+        CheckpointError, DatasetUnavailable: weights or images are not here; the message says how
+            to get them.
+    """
+
+    def __init__(self, name: str, device: torch.device, limit: int | None = None) -> None:
+        self.name, self.device, self.limit = name, device, limit
+        self.dataset = models.dataset_of(name)
+        self.ann = models.load(name).to(device)
+        self._train, test = data.load(self.dataset)
+        self.test = test[:limit]
+        self._balanced: dict[tuple[Balance, bool, Neuron | None, int | None], SpikingNetwork] = {}
+
+    @property
+    def slow(self) -> bool:
+        """Whether many steps are run in bfloat16, where the processor is faster so."""
+        return bool(self.ann.metadata["macs"] > SLOW_MACS)
+
+    @property
+    def deep(self) -> bool:
+        """Whether a pass over the network is so long that experiments have to save some."""
+        return bool(self.ann.metadata["macs"] > DEEP_MACS)
+
+    def affordable(self, images: int, least: int = 200) -> int:
+        """So many images, or fewer (hundreds, at least ``least``) where a pass takes long."""
+        share = _FULL_MACS / self.ann.metadata["macs"]
+        return images if share >= 1 else max(min(images, least), int(images * share) // 100 * 100)
+
+    def first(self, images: int) -> data.Split:
+        """The first so many test images, or fewer where a pass takes long."""
+        return self.test[: self.affordable(min(images, len(self.test)))]
+
+    @cached_property
+    def validation(self) -> data.Split:
+        """The images on which every choice is made; none of them was trained on."""
+        return data.validation_split(self._train)[1][: self.limit]
+
+    @cached_property
+    def calibration(self) -> torch.Tensor:
+        """Training images for the thresholds, shape (N, C, H, W), on the device."""
+        return calibration_images(self._train).to(self.device)
+
+    def convert(self, setting: Setting) -> SpikingNetwork:
+        """The spiking network of a setting; thresholds are balanced once for each balancing."""
+        calibrated = setting.bias_steps is not None
+        # A correction of the biases is for one neuron; the thresholds serve all.
+        neuron = setting.neuron if calibrated else None
+        key = (setting.balance, setting.per_channel, neuron, setting.bias_steps)
+        if key not in self._balanced:
+            self._balanced[key] = convert(
+                self.ann, self.calibration, setting.neuron, setting.balance, setting.per_channel,
+                calibrate_bias=calibrated, calibration_steps=setting.bias_steps or 1,
+            )  # fmt: skip
+        return self._balanced[key].replace(neuron=setting.neuron)
+
+    def affordably(self, net: SpikingNetwork) -> SpikingNetwork:
+        """In bfloat16 where this network is slow and the neuron needs many steps."""
+        return reduced(net) if self.slow and net.neuron.kind != "augmented" else net
+
+
+def reduced(net: SpikingNetwork) -> SpikingNetwork:
+    """The network in bfloat16 (potentials in float32) where the processor gains by it."""
+    if not bfloat16_pays(net.device):
+        return net
+    return SpikingNetwork(net.graph, net.neuron, net.balanced, report=net.report).to(torch.bfloat16)

@@ -1,0 +1,1 @@
+"""What writes the README's results, the model cards and the support table (in a clone)."""

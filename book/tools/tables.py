@@ -1,0 +1,171 @@
+"""The headline tables: Markdown from the runs that ``accuracy-over-time`` stored.
+
+One table a network, best settings only: accuracy after some time steps, when it has reached the
+ANN, and what that took. Below AugMapping stands the ANN with activations rounded to as many levels:
+wide spikes in one step are a quantised network. `targets` says what was asked for and what found.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from snnlib.neurons import NEURONS
+from snnlib.zoo import models
+from snnlib.zoo.evaluate import LABELS
+
+STEPS = (1, 2, 4, 8, 16, 32)
+LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
+ABSENT = "Not measured yet."
+SOURCE = Path("book", "results", "accuracy-over-time.json")
+
+Run = dict[str, Any]
+
+_NOTE = (
+    "Accuracy in percent on the full test set after so many time steps; thresholds come from "
+    "training images, settings from validation images. *Reached* is the first step from which on "
+    f"it stays within {100 * LOSS:g} "
+    "points of the ANN; the columns after it say what that took an image: events (neurons that "
+    "sent something, a −1 included) a neuron, synaptic operations, and arithmetic energy (45 nm: "
+    "4.6 pJ a MAC, 0.9 pJ an addition; an event with |c| > 1 is a MAC; memory traffic excluded) "
+    "relative to the ANN's. All settings, plain ones too, runs of 256 steps, intervals, commands, "
+    "versions and machine: [accuracy-over-time.json](book/results/accuracy-over-time.json)."
+)
+
+
+def settled(run: Run, loss: float = LOSS) -> int | None:
+    """The first step from which on the accuracy stays within ``loss`` of the ANN's, or None."""
+    reached = None
+    for step, accuracy in enumerate(run["accuracy"], 1):
+        close = run["ann_accuracy"] - accuracy <= loss + 1e-9
+        reached = (reached or step) if close else None
+    return reached
+
+
+def headline(root: Path, dataset: str) -> str:
+    """The tables of all networks of a data set.
+
+    Args:
+        root: the repository.
+        dataset: one of `snnlib.data.NAMES`.
+    """
+    names = [name for name in models.NAMES if models.dataset_of(name) == dataset]
+    parts = [_network(name, runs) for name, runs in best(root, names).items()]
+    return "\n\n".join(parts) if parts else ABSENT
+
+
+def best(root: Path, names: Iterable[str]) -> dict[str, list[Run]]:
+    """The networks that were measured, with their best settings: IF, TerMapping, AugMapping.
+
+    A network that the experiment has not reached is shown with its stored ``snnlib evaluate`` runs.
+    """
+    headlines = [run for run in _record(root).get("runs", []) if "headline" in run]
+    found = {
+        name: [run for run in headlines if run["model"] == name] or _evaluations(root, name)
+        for name in names
+    }
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def _evaluations(root: Path, model: str) -> list[Run]:
+    paths = [root / SOURCE.parent / f"{model}-{method}.json" for method in NEURONS]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    return [run for record in found for run in record["runs"]]
+
+
+def note(root: Path) -> str:
+    """What the columns of `headline` mean."""
+    return textwrap.fill(_NOTE, 100, break_on_hyphens=False) if _record(root) else ""
+
+
+def targets(root: Path) -> str:
+    """What was asked for before the measurement, the first step that fulfils it, the last one."""
+    rows = _record(root).get("targets", [])
+    if not rows:
+        return ABSENT
+    lines = [
+        "| network | neuron | asked for | found | loss, 95 % interval | events/neuron "
+        "| loss at the last step | |",
+        "|---|---|---|--:|--:|--:|--:|---|",
+    ]
+    for row in rows:
+        asked = f"≤ {row['loss_points_at_most']:g} points in {row['steps_at_most']} steps"
+        if row["events_per_neuron_at_most"] is not None:
+            asked += f", ≤ {row['events_per_neuron_at_most']:g} events/neuron"
+        found, loss, events = "–", "–", "–"
+        if row["step"] is not None:
+            low, high = (100 * bound for bound in row["loss_interval"])
+            found = f"step {row['step']}"
+            loss = f"{row['loss_points']:+.2f} ({low:+.2f} … {high:+.2f})"
+            events = f"{row['events_per_neuron']:.2f}"
+        verdict = "reached" if row["reached"] else "**missed**"
+        label = row["label"].split(",")[0]
+        size = "" if row["n"] == 10_000 else f" (n = {row['n']:,})"
+        last = f"{row['loss_points_at_last']:+.2f}"
+        cells = [row["model"], label + size, asked, found, loss, events, last, verdict]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def label(run: Run) -> str:
+    """The method and what sets it apart from its namesakes."""
+    parts = [LABELS[run["neuron"]]]
+    if run["neuron"] == "augmented":
+        parts.append(f"{run['levels']} levels")
+    if run["negative"] is not None:
+        parts.append(f"negative {run['negative']:g}")
+    return ", ".join(parts)
+
+
+def _setting(run: Run) -> str:
+    balance = f"{run['percentile']:g} %" if run["percentile"] is not None else run["balance"]
+    parts = [label(run), balance + (" a channel" if run["per_channel"] else "")]
+    if (steps := run.get("setting", {}).get("bias_steps")) is not None:
+        parts.append(f"biases for {steps}")
+    if run["dtype"] != "float32":
+        parts.append(run["dtype"])
+    return ", ".join(parts)
+
+
+def _network(name: str, runs: list[Run]) -> str:
+    head = runs[0]
+    lines = [
+        f"**{name}**: ANN {100 * head['ann_accuracy']:.2f} % on {head['n']:,} images, "
+        f"{head['ann_macs'] / 1e6:.1f} M MACs; {head['neurons']:,} spiking neurons",
+        "",
+        f"| network | {' | '.join(map(str, STEPS))} | reached | events/neuron | SynOps | energy |",
+        f"|---|{'--:|' * (len(STEPS) + 4)}",
+    ]
+    for run in runs:
+        lines.append(_line(_setting(run), run["accuracy"], _costs(run)))
+        if (rounded := run.get("quantised_ann")) is not None:
+            at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
+            values = [at.get(t) for t in range(1, max(STEPS) + 1)]
+            lines.append(_line("ANN rounded to as many levels", values, [""] * 4))
+    return "\n".join(lines)
+
+
+def _line(name: str, values: list[Any], rest: list[str]) -> str:
+    shown = [values[t - 1] if t <= len(values) else None for t in STEPS]
+    cells = ["" if value is None else f"{100 * value:.2f}" for value in shown]
+    return f"| {' | '.join([name, *cells, *rest])} |"
+
+
+def _costs(run: Run) -> list[str]:
+    step = settled(run)
+    if step is None:
+        return ["–"] * 4
+    return [
+        f"step {step}",
+        f"{run['events_per_image'][step - 1] / run['neurons']:.2f}",
+        f"{run['synops_per_image'][step - 1] / 1e6:.1f} M",
+        f"{run['energy_nj_per_image'][step - 1] / run['ann_energy_nj']:.2f}",
+    ]
+
+
+def _record(root: Path) -> dict[str, Any]:
+    path = root / SOURCE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

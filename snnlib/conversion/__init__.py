@@ -1,0 +1,1 @@
+"""A trained ReLU network becomes a spiking one."""

@@ -1,0 +1,353 @@
+"""Threshold balancing: from the activations of calibration images to one threshold a layer.
+
+A spiking layer sends at most `levels` thresholds a step, so its balanced activation λ decides what
+is clipped (too small) and how coarse the answer is (too large). `Max` never clips, `Percentile`
+gives up the rare largest activations, `MinError` weighs both errors.
+
+The activations are never kept: `observe` runs the ANN over the images in batches, as often as the
+balance needs (once for `Max` and nearly always for `Percentile`, twice for `MinError`).
+
+Sources: Diehl et al., IJCNN 2015 (maximum); Rueckauer et al., 2017 (percentile); Li et al., ICML
+2021 (smallest error). Chapter *Threshold balancing*.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnlib.conversion.order_statistics import Largest, Sample, grouped
+from snnlib.graph.graph import Graph
+from snnlib.graph.layout import laid_out
+from snnlib.graph.operations import Node, rectify
+from snnlib.simulation.parallel import even_size, for_each, rows_in_cache
+
+_BINS = 4096  # histogram resolution of MinError: λ within λ_max / 4096
+_KEPT = 1 << 24  # most activations that Percentile keeps, of all layers together: 256 MB at most
+
+
+@dataclass(frozen=True)
+class Max:
+    """λ = the largest activation seen: nothing is clipped on the calibration images.
+
+    Source: Diehl et al., IJCNN 2015. Chapter *Threshold balancing*.
+    """
+
+    kind: ClassVar[str] = "max"
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """λ = the q-th percentile of the activations after the ReLU.
+
+    Over all values of the layer (or channel), zeros included, all calibration images and
+    positions, with linear interpolation: exactly ``numpy.percentile(a, q)``.
+
+    Args:
+        q: percentile, above 0 and at most 100.
+
+    Raises:
+        ValueError: q is out of range.
+
+    Source: Rueckauer et al., Frontiers in Neuroscience 2017. Chapter *Threshold balancing*.
+    """
+
+    kind: ClassVar[str] = "percentile"
+    q: float = 99.9
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.q, int | float) and not isinstance(self.q, bool)
+        if not (number and 0 < self.q <= 100):
+            raise ValueError(f"Percentile: q={self.q!r} must be above 0 and at most 100")
+
+
+@dataclass(frozen=True)
+class MinError:
+    """λ that minimises the squared error of a rounding quantiser clipped at λ.
+
+    Args:
+        levels: levels of that quantiser: how many thresholds a neuron can send in the steps you
+            plan to run (levels × steps for augmented spikes, steps for IF).
+
+    Raises:
+        ValueError: levels is not a whole number of at least 1.
+
+    Source: Li et al., ICML 2021, in the clip-and-round form. Chapter *Threshold balancing*.
+    """
+
+    kind: ClassVar[str] = "minerror"
+    levels: int = 8
+
+    def __post_init__(self) -> None:
+        if isinstance(self.levels, bool) or not isinstance(self.levels, int) or self.levels < 1:
+            raise ValueError(f"MinError: levels={self.levels!r} must be a whole number ≥ 1")
+
+
+Balance = Max | Percentile | MinError
+
+
+class Group(NamedTuple):
+    """What gets one λ each: the channels of a layer, or the layer (``channels`` = 1)."""
+
+    layer: str
+    channels: int
+
+
+Found = dict[Group, Tensor]  # one number a channel, shape (channels,)
+
+
+def balance_thresholds(
+    graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
+) -> dict[str, Tensor]:
+    """Balanced activation λ of every spiking layer, as measured.
+
+    Args:
+        graph: the traced network.
+        images: calibration images, shape (N, ...): from the training set, never from the test set.
+        balance: `Max`, `Percentile` or `MinError`.
+        per_channel: one λ a channel (dimension 1) instead of one a layer.
+        batch: images a pass holds at a time, at most.
+
+    Returns:
+        Per spiking layer a tensor that broadcasts to one image's activation: shape () or
+        (C, 1, ...). A layer (or channel) that never fires has λ = 0: see `firing_thresholds`.
+    """
+    groups = _groups(graph, graph.spiking, per_channel)
+    found, _ = _measure(graph, images, balance, groups, batch)
+    return {g.layer: _shaped(graph, g, found[g], per_channel) for g in groups}
+
+
+def firing_thresholds(
+    graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
+) -> tuple[dict[str, Tensor], list[str]]:
+    """`balance_thresholds` without any λ = 0, with which a neuron would fire for ever.
+
+    A channel gets the λ that the same balance gives its whole layer. A layer whose λ is 0 although
+    it fires (a low percentile of sparse activations) gets its largest activation; a layer that
+    never fires gets 1.
+
+    Args:
+        graph, images, balance, per_channel, batch: as there.
+
+    Returns:
+        The thresholds, and the names of the layers that never fired.
+    """
+    groups = _groups(graph, graph.spiking, per_channel)
+    found, tops = _measure(graph, images, balance, groups, batch)
+    lacking = [group for group in groups if not bool((found[group] > 0).all())]
+    missing = [Group(g.layer, 1) for g in lacking if Group(g.layer, 1) not in found]
+    if missing:
+        found |= _measure(graph, images, balance, missing, batch)[0]
+    dead = []
+    for group in lacking:
+        top, spare = tops[group].amax(), found[Group(group.layer, 1)]
+        if float(top) <= 0:
+            dead.append(group.layer)
+        spare = torch.where(spare > 0, spare, top if float(top) > 0 else torch.ones_like(top))
+        found[group] = torch.where(found[group] > 0, found[group], spare)
+    return {g.layer: _shaped(graph, g, found[g], per_channel) for g in groups}, dead
+
+
+def _groups(graph: Graph, layers: Sequence[str], per_channel: bool) -> list[Group]:
+    return [Group(name, graph.shapes[name][0] if per_channel else 1) for name in layers]
+
+
+def _shaped(graph: Graph, group: Group, found: Tensor, per_channel: bool) -> Tensor:
+    rank = len(graph.shapes[group.layer])
+    return found.reshape(-1, *[1] * (rank - 1)) if per_channel else found.reshape(())
+
+
+def observe(graph: Graph, images: Tensor, batch: int, look: Callable[[str, Tensor], None]) -> None:
+    """Run the ANN over the images, in the memory format and batches in which it is fastest.
+
+    Args:
+        graph: the traced network.
+        images: shape (N, ...).
+        batch: images a thread holds at a time, at most.
+        look: called with a layer's name and its activations after the ReLU, shape (b, ...); from
+            several threads at once.
+    """
+    dtype, threads = images.dtype, 1
+    if images.device.type == "cpu":
+        threads = torch.get_num_threads()
+        batch = min(batch, rows_in_cache(graph.shapes.values(), dtype))
+        batch = even_size(len(images), batch, threads)
+    fast = graph.laid_out(dtype)
+    own = graph.overwritable(graph.nodes)
+
+    def activation(node: Node, z: Tensor) -> Tensor:
+        value = rectify(node, z, out=z if node.name in own else None)
+        look(node.name, value)
+        return value
+
+    def work(start: int, worker: int) -> None:
+        fast.evaluate(laid_out(images[start : start + batch], dtype), activation)
+
+    starts = range(0, len(images), batch)
+    for_each(starts, min(threads, len(starts)), work)
+
+
+def _measure(
+    graph: Graph, images: Tensor, balance: Balance, groups: list[Group], batch: int
+) -> tuple[Found, Found]:
+    """λ and the largest activation of every group; maybe also the λ of some layers as a whole."""
+    if isinstance(balance, Max):
+        tops = _maxima(graph, images, groups, batch)
+        return dict(tops), tops
+    if isinstance(balance, MinError):
+        return _least_errors(graph, images, groups, batch, balance.levels)
+    return _percentiles(graph, images, groups, batch, balance.q)
+
+
+class _Looker(Protocol):
+    def add(self, values: Tensor) -> None: ...
+
+
+def _show(
+    graph: Graph, images: Tensor, batch: int, lookers: Mapping[Group, Sequence[_Looker]]
+) -> None:
+    """One pass: every group's lookers see its activations as (outer, groups, inner)."""
+    by_layer: dict[str, list[Group]] = {}
+    for group in lookers:
+        by_layer.setdefault(group.layer, []).append(group)
+
+    def look(name: str, value: Tensor) -> None:
+        for group in by_layer.get(name, ()):
+            values = grouped(value, group.channels)
+            for looker in lookers[group]:
+                looker.add(values)
+
+    observe(graph, images, batch, look)
+
+
+class _Top:
+    """The largest value of every channel."""
+
+    def __init__(self) -> None:
+        self.parts: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        self.parts.append(values.amax(0).amax(1))
+
+    @property
+    def value(self) -> Tensor:
+        return torch.stack(self.parts).amax(0)
+
+
+def _maxima(graph: Graph, images: Tensor, groups: list[Group], batch: int) -> Found:
+    tops = {group: _Top() for group in groups}
+    _show(graph, images, batch, {group: [top] for group, top in tops.items()})
+    return {group: top.value for group, top in tops.items()}
+
+
+def _percentiles(
+    graph: Graph, images: Tensor, groups: list[Group], batch: int, q: float
+) -> tuple[Found, Found]:
+    """Exact percentiles (of the activations in float32)."""
+    totals = {g: math.prod(graph.shapes[g.layer]) * len(images) // g.channels for g in groups}
+    position = {group: (total - 1) * q / 100 for group, total in totals.items()}
+    count = {group: total - int(position[group]) for group, total in totals.items()}
+    if sum(n * group.channels for group, n in count.items()) <= _KEPT:
+        ends = {group: Largest(group.channels, count[group]) for group in groups}
+        _show(graph, images, batch, {group: [end] for group, end in ends.items()})
+        under = {g: end.from_top(count[g] - 1) for g, end in ends.items()}
+        over = {g: end.from_top(max(0, count[g] - 2)) for g, end in ends.items()}
+        tops = {group: end.from_top(0) for group, end in ends.items()}
+    else:
+        ranks = {group: int(place) for group, place in position.items()}
+        upper = {group: min(rank + 1, totals[group] - 1) for group, rank in ranks.items()}
+        samples = {group: Sample(totals[group] * group.channels) for group in groups}
+        _show(graph, images, batch, {group: [sample] for group, sample in samples.items()})
+        tops = {group: sample.top for group, sample in samples.items()}
+        pairs = {g: (s.bracket(ranks[g], q), s.bracket(upper[g], q)) for g, s in samples.items()}
+        while waiting := {g: [b for b in two if not b.found] for g, two in pairs.items()}:
+            if not any(waiting.values()):
+                break
+            _show(graph, images, batch, waiting)
+            for bracket in chain.from_iterable(waiting.values()):
+                bracket.narrow()
+        under, over = ({g: two[i].value for g, two in pairs.items()} for i in (0, 1))
+    found = {}
+    for group, low in under.items():
+        weight = position[group] - int(position[group])
+        value = low.double() + weight * (over[group].double() - low.double())
+        found[group] = value.to(images)
+    return found, {group: top.to(images) for group, top in tops.items()}
+
+
+class _Histogram:
+    """Counts of every channel's values in equal bins up to its largest."""
+
+    def __init__(self, top: Tensor) -> None:
+        wide = top.to(torch.promote_types(top.dtype, torch.float32))
+        limits = torch.finfo(wide.dtype)
+        self.scale = (_BINS / wide.clamp_min(limits.tiny)).clamp_max(limits.max)[:, None]
+        # a bin for the largest value itself, which is counted with the last
+        first = torch.arange(len(top), dtype=torch.int32, device=top.device) * (_BINS + 1)
+        self.first = first[:, None]
+        self.counts = torch.zeros(len(top) * (_BINS + 1), dtype=torch.int64)
+        self.lock = threading.Lock()
+
+    def add(self, values: Tensor) -> None:
+        bins = (values * self.scale).int()
+        if len(self.first) > 1:
+            bins += self.first
+        found = torch.bincount(bins.flatten(), minlength=len(self.counts)).cpu()
+        with self.lock:
+            self.counts += found
+
+    @property
+    def rows(self) -> Tensor:
+        rows = self.counts.reshape(-1, _BINS + 1)
+        rows[:, -2] += rows[:, -1]
+        return rows[:, :-1].double()
+
+
+def _least_errors(
+    graph: Graph, images: Tensor, groups: list[Group], batch: int, levels: int
+) -> tuple[Found, Found]:
+    """λ of the smallest squared error, from a histogram of ``_BINS`` bins per group."""
+    tops = _maxima(graph, images, groups, batch)
+    for group, top in list(tops.items()):
+        if group.channels > 1 and not bool((top > 0).all()):  # the layer's λ will be asked for
+            tops[Group(group.layer, 1)] = top.amax().reshape(1)
+    histograms = {group: _Histogram(top) for group, top in tops.items()}
+    _show(graph, images, batch, {group: [histogram] for group, histogram in histograms.items()})
+    found = {}
+    for group, top in tops.items():
+        parts = histograms[group].rows.split(max(1, _BINS // levels))  # bounds the memory
+        found[group] = top * torch.cat([_least_error(part, levels) for part in parts]).to(top)
+    return found, tops
+
+
+def _least_error(counts: Tensor, levels: int) -> Tensor:
+    """The best λ of every row, in units of its maximum: a coarse grid, then a fine one.
+
+    The squared error of a cell of the quantiser, Σ (x − jθ)², follows from running sums of 1, x
+    and x² over the bins.
+    """
+    centres = ((torch.arange(_BINS) + 0.5) / _BINS).double()
+    moments = torch.stack([counts, counts * centres, counts * centres.square()])
+    sums = F.pad(moments.cumsum(2), (1, 0))
+    cell = torch.arange(levels + 1, dtype=torch.float64)
+    low, high = torch.zeros(len(counts), 1).double(), torch.ones(len(counts), 1).double()
+    for _ in range(2):
+        candidates = low + (high - low) * torch.linspace(0, 1, 129, dtype=torch.float64)[1:]
+        theta = candidates[:, :, None] / levels
+        edges = ((theta * (cell[1:] - 0.5)) * _BINS - 0.5).ceil().long().clamp(0, _BINS)
+        edges = F.pad(F.pad(edges, (1, 0)), (0, 1), value=_BINS)
+        index = edges.flatten(1).expand(3, -1, -1)
+        number, total, square = sums.gather(2, index).unflatten(2, edges.shape[1:]).diff(dim=3)
+        sent = theta * cell
+        errors = (square - 2 * sent * total + sent.square() * number).sum(2)
+        best, step = candidates.gather(1, errors.argmin(1, keepdim=True)), (high - low) / 128
+        low, high = (best - step).clamp_min(0), (best + step).clamp_max(1)
+    return best[:, 0]

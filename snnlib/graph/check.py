@@ -1,0 +1,52 @@
+"""Does the graph compute what the model computes? The question every conversion starts with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snnlib.graph.errors import ConversionError
+from snnlib.graph.graph import Graph
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raise ValueError unless an argument is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
+
+
+def graph_error(
+    graph: Graph, model: nn.Module, images: Tensor, folded: torch.dtype | None = None
+) -> float:
+    """Largest difference between graph and model on some images, relative to the largest logit.
+
+    Args:
+        graph: the traced and folded network.
+        model: the original.
+        images: shape (B, ...), in the dtype of both.
+        folded: dtype in which the graph was folded, if it was another: rounding is judged by it.
+
+    Raises:
+        ConversionError: it is more than rounding, so the graph is not the model.
+    """
+    with torch.no_grad():
+        ours, theirs = graph.evaluate(images), model(images.clone())
+    if not bool(theirs.isfinite().all()):
+        raise ConversionError(
+            f"{type(model).__name__} gives NaN or infinite logits on these images: are they scaled "
+            "as the images it was trained on?"
+        )
+    if graph.head:
+        ours = ours.softmax(1) if graph.head == "softmax" else ours.log_softmax(1)
+    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))
+    tolerance = max(_TOLERANCE.get(dtype, 1e-3) for dtype in (images.dtype, folded or images.dtype))
+    if not error <= tolerance:
+        raise ConversionError(
+            f"the traced graph does not compute what {type(model).__name__} computes (relative "
+            f"error {error:.2g}): something in its forward is hidden from the trace, such as a "
+            "tensor changed in place after it was used, or a choice that depends on the images"
+        )
+    return error

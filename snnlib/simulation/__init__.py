@@ -1,0 +1,1 @@
+"""A network in time: what it sends, what it answers, what it costs."""

@@ -1,0 +1,237 @@
+"""`verify`: is the graph right, how far is each layer from its ANN, and which error is it?
+
+Two questions, kept apart. The folded graph must compute what the original model computes, to
+rounding: if not, the conversion is wrong, and `verify` raises. The spiking layers approach the
+ANN's activations as steps grow; the report says how far each is after 1, 2, 4, … steps, and why.
+
+With a the ANN's activation of a layer, z̄ = (1/t) Σ z the mean current its neurons received, and
+r = θ N_t / t their mean output, the error r − a is the sum of four parts, neuron by neuron:
+
+===========  =========================  =========================================================
+part         formula                    what it is
+===========  =========================  =========================================================
+propagated   f(z̄) − a                   the layers before sent something else than the ANN's
+clipping     min(f(z̄), κθ) − f(z̄)       more than a neuron can send: κ = 1 for IF and Ternary
+rounding     Q(z̄) − min(f(z̄), κθ)       a count is a whole number
+unevenness   r − Q(z̄)                   the rest: the current came in an order that a neuron
+                                        could not follow (or a reset to zero threw some away)
+===========  =========================  =========================================================
+
+Here f is the layer's ReLU (bounded for ReLU6), κ the largest coefficient a step (no limit for
+Augmented without cap) and Q(z̄) = (θ/t)·min(⌊t z̄/θ + v0⌋, κt) ≥ 0 what a neuron sends for the
+same current in equal parts. So unevenness is zero in the first spiking layer under a constant
+input, and everywhere for memoryless neurons. Chapter *Converting a network*.
+
+Source of the split: Bu et al., ICLR 2022 (clipping, quantisation, unevenness), here with the
+propagated error apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from snnlib.graph.check import check_whole
+from snnlib.graph.operations import Node, rectify
+from snnlib.simulation.reference import Stepper
+
+if TYPE_CHECKING:
+    from snnlib.simulation.network import SpikingNetwork
+
+PARTS = ("propagated", "clipping", "rounding", "unevenness")
+_SATURATED = 0.01  # share of a channel's neurons that must be clipped
+
+
+@dataclass
+class LayerReport:
+    """One spiking layer; lists run along the compared numbers of steps.
+
+    Attributes:
+        name: of the layer.
+        scale: root-mean-square activation of the ANN; the errors below are relative to it.
+        error: root-mean-square of r − a.
+        parts: root-mean-square of each part of the error, by name (`PARTS`).
+        bias: mean of each part, which add up to the mean of r − a.
+        dead: channels that sent nothing in any image at the last number of steps.
+        saturated: channels of which more than 1 % of the neurons (over images and positions)
+            were to send more than they can: they are clipped.
+        channels: how many there are.
+    """
+
+    name: str
+    scale: float = 0.0
+    error: list[float] = field(default_factory=list)
+    parts: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
+    bias: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
+    dead: list[int] = field(default_factory=list)
+    saturated: list[int] = field(default_factory=list)
+    channels: int = 0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found; prints as two tables.
+
+    Attributes:
+        graph_error: largest difference between the logits of the folded ANN and the original
+            model, relative to the largest logit; None if there is no original (a loaded network).
+        steps: the numbers of steps at which the layers were compared.
+        agreement: fraction of images answered as the ANN does, after each of ``steps``.
+        layers: a `LayerReport` for every spiking layer.
+        images: how many were looked at.
+    """
+
+    graph_error: float | None
+    steps: tuple[int, ...]
+    agreement: list[float]
+    layers: list[LayerReport]
+    images: int
+
+    @property
+    def layer_error(self) -> dict[str, list[float]]:
+        """Relative root-mean-square error of every spiking layer, along ``steps``."""
+        return {layer.name: layer.error for layer in self.layers}
+
+    def __str__(self) -> str:
+        error = "no original to compare" if self.graph_error is None else f"{self.graph_error:.1e}"
+        width = min(28, max(len(name) for name in (*self.layer_error, "agreement with ANN")))
+        shown = self.steps[-7:]
+        head = [f"t={t}" for t in shown]
+        lines = [
+            f"folded ANN against original: {error} ({self.images} images)",
+            "",
+            "error of the mean output, relative to the ANN's activation",
+            _row("", head, width),
+        ]
+        for layer in self.layers:
+            cells = [f"{e:.4f}" for e in layer.error[-7:]]
+            lines.append(_row(layer.name, cells, width))
+        shares = [f"{share:.1%}" for share in self.agreement[-7:]]
+        lines += [_row("agreement with ANN", shares, width), ""]
+        lines += [f"its parts after {self.steps[-1]} steps"]
+        lines += [_row("", [*PARTS, "dead", "saturated"], width, 11)]
+        for layer in self.layers:
+            cells = [f"{layer.parts[part][-1]:.4f}" for part in PARTS]
+            cells += [f"{len(layer.dead)}/{layer.channels}", f"{len(layer.saturated)}"]
+            lines.append(_row(layer.name, cells, width, 11))
+        return "\n".join(lines)
+
+
+def _row(name: str, cells: Sequence[str], width: int, column: int = 9) -> str:
+    short = name if len(name) <= width else "…" + name[1 - width :]
+    return (f"{short:<{width}}" + "".join(f"{cell:>{column}}" for cell in cells)).rstrip()
+
+
+def verify(net: SpikingNetwork, x: Tensor, steps: int = 64, batch: int = 32) -> Verification:
+    """Check a conversion on images, and say what kind of error each layer makes.
+
+    Args:
+        net: the spiking network.
+        x: images, shape (B, ...).
+        steps: the largest number of time steps to look at.
+        batch: images looked at together.
+
+    Raises:
+        ConversionError: the folded graph does not compute what the original model computes, or
+            the images have the wrong shape, type or device.
+        ValueError: steps or batch is not a whole number of at least 1.
+    """
+    from snnlib.graph.check import graph_error
+
+    check_whole("steps", steps)
+    check_whole("batch", batch)
+    x = net.checked(x)
+    ann = net.graph.without_corrections()
+    wrong, folded = None, getattr(torch, net.report.get("dtype", str(net.dtype)[6:]))
+    times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
+    sums = {name: _Sums(net, name, times) for name in net.graph.spiking}
+    same = torch.zeros(len(times))
+    with torch.no_grad():
+        for part in x.split(batch):
+            if net.reference is not None:
+                wrong = max(wrong or 0.0, graph_error(ann, net.reference, part, folded))
+            activations: dict[str, Tensor] = {}
+
+            def keep(node: Node, z: Tensor, seen: dict[str, Tensor] = activations) -> Tensor:
+                seen[node.name] = rectify(node, z)
+                return seen[node.name]
+
+            answers = ann.evaluate(part, activation=keep).argmax(1)
+            stepper = Stepper(net, part)
+            for t in range(1, times[-1] + 1):
+                stepper.step()
+                if t in times:
+                    right = stepper.total.argmax(1) == answers
+                    same[times.index(t)] += float(right.double().mean()) * len(part)
+                    for name, total in sums.items():
+                        total.add(activations[name], stepper)
+    agreement = (same / len(x)).tolist()
+    return Verification(wrong, times, agreement, [s.report() for s in sums.values()], len(x))
+
+
+class _Sums:
+    """Sums over the images of one layer's errors, from which its report is made."""
+
+    def __init__(self, net: SpikingNetwork, name: str, times: tuple[int, ...]) -> None:
+        self.node, self.neuron = net.graph.nodes[name], net.neuron
+        self.theta, self.times = net.thresholds[name].double(), times
+        self.squares = torch.zeros(len(times), len(PARTS) + 1, dtype=torch.float64)
+        self.means = torch.zeros(len(times), len(PARTS), dtype=torch.float64)
+        self.power, self.count = 0.0, 0
+        channels = net.graph.shapes[name][0]
+        self.sent = torch.zeros(channels, dtype=torch.float64)
+        self.full = torch.zeros(channels, dtype=torch.float64)
+
+    def add(self, activation: Tensor, stepper: Stepper) -> None:
+        t, at, name = stepper.t, self.times.index(stepper.t), self.node.name
+        a, count = activation.double(), stepper.states[name].count.double()
+        errors = self._split(a, stepper.current[name].double() / t, count, t)
+        whole = sum(errors, start=torch.zeros_like(a))
+        for i, error in enumerate((*errors, whole)):
+            self.squares[at, i] += float(error.square().sum())
+        self.means[at] += torch.stack([error.sum() for error in errors]).cpu()
+        if t == self.times[-1]:
+            self.power += float(a.square().sum())
+            self.count += a.numel()
+            self.sent += count.transpose(0, 1).flatten(1).sum(1).cpu()
+            clipped = (errors[1] < 0).double()
+            self.full += clipped.transpose(0, 1).flatten(1).sum(1).cpu()
+
+    @property
+    def _limit(self) -> float:
+        """κ: the largest coefficient in one step."""
+        if self.neuron.kind == "augmented":
+            cap = getattr(self.neuron, "cap", None)
+            return math.inf if cap is None else float(cap)
+        return 1.0
+
+    def _split(self, a: Tensor, z: Tensor, count: Tensor, t: int) -> tuple[Tensor, ...]:
+        wanted = rectify(self.node, z)
+        possible = wanted.minimum(self.theta * self._limit)
+        whole = torch.floor(z * t / self.theta + self.neuron.v0).clamp(0, self._limit * t)
+        if (bound := self.node.attrs.get("bound")) is not None:
+            whole = whole.minimum(self.neuron.ceiling(bound, self.theta, t))
+        even = whole * self.theta / t
+        sent = count * self.theta / t
+        return wanted - a, possible - wanted, even - possible, sent - even
+
+    def report(self) -> LayerReport:
+        scale = math.sqrt(self.power / self.count)
+        relative = ((self.squares / self.count).sqrt() / max(scale, 1e-30)).tolist()
+        means = (self.means / self.count).tolist()
+        share = self.full * len(self.full) / self.count
+        return LayerReport(
+            name=self.node.name,
+            scale=scale,
+            error=[row[-1] for row in relative],
+            parts={part: [row[i] for row in relative] for i, part in enumerate(PARTS)},
+            bias={part: [row[i] for row in means] for i, part in enumerate(PARTS)},
+            dead=(self.sent == 0).nonzero().flatten().tolist(),
+            saturated=(share > _SATURATED).nonzero().flatten().tolist(),
+            channels=len(self.sent),
+        )

@@ -1,0 +1,1 @@
+"""The book's data sets and networks: loading, training, evaluation."""

@@ -1,0 +1,156 @@
+"""Checkpoints: safetensors files with the record of their training, written whole or not at all.
+
+A file holds the tensors of a state dict and one JSON text: architecture, data set, recipe,
+accuracies, seed, command, versions, hardware. safetensors itself notices a truncated file but not
+a flipped bit, so the record carries the SHA-256 of the tensors and of itself; every reading checks
+it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from snnlib.graph.errors import CheckpointError as CheckpointError
+from snnlib.graph.files import digest, read_safetensors, write_bytes
+
+FORMAT = "snnlib-checkpoint-1"
+ASSETS = Path(__file__).parent / "assets"
+# Where the published files lie; the name of the file follows. The index holds their SHA-256.
+ADDRESS = "https://raw.githubusercontent.com/snnlib/snnlib/main/book/checkpoints/"
+INDEX = ASSETS / "checkpoints.json"
+
+
+def write(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Write tensors and their record to ``path``, whole or not at all.
+
+    Args:
+        path: the file; its folder is made.
+        state: tensors by name (a state dict).
+        metadata: what JSON can hold; ``architecture`` must be there.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    record = json.dumps(
+        {**metadata, "sha256": digest(json.dumps(metadata, sort_keys=True), tensors)}
+    )
+    return write_bytes(
+        path, save(tensors, metadata={"format": FORMAT, "record": record}), CheckpointError
+    )
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint and its record.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, damaged, or no checkpoint of this library.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint. Check the path.")
+    header, tensors = read_safetensors(path, _remedy(path.stem))
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is a safetensors file but not a checkpoint of snnlib: its format is "
+            f"{header.get('format')!r} instead of {FORMAT!r}. To convert a network of your own, "
+            "load its weights into your module and call snnlib.convert on that."
+        )
+    try:
+        record = json.loads(header["record"])
+        claimed = record.pop("sha256")
+        sound = claimed == digest(json.dumps(record, sort_keys=True), tensors) and isinstance(
+            record["architecture"], str
+        )
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise CheckpointError(
+            f"{path} is damaged: weights and record do not have the SHA-256 that is stored with "
+            f"them. {_remedy(path.stem)}"
+        )
+    return tensors, record
+
+
+def find(name: str) -> Path:
+    """Where the checkpoint of a network is; fetched into the cache folder if nowhere.
+
+    The order: ``$SNNLIB_CHECKPOINTS``; the package's own files; ``book/checkpoints`` of the
+    repository (the working folder, those above it, and the one that the package lies in); the
+    user's cache folder; the published address.
+
+    Raises:
+        CheckpointError: it is in none of these places.
+    """
+    file = f"{name}.safetensors"
+    places = [ASSETS]
+    if chosen := os.environ.get("SNNLIB_CHECKPOINTS"):
+        places.insert(0, Path(chosen).expanduser())
+    here = Path.cwd()
+    places += [base / "book" / "checkpoints" for base in (here, *here.parents, ASSETS.parents[2])]
+    cached = _cache()
+    for place in (*places, cached):
+        if (place / file).is_file():
+            return place / file
+    return _fetch(name, cached / file)
+
+
+def _cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("snnlib") / "checkpoints"
+
+
+def _fetch(name: str, target: Path) -> Path:
+    entry = index().get(name)
+    if entry is None:
+        raise CheckpointError(
+            f"There is no published checkpoint of {name!r}. Train it: snnlib train {name}"
+        )
+    address = ADDRESS + target.name
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            content = answer.read()
+    except (urllib.error.URLError, OSError) as error:
+        raise CheckpointError(
+            f"{target.name} is neither here nor could it be fetched from {address} ({error}). "
+            f"Check the network; or copy the file into a folder and set SNNLIB_CHECKPOINTS to it; "
+            f"or train it: snnlib train {name}"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise CheckpointError(
+            f"{address} gave another file than the published one: its SHA-256 is not "
+            f"{entry['sha256']}. Try again later, or train it: snnlib train {name}"
+        )
+    return write_bytes(target, content, CheckpointError)
+
+
+@cache
+def index() -> dict[str, dict[str, Any]]:
+    """The published checkpoints: for each name the SHA-256 and the size of its file."""
+    return json.loads(INDEX.read_text()) if INDEX.is_file() else {}
+
+
+def narrow(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in float16; vectors (biases, batch-norm statistics) stay as they are: they are few,
+    and a variance may lie outside float16's range."""
+    return {
+        k: v.to(torch.float16) if v.is_floating_point() and v.ndim > 1 else v
+        for k, v in state.items()
+    }
+
+
+def _remedy(name: str) -> str:
+    return f"Delete it and load again, or train it anew: snnlib train {name}"

@@ -1,0 +1,151 @@
+"""The README's results are those of the stored files, and cannot drift."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from book.experiments.targets import targets
+from book.tools import report, tables
+from snnlib.__main__ import main
+
+README = """# Title
+<!-- results:mnist-table:begin -->
+old
+<!-- results:mnist-table:end -->
+<!-- results:targets:begin -->
+<!-- results:targets:end -->
+between
+<!-- results:mnist-figure:begin -->
+<!-- results:mnist-figure:end -->
+after
+"""
+
+
+def stored(label: str, neuron: str, accuracy: list[float], **more) -> dict:
+    steps = len(accuracy)
+    run = {
+        "label": label, "model": "mnist-cnn", "neuron": neuron, "levels": 8, "negative": 0.0,
+        "n": 100, "ann_accuracy": 0.99, "accuracy": accuracy, "neurons": 10, "ann_macs": 2_000_000,
+        "ann_energy_nj": 100.0, "events_per_image": [5.0 * (t + 1) for t in range(steps)],
+        "synops_per_image": [1e6 * (t + 1) for t in range(steps)],
+        "energy_nj_per_image": [25.0 * (t + 1) for t in range(steps)], "percentile": 99.9,
+        "balance": "percentile", "per_channel": False, "setting": {"bias_steps": None},
+        "dtype": "float32", "headline": {}, **more,
+    }  # fmt: skip
+    return {"runs": [run]}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    (tmp_path / "README.md").write_text(README)
+    results = tmp_path / "book" / "results"
+    results.mkdir(parents=True)
+    slow = stored("IF", "if", [0.2, 0.5, 0.8, 0.988], negative=None)
+    fast = stored("AugMapping", "augmented", [0.95, 0.9885, 0.9895, 0.991])
+    (results / "mnist-cnn-if.json").write_text(json.dumps(slow))
+    (results / "mnist-cnn-augmented.json").write_text(json.dumps(fast))
+    rounded = {"steps": [1, 2, 4], "accuracy": [0.95, 0.98, 0.985]}
+    slow["runs"][0] |= {"per_channel": True, "setting": {"bias_steps": 48}}
+    fast["runs"][0] |= {"quantised_ann": rounded, "dtype": "bfloat16"}
+    plain = {key: value for key, value in slow["runs"][0].items() if key != "headline"}
+    (target,) = targets([{**fast["runs"][0], "form": "best", "steps": 4, "n": 100,
+                          "loss_interval": [[0.01, 0.02]] * 4}])  # fmt: skip
+    over_time = {"runs": [plain, *slow["runs"], *fast["runs"]], "targets": [target]}
+    (results / "accuracy-over-time.json").write_text(json.dumps(over_time))
+    return tmp_path
+
+
+def test_sections_and_figures_are_written_from_the_results(clone):
+    written = report.update(clone)
+    assert sorted(map(str, written)) == [
+        "README.md",
+        "book/_static/mnist-accuracy-dark.svg",
+        "book/_static/mnist-accuracy-light.svg",
+    ]
+    text = (clone / "README.md").read_text()
+    assert text.startswith("# Title\n")
+    assert text.endswith("after\n")
+    assert "\nbetween\n" in text
+    assert "\nold\n" not in text
+    assert "ANN 99.00 % on 100 images" in text
+    slow = (
+        "| IF, 99.9 % a channel, biases for 48 | 20.00 | 50.00 | 98.80 |  |  |  | – | – | – | – |"
+    )
+    assert text.count("| IF") == text.count(slow) == 1
+    augmented = "| AugMapping, 8 levels, negative 0, 99.9 %, bfloat16 | 95.00 | 98.85 | 99.10 |"
+    assert f"{augmented}  |  |  | step 3 | 1.50 | 3.0 M | 0.75 |" in text
+    assert "| ANN rounded to as many levels | 95.00 | 98.00 | 98.50 |" in text
+    asked = "≤ 0.05 points in 2 steps, ≤ 0.6 events/neuron"
+    assert f"| mnist-cnn | AugMapping (n = 100) | {asked} | step 1 | +4.00 " in text
+    assert "(+1.00 … +2.00) | 0.50 | +0.15 | **missed** |" in text
+    for mode in ("light", "dark"):
+        name = f"book/_static/mnist-accuracy-{mode}.svg"
+        assert name in text
+        assert ElementTree.parse(clone / name).getroot().tag.endswith("svg")
+    assert report.update(clone) == []
+
+
+def test_check_finds_every_kind_of_drift_and_writes_nothing(clone):
+    report.update(clone)
+    assert report.update(clone, check=True) == []
+    readme, results = clone / "README.md", clone / "book" / "results"
+    figure = clone / "book" / "_static" / "mnist-accuracy-dark.svg"
+    good = readme.read_text()
+    readme.write_text(good.replace("98.80", "99.80"))
+    assert good != readme.read_text()
+    assert report.update(clone, check=True) == [Path("README.md")]
+    assert "99.80" in readme.read_text()
+    readme.write_text(good)
+    figure.unlink()
+    assert [path.name for path in report.update(clone, check=True)] == [figure.name]
+    report.update(clone)
+    result = results / "accuracy-over-time.json"
+    result.write_text(result.read_text().replace("0.988", "0.989"))
+    assert len(report.update(clone, check=True)) == 3
+
+
+def test_evaluations_stand_in_for_networks_that_the_experiment_lacks(clone):
+    (clone / "book" / "results" / "accuracy-over-time.json").unlink()
+    report.update(clone)
+    text = (clone / "README.md").read_text()
+    assert "| IF, 99.9 % | 20.00 | 50.00 | 98.80 |" in text
+    assert text.count(tables.ABSENT) == 1  # the targets
+
+
+def test_settled_means_from_there_on():
+    run = {"ann_accuracy": 0.99}
+    assert tables.settled({**run, "accuracy": [0.5, 0.99, 0.98, 0.989, 0.9895]}) == 4
+    assert tables.settled({**run, "accuracy": [0.99, 0.98]}) is None
+    assert tables.settled({**run, "accuracy": [0.995]}) == 1
+
+
+def test_nothing_measured_is_said(clone):
+    for path in (clone / "book" / "results").iterdir():
+        path.unlink()
+    report.update(clone)
+    assert (clone / "README.md").read_text().count(tables.ABSENT) == 2
+
+
+def test_outside_a_clone_the_message_says_so(tmp_path):
+    with pytest.raises(ValueError, match="in a clone"):
+        report.update(tmp_path)
+
+
+def test_unknown_section_is_named(clone):
+    (clone / "README.md").write_text(README.replace("mnist-table", "moon-table"))
+    with pytest.raises(ValueError, match="results:moon-table"):
+        report.update(clone)
+
+
+def test_readme_of_this_repository_is_up_to_date(capsys):
+    assert main(["report", "--check"]) == 0, capsys.readouterr().out
+
+
+def test_command_fails_on_drift(clone, monkeypatch, capsys):
+    monkeypatch.setattr(report, "ROOT", clone)
+    assert main(["report", "--check"]) == 1
+    assert "README.md" in capsys.readouterr().out
+    assert main(["report"]) == 0
+    assert main(["report", "--check"]) == 0

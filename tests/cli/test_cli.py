@@ -1,0 +1,329 @@
+"""The command line: what it prints, its JSON, its errors; on the embedded digits."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import snnlib as snn
+from snnlib.__main__ import examples, main
+from snnlib.zoo.evaluate import calibration_images, evaluate
+
+KEYS = [
+    "model", "dataset", "n", "neuron", "levels", "negative", "v0", "balance", "steps",
+    "ann_accuracy", "accuracy", "events_per_image", "spikes_per_image", "neurons",
+    "synops_per_image", "macs_first_layer", "ann_macs", "seconds", "images_per_second", "device",
+    "dtype", "versions",
+]  # fmt: skip
+CPU = ["--device", "cpu"]
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:  # argparse's own errors
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def result(capsys, *arguments: str) -> dict:
+    """The JSON object that ``evaluate`` prints."""
+    code, out, err = run(capsys, "evaluate", "digits-cnn", *CPU, "--json", "--quiet", *arguments)
+    assert code == 0, err
+    assert out.count("\n") == 1, "one object, and nothing else, on standard output"
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train, test = snn.data.load("digits")
+    return snn.models.load("digits-cnn"), calibration_images(train), test
+
+
+SETTINGS = [
+    (["--neuron", "if"], snn.IF(), snn.Percentile(99.9)),
+    (
+        ["--neuron", "if", "--v0", "0", "--reset", "zero", "--balance", "max"],
+        snn.IF(0.0, "zero"),
+        snn.Max(),
+    ),
+    (
+        ["--neuron", "ternary", "--negative", "0.5", "--percentile", "99"],
+        snn.Ternary(negative=0.5),
+        snn.Percentile(99.0),
+    ),
+    ([], snn.Augmented(levels=4), snn.Percentile(99.9)),
+    (
+        ["--levels", "8", "--negative", "0", "--v0", "0.25", "--cap", "3", "--balance", "minerror"],
+        snn.Augmented(8, 0.0, 0.25, 3),
+        snn.MinError(levels=24),
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "neuron", "balance"), SETTINGS, ids=lambda o: str(o)[:60])
+def test_json_is_what_the_library_computes(capsys, digits, options, neuron, balance):
+    ann, calibration, test = digits
+    found = result(capsys, *options, "--steps", "3", "--limit", "60")
+    assert list(dict.fromkeys(KEYS)) == [key for key in found if key in KEYS]
+    net = snn.convert(ann, calibration, neuron, balance)
+    x, labels = snn.data.to_float(test.images[:60]), test.labels[:60]
+    direct = net(x, 3)
+    synops = direct.synops()
+    with torch.no_grad():
+        answers = ann(x)
+    assert found["n"] == 60
+    assert found["accuracy"] == pytest.approx(direct.accuracy(labels).tolist())
+    assert found["agreement"] == pytest.approx(direct.agreement(answers).tolist())
+    assert found["ann_accuracy"] == float((answers.argmax(1) == labels).double().mean())
+    assert found["events_per_image"] == pytest.approx(direct.events.tolist())
+    assert found["spikes_per_image"] == pytest.approx(direct.spikes.tolist())
+    assert found["synops_per_image"] == pytest.approx(synops.total.tolist())
+    assert found["energy_nj_per_image"] == pytest.approx(synops.energy().tolist())
+    assert found["macs_first_layer"] == synops.macs_first_layer > 0
+    assert found["ann_macs"] == synops.ann_macs > found["macs_first_layer"]
+    assert found["neurons"] == sum(net.neurons.values())
+    assert (found["neuron"], found["balance"]) == (neuron.kind, balance.kind)
+    assert (found["levels"], found["v0"]) == (neuron.levels, neuron.v0)
+    assert found["negative"] == getattr(neuron, "negative", None)
+    assert (found["device"], found["dtype"], found["steps"]) == ("cpu", "float32", 3)
+    assert found["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("batch", [None, 1, 7, 33, 501])
+def test_parts_of_the_data_set_change_no_number(digits, batch):
+    ann, calibration, test = digits
+    net = snn.convert(ann, calibration, snn.Augmented(levels=4)).double()
+    split, coding = test[:80], snn.Bernoulli(seed=3)
+    whole = net(snn.data.to_float(split.images).double(), 4, coding=coding)
+    found = evaluate(net, ann, split, 4, coding, batch)
+    assert found.accuracy == whole.accuracy(split.labels).tolist()
+    assert found.events == pytest.approx(whole.events.tolist(), rel=1e-15)
+    assert found.synops is not None
+    assert torch.allclose(found.synops.total, whole.synops().total, rtol=1e-14)
+    assert found.synops.macs_first_layer == 0
+
+
+def test_only_last_has_one_accuracy_and_no_costs(capsys):
+    options = ["--negative", "0", "--levels", "8", "--steps", "4", "--limit", "80"]
+    full, last = result(capsys, *options), result(capsys, *options, "--only-last")
+    assert last["accuracy"] == full["accuracy"][-1:]
+    assert last["steps"] == 4
+    for key in ("events_per_image", "spikes_per_image", "synops_per_image"):
+        assert last[key] is None
+        assert len(full[key]) == 4
+        assert full[key] == sorted(full[key])
+    assert last["ann_macs"] == full["ann_macs"]
+    assert last["macs_first_layer"] == full["macs_first_layer"]
+
+
+def test_converted_network_answers_as_the_ann(capsys):
+    found = result(capsys, "--levels", "8", "--negative", "0", "--steps", "4")
+    assert found["n"] == 355
+    assert found["ann_accuracy"] > 0.97
+    assert abs(found["accuracy"][-1] - found["ann_accuracy"]) < 0.005
+    assert found["agreement"][-1] > 0.99
+
+
+def test_bernoulli_depends_on_the_seed_alone(capsys):
+    options = ["--input", "bernoulli", "--steps", "3", "--limit", "40", "--seed"]
+    first, again = result(capsys, *options, "1"), result(capsys, *options, "1", "--batch", "9")
+    other = result(capsys, *options, "2")
+    assert first["seed"] == 1
+    assert first["events_per_image"] == again["events_per_image"] != other["events_per_image"]
+    assert first["macs_first_layer"] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_dtype_is_used_and_reported(capsys, dtype):
+    found = result(capsys, "--dtype", dtype, "--limit", "50", "--negative", "0")
+    assert found["dtype"] == dtype
+    assert found["accuracy"][-1] > 0.9
+
+
+def test_per_channel_changes_the_thresholds(capsys):
+    options = ["--limit", "30", "--steps", "2"]
+    layer, channel = result(capsys, *options), result(capsys, *options, "--per-channel")
+    assert (layer["per_channel"], channel["per_channel"]) == (False, True)
+    assert layer["events_per_image"] != channel["events_per_image"]
+
+
+def test_table_has_a_line_for_every_step(capsys):
+    options = ["digits-cnn", *CPU, "--steps", "5", "--limit", "50"]
+    code, out, err = run(capsys, "evaluate", *options)
+    found = result(capsys, "--steps", "5", "--limit", "50")
+    assert code == 0
+    assert "50/50" in err, "the progress bar belongs on standard error"
+    head, _, rest = out.partition("\n\n")
+    assert "digits-cnn on 50 test images of digits" in head
+    assert f"ANN: {100 * found['ann_accuracy']:.2f} %" in head
+    title, *lines = rest.partition("\n\n")[0].splitlines()
+    assert title.split()[:2] == ["step", "accuracy"]
+    assert [int(line.split()[0]) for line in lines] == [1, 2, 3, 4, 5]
+    for line, accuracy, events in zip(
+        lines, found["accuracy"], found["events_per_image"], strict=True
+    ):
+        assert f"{100 * accuracy:.2f} %" in line
+        assert f"{events:,.0f}" in line
+    code, out, _ = run(capsys, "evaluate", *options, "--only-last", "--quiet")
+    (line,) = out.partition("\n\n")[2].partition("\n\n")[0].splitlines()[1:]
+    assert line.split()[0] == "5"
+
+
+def test_output_is_a_results_file(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "new" / "digits.json"
+    found = result(capsys, "--limit", "20", "--steps", "2", "--output", "new/digits.json")
+    record = json.loads(path.read_text())
+    assert [entry.name for entry in path.parent.iterdir()] == ["digits.json"]
+    assert record["command"].startswith("snnlib evaluate digits-cnn --device cpu --json")
+    for key in ("commit", "date", "n", "seed", "hardware", "versions", "seconds"):
+        assert key in record
+    (stored,) = record["runs"]
+    assert stored == {"label": "AugMapping", **found}
+
+
+def test_output_that_cannot_be_written_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "x.json"
+    options = ["evaluate", "digits-cnn", *CPU, "--limit", "5", "--quiet", "--output", str(target)]
+    code, _, err = run(capsys, *options)
+    assert code == 2
+    assert "x.json" in err
+
+
+def test_verify_reports_graph_and_layers(capsys):
+    options = ["verify", "digits-cnn", *CPU, "--steps", "9", "--limit", "20", "--negative", "0"]
+    code, out, _ = run(capsys, *options)
+    assert code == 0
+    assert "folded ANN against original" in out
+    assert "relu3" in out
+    code, out, _ = run(capsys, *options, "--json")
+    found = json.loads(out)
+    assert found["graph_error"] < 1e-5
+    assert found["steps"][:4] == [1, 2, 4, 8]
+    assert [layer["name"] for layer in found["layers"]] == ["relu1", "relu2", "relu3"]
+    for layer in found["layers"]:
+        assert layer["error"][-1] < layer["error"][0] / 3
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float64", 1e-12), ("bfloat16", 0.1)])
+def test_verify_in_every_precision(capsys, dtype, error):
+    options = [*CPU, "--steps", "2", "--limit", "5", "--json", "--dtype", dtype]
+    code, out, err = run(capsys, "verify", "digits-cnn", *options)
+    assert code == 0, err
+    assert json.loads(out)["graph_error"] < error
+
+
+def test_data_says_where_and_what(capsys):
+    code, out, _ = run(capsys, "data", "digits")
+    assert code == 0
+    assert "inside scikit-learn" in out
+    train, test = snn.data.load("digits")
+    assert f"{len(train):,} images of 1 × 28 × 28" in out
+    assert f"{len(test):,} images of 1 × 28 × 28" in out
+
+
+@pytest.mark.slow
+def test_train_writes_a_checkpoint_that_evaluate_reads(capsys, tmp_path):
+    path = str(tmp_path / "trained.safetensors")
+    options = ["--epochs", "1", "--device", "cpu", "--quiet", "--output", path]
+    code, out, err = run(capsys, "train", "digits-cnn", *options)
+    assert code == 0, err
+    assert path in out
+    assert "test images" in out
+    _, record = snn.checkpoints.read(path)
+    found = result(capsys, "--checkpoint", path, "--only-last", "--negative", "0")
+    assert found["ann_accuracy"] == pytest.approx(record["test_accuracy"])
+    assert f"{100 * found['ann_accuracy']:.2f} % of the 355 test images" in out
+
+
+WRONG = [
+    (["evaluate", "digits-cn"], ["digits-cn", "Did you mean 'digits-cnn'?"]),
+    (["evaluate", "digits-cnn", "--neuron", "if", "--levels", "4"], ["--levels", "--neuron if"]),
+    (["evaluate", "digits-cnn", "--neuron", "if", "--negative", "0"], ["--negative", "augmented"]),
+    (["evaluate", "digits-cnn", "--neuron", "ternary", "--cap", "2"], ["--cap", "augmented"]),
+    (["evaluate", "digits-cnn", "--reset", "zero"], ["--reset", "--neuron if"]),
+    (["evaluate", "digits-cnn", "--balance", "max", "--percentile", "99"], ["--percentile"]),
+    (["evaluate", "digits-cnn", "--percentile", "0"], ["q=0", "at most 100"]),
+    (["evaluate", "digits-cnn", "--levels", "0"], ["levels=0"]),
+    (["evaluate", "digits-cnn", "--negative", "2"], ["negative=2"]),
+    (["evaluate", "digits-cnn", "--v0", "-1"], ["v0=-1"]),
+    (["evaluate", "digits-cnn", "--steps", "0"], ["--steps 0"]),
+    (["evaluate", "digits-cnn", "--limit", "0"], ["--limit 0"]),
+    (["evaluate", "digits-cnn", "--batch", "-3"], ["--batch -3"]),
+    (["evaluate", "digits-cnn", "--device", "abacus"], ["--device abacus", "cpu"]),
+    (["evaluate", "digits-cnn", "--checkpoint", "no.safetensors"], ["no.safetensors"]),
+    (["evaluate", "digits-cnn", "--neuron", "lif"], ["lif", "augmented"]),
+    (["verify", "digits-cnn", "--steps", "0"], ["--steps 0"]),
+    (["data", "minst"], ["minst", "Did you mean 'mnist'?"]),
+    (["data", "mnist", "--root", "{empty}", "--no-download"], ["train-images-idx3-ubyte"]),
+    (["train", "digit-cnn"], ["Did you mean 'digits-cnn'?"]),
+    (["train", "digits-cnn", "--epochs", "0"], ["epochs", "at least 1"]),
+    (["dance"], ["dance", "evaluate"]),
+    ([], ["COMMAND"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG, ids=lambda a: " ".join(a)[:60])
+def test_wrong_input_gives_one_readable_message(capsys, tmp_path, arguments, words):
+    code, out, err = run(capsys, *(a.format(empty=tmp_path) for a in arguments))
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert all(word in err for word in words), err
+
+
+def test_damaged_checkpoint_is_named(capsys, tmp_path):
+    good = Path(snn.checkpoints.ASSETS / "digits-cnn.safetensors").read_bytes()
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(good[: len(good) // 2])
+    code, _, err = run(capsys, "evaluate", "digits-cnn", "--checkpoint", str(broken))
+    assert code == 2
+    assert "broken.safetensors" in err
+    assert "truncated" in err
+
+
+@pytest.mark.parametrize("command", examples())
+def test_help_has_examples(capsys, command):
+    code, out, _ = run(capsys, *([command] if command else []), "--help")
+    assert code == 0
+    assert "examples:" in out
+    assert f"snnlib {command}".strip() in out
+
+
+def test_examples_parse():
+    """Every example that the help shows is a command that the parser takes."""
+    from snnlib.__main__ import _parser
+
+    lines = [line.strip() for text in examples().values() for line in text.splitlines()]
+    shown = [line.split("   ")[0].split("snnlib ")[1] for line in lines if "snnlib " in line]
+    assert len(shown) > 15
+    for example in shown:
+        _parser().parse_args(example.split())
+
+
+def test_module_and_exit_code_as_a_process():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "snnlib"]
+    good = subprocess.run([*command, "data", "digits"], env=environment, capture_output=True)
+    bad = subprocess.run([*command, "data", "x"], env=environment, capture_output=True, text=True)
+    assert good.returncode == 0
+    assert bad.returncode == 2
+    assert len(bad.stderr.strip().splitlines()) == 1
+
+
+def test_interruption_is_no_traceback(capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(snn.data, "load", interrupted)
+    code, _, err = run(capsys, "data", "digits")
+    assert code == 130
+    assert "interrupted" in err

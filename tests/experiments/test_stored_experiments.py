@@ -1,0 +1,94 @@
+"""What the experiments left in ``book/results``: complete, consistent, its answers come back."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import snnlib as snn
+from book import experiments
+from book.experiments import Setting, frame, index
+from book.experiments.measure import unpack
+from snnlib.zoo import checkpoints
+
+RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
+STORED = [
+    path
+    for name in experiments.NAMES
+    for path in sorted(RESULTS.glob(f"{name}.json")) + sorted(RESULTS.glob(f"{name}-first-*.json"))
+]
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_index_of_results_is_up_to_date():
+    assert (RESULTS / index.FILE).read_text(encoding="utf-8") == index.render(RESULTS)
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_experiment_is_complete(path):
+    record = load(path)
+    experiment = experiments.get(record["experiment"])
+    assert record["command"] == frame.command(experiment, record["networks"], record["settings"])
+    assert path.name == frame.results_file(experiment.name, record["settings"]["limit"]).name
+    assert record["commit"]
+    assert record["seconds"] > 0
+    names = [cell.name for network in record["networks"] for cell in experiment.cells(network)]
+    assert list(record["cells"]) == names
+    for network, digest in record["checkpoints"].items():
+        assert digest == checkpoints.index()[network]["sha256"], f"{network} was trained anew"
+
+
+OVER_TIME = [path for path in STORED if path.stem.startswith("accuracy-over-time")]
+RUNS = [(path, run) for path in OVER_TIME for run in load(path)["runs"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "run"), RUNS, ids=[f"{path.stem}: {run['cell']}" for path, run in RUNS]
+)
+def test_stored_run_is_consistent(path, run):
+    steps = run["steps"]
+    for key in (
+        "accuracy",
+        "agreement",
+        "loss_interval",
+        "synops_per_image",
+        "energy_nj_per_image",
+    ):
+        assert len(run[key]) == steps
+    for key in ("events_per_image", "spikes_per_image", "synops_per_image"):
+        assert run[key] == sorted(run[key])
+    for accuracy, (low, high) in zip(run["accuracy"], run["loss_interval"], strict=True):
+        assert low - 1e-3 <= run["ann_accuracy"] - accuracy <= high + 1e-3
+    assert Setting.of(run["setting"]).neuron.kind == run["neuron"]
+    assert max(run["agreement"]) > 0.5 or run["form"] == "plain"
+    quantised_at_once = run.get("quantised_ann", {"accuracy": [None]})["accuracy"][0]
+    if run["neuron"] == "augmented" and run["form"] == "best":
+        assert quantised_at_once == pytest.approx(run["accuracy"][0], abs=3 / run["n"])
+
+
+HEADLINES = [
+    pytest.param(run, id=f"{path.stem}: {run['cell']}", marks=pytest.mark.dataset(run["dataset"]))
+    for path, run in RUNS
+    if "headline" in run
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", HEADLINES)
+def test_stored_answers_come_back(run):
+    """The shipped weights and the stored setting give the stored answers, image by image."""
+    subject = experiments.Subject(run["model"], torch.device("cpu"))
+    step, n = run["headline"]["step"], run["headline"]["n"]
+    net = subject.convert(Setting.of(run["setting"]))
+    x = snn.data.to_float(subject.test.images[:n])
+    again = net(x, steps=step, only_last=True).predictions[-1]
+    stored = unpack(run["headline"]["answers"])
+    assert len(stored) == n
+    # Another processor rounds otherwise: a potential within 1e-7 of its threshold may fall over.
+    # What was computed in bfloat16 comes back in float32, which every processor has.
+    allowed = n // 200 if run["dtype"] == "float32" else n // 50
+    assert int((again != stored).sum()) <= allowed

@@ -1,0 +1,110 @@
+"""What the notebooks need: named numbers, stored results, and animations without a kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import matplotlib as mpl
+import pytest
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+from snnlib.plots import notebook
+
+
+@pytest.fixture
+def drawing():
+    figure, ax = plt.subplots(figsize=(2, 1))
+    calls = []
+
+    def draw(k):
+        calls.append(k)
+        ax.clear()
+        ax.plot([0, 1], [0, k + 1])
+        return f"step {k} <b>"
+
+    yield figure, draw, calls
+    plt.close(figure)
+
+
+def test_player_holds_every_frame_and_shows_the_last(drawing):
+    figure, draw, _ = drawing
+    page = notebook.player(figure, draw, frames=3, alt='A line that rises "steeply" & more').data
+    pictures = json.loads(re.search(r"pictures = (\[.*?\]), captions", page, re.S)[1])
+    assert len(pictures) == len(set(pictures)) == 3
+    assert re.search(r'src="([^"]+)"', page)[1] == pictures[-1]
+    assert 'max="2" value="2"' in page
+    assert 'alt="A line that rises &quot;steeply&quot; &amp; more"' in page
+    assert "step 2 &lt;b&gt;</output>" in page
+    assert "@" not in re.sub(r"base64,[^\"]*", "", page), "a placeholder is left"
+    assert not plt.fignum_exists(figure.number), "the figure would be shown a second time"
+
+
+def test_player_is_the_same_in_every_run(drawing):
+    figure, draw, _ = drawing
+    first = notebook.player(figure, draw, frames=[0, 4], alt="A line that rises more steeply").data
+    again = notebook.player(figure, draw, frames=[0, 4], alt="A line that rises more steeply").data
+    assert first == again
+
+
+def test_player_fetches_nothing_from_elsewhere(drawing):
+    figure, draw, _ = drawing
+    page = notebook.player(figure, draw, frames=2, alt="A line that rises more steeply").data
+    assert "http" not in page
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [({"frames": 0}, "no frame"), ({"alt": "plot"}, "what is to be seen")],
+)
+def test_player_refuses_what_no_reader_could_use(drawing, given, says):
+    figure, draw, _ = drawing
+    with pytest.raises(ValueError, match=says):
+        notebook.player(figure, draw, **{"frames": 2, "alt": "A line that rises", **given})
+
+
+def test_player_says_when_it_is_too_heavy(drawing, monkeypatch):
+    figure, draw, _ = drawing
+    monkeypatch.setattr(notebook, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match="fewer frames"):
+        notebook.player(figure, draw, frames=3, alt="A line that rises more steeply")
+
+
+def test_glue_travels_as_the_book_reads_it(monkeypatch):
+    sent = []
+    monkeypatch.setattr(
+        "IPython.display.publish_display_data", lambda data, metadata: sent.append((data, metadata))
+    )
+    notebook.glue("neurons-rate", "0.25")
+    ((data, metadata),) = sent
+    assert data == {"application/papermill.record/text/plain": "'0.25'"}
+    assert metadata["scrapbook"]["name"] == "neurons-rate"
+    with pytest.raises(TypeError, match="neurons-rate"):
+        notebook.glue("neurons-rate", [0.25])
+
+
+def test_glue_has_the_form_of_myst_nb(monkeypatch):
+    myst_nb = pytest.importorskip("myst_nb", reason="needs the packages that build the book")
+    import IPython.display
+
+    sent = []
+    monkeypatch.setattr(
+        "IPython.display.publish_display_data", lambda data, metadata: sent.append((data, metadata))
+    )
+    notebook.glue("x", "1.5")
+    monkeypatch.setattr(
+        "myst_nb.ext.glue.ipy_display",
+        lambda data, raw, metadata: sent.append((data, metadata)),
+    )
+    assert IPython.display
+    myst_nb.glue("x", "1.5", display=False)
+    ours, theirs = sent
+    assert ours[0] == {key: value for key, value in theirs[0].items() if "plain" in key}
+    assert ours[1] == theirs[1]
+
+
+def test_results_name_those_that_exist():
+    with pytest.raises(FileNotFoundError, match="no result 'nothing'"):
+        notebook.results("nothing")
