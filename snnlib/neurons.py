@@ -10,8 +10,11 @@ step with a whole-number **spike coefficient** ``c``; the message it sends on is
 
 so that after ``t`` steps ``θ N_t / t`` is a clipped, rounded ReLU of the mean current. Nothing is
 hidden: a neuron object holds parameters only, `State` holds the rest, and a step returns a new
-state and leaves the old one untouched. The fused updates of `snnlib.kernels` are tested equal to
-these functions.
+state and leaves the old one untouched. The fused updates of `snnlib.simulation.kernels` are tested
+equal to these functions.
+
+A neuron of your own is one subclass of `Neuron` with a `decide` (or a whole `step`): it runs
+everywhere, step by step, until `fused` says which compiled update computes the same.
 
 Sources: threshold balancing with IF neurons, Diehl et al. 2015; the negative threshold
 (TerMapping) and augmented spikes (AugMapping), Yu et al., TNNLS 2022. Derived in the chapters
@@ -22,14 +25,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from snnlib._arguments import real, whole
+
 
 class State(NamedTuple):
     """What a layer of neurons carries from one step to the next.
+
+    A neuron that remembers more returns a named tuple of its own, whose first two fields are these.
 
     Attributes:
         potential: membrane potential V after reset, in the ANN's own units, shape (B, ...).
@@ -40,24 +47,47 @@ class State(NamedTuple):
     count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
 
-def _check_fraction(neuron: str, name: str, value: float) -> None:
-    if not (isinstance(value, int | float) and math.isfinite(value) and 0.0 <= value <= 1.0):
-        raise ValueError(
-            f"{neuron}: {name}={value!r} must be a fraction of the threshold between 0 and 1"
-        )
+class Fused(NamedTuple):
+    """A rule that the compiled updates know (`snnlib.simulation.kernels`).
 
+    Attributes:
+        rule: ``"if"``: c = 1 if V ≥ θ; ``"if-zero"``: the same, V becomes 0 after it; ``"signed"``:
+            the rule of `Augmented`.
+        negative: size of the negative threshold / θ, for ``"signed"``.
+        cap: largest |c| a step, infinite for no limit.
+    """
 
-def _check_count(neuron: str, name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{neuron}: {name}={value!r} must be a whole number of at least 1")
+    rule: Literal["if", "if-zero", "signed"]
+    negative: float = 1.0
+    cap: float = math.inf
 
 
 class Neuron:
-    """Common part of the three neurons; not used by itself."""
+    """What all neurons share; subclass it for a neuron of your own.
 
-    kind: ClassVar[str]
+    Example: a neuron that must reach 3 θ before it fires once.
+
+        >>> class Reluctant(IF):
+        ...     def decide(self, potential, count, theta):
+        ...         return (potential >= 3 * theta).to(potential.dtype)
+        >>> Reluctant().fused is None, Reluctant().largest  # what it changes is not taken for IF's
+        (True, inf)
+    """
+
+    kind: ClassVar[str] = "neuron"
     levels: int = 1
-    v0: float
+    v0: float = 0.0
+    _RULE: ClassVar = frozenset({"initial", "ceiling", "step", "decide", "reset_potential"})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A class that changes the rule makes none of its parent's claims about the rule."""
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "kind" not in own:
+            cls.kind = cls.__name__.lower()
+        if cls._RULE & own.keys():
+            for claim in {"fused", "memoryless", "largest"} - own.keys():
+                setattr(cls, claim, vars(Neuron)[claim])
 
     def threshold(self, balanced: Tensor) -> Tensor:
         """Firing threshold θ = λ / levels from what threshold balancing measured (λ)."""
@@ -98,17 +128,27 @@ class Neuron:
 
     def decide(self, potential: Tensor, count: Tensor, theta: Tensor) -> Tensor:
         """Spike coefficient for a potential, before the reset; shape (B, ...)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no decide: say when it fires")
 
     def reset_potential(self, potential: Tensor, coefficient: Tensor, theta: Tensor) -> Tensor:
         """Potential after the spike: reset by subtraction."""
         return potential - coefficient * theta
 
     @property
+    def fused(self) -> Fused | None:
+        """The compiled update that computes the same as `step`; None: `step` itself runs."""
+        return None
+
+    @property
+    def largest(self) -> float:
+        """Largest |c| in one step, infinite without a limit."""
+        return math.inf
+
+    @property
     def memoryless(self) -> bool:
         """True if N_t depends on the summed input alone: N_t = max(0, floor(S_t/θ + v0)).
 
-        Then the network after t steps is the ANN with every ReLU replaced by a rounding quantiser
+        Then the network after t steps is the ANN with every ReLU replaced by a rounding quantizer
         of step θ/t: the *closed form* (chapter *Rates, counts and ReLU*).
         """
         return False
@@ -144,7 +184,7 @@ class IF(Neuron):
     reset: str = "subtract"
 
     def __post_init__(self) -> None:
-        _check_fraction("IF", "v0", self.v0)
+        _fractions(self, "v0")
         if self.reset not in ("subtract", "zero"):
             raise ValueError(f'IF: reset={self.reset!r} must be "subtract" or "zero"')
 
@@ -155,6 +195,14 @@ class IF(Neuron):
         if self.reset == "zero":
             return torch.where(coefficient != 0, torch.zeros_like(potential), potential)
         return super().reset_potential(potential, coefficient, theta)
+
+    @property
+    def fused(self) -> Fused:
+        return Fused("if" if self.reset == "subtract" else "if-zero", cap=1.0)
+
+    @property
+    def largest(self) -> float:
+        return 1.0
 
 
 @dataclass(frozen=True)
@@ -195,14 +243,21 @@ class Augmented(Neuron):
     cap: int | None = None
 
     def __post_init__(self) -> None:
-        _check_count("Augmented", "levels", self.levels)
-        _check_fraction("Augmented", "negative", self.negative)
-        _check_fraction("Augmented", "v0", self.v0)
+        _set(self, levels=whole("Augmented: levels", self.levels, most=_FINEST))
+        _fractions(self, "negative", "v0")
         if self.cap is not None:
-            _check_count("Augmented", "cap", self.cap)
+            _set(self, cap=whole("Augmented: cap", self.cap, most=_FINEST))
 
     def decide(self, potential: Tensor, count: Tensor, theta: Tensor) -> Tensor:
         return _signed(potential / theta, count, self.negative, self.cap)
+
+    @property
+    def fused(self) -> Fused:
+        return Fused("signed", self.negative, self.largest)
+
+    @property
+    def largest(self) -> float:
+        return math.inf if self.cap is None else float(self.cap)
 
     @property
     def memoryless(self) -> bool:
@@ -240,11 +295,33 @@ class Ternary(Neuron):
     v0: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_fraction("Ternary", "negative", self.negative)
-        _check_fraction("Ternary", "v0", self.v0)
+        _fractions(self, "negative", "v0")
 
     def decide(self, potential: Tensor, count: Tensor, theta: Tensor) -> Tensor:
         return _signed(potential / theta, count, self.negative, 1)
+
+    @property
+    def fused(self) -> Fused:
+        return Fused("signed", self.negative, 1.0)
+
+    @property
+    def largest(self) -> float:
+        return 1.0
+
+
+_FINEST = 2**24  # float32 holds whole numbers up to here; more levels are no finer
+
+
+def _set(neuron: Neuron, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(neuron, name, value)
+
+
+def _fractions(neuron: Neuron, *names: str) -> None:
+    """Check parameters that are fractions of the threshold."""
+    for name in names:
+        label = f"{type(neuron).__name__}: {name}"
+        _set(neuron, **{name: real(label, getattr(neuron, name), 0.0, 1.0)})
 
 
 def _signed(ratio: Tensor, count: Tensor, negative: float, cap: int | None) -> Tensor:
