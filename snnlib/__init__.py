@@ -24,24 +24,21 @@ from snnlib import _compatibility
 from snnlib.conversion.balance import Max, MinError, Percentile
 from snnlib.conversion.convert import convert
 from snnlib.graph.errors import CheckpointError, ConversionError
+from snnlib.graph.readout import Mean
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulation.coding import Bernoulli, Constant, Frames
-from snnlib.simulation.network import SpikingNetwork
+from snnlib.simulation.network import SpikingNetwork, load
 from snnlib.simulation.run import Run
 
 if TYPE_CHECKING:
     from snnlib import plots
-    from snnlib.graph.storage import load
     from snnlib.zoo import checkpoints, data, models, train
     from snnlib.zoo.data import DatasetUnavailable
 
 __version__ = "0.1.0"
 
 # Loaded when first used: they bring scikit-learn, safetensors or matplotlib.
-_LAZY = {
-    "DatasetUnavailable": "snnlib.zoo.fetch",
-    "load": "snnlib.graph.storage",
-}
+_LAZY = {"DatasetUnavailable": "snnlib.zoo.fetch"}
 
 __all__ = [
     "IF",
@@ -53,6 +50,7 @@ __all__ = [
     "DatasetUnavailable",
     "Frames",
     "Max",
+    "Mean",
     "MinError",
     "Percentile",
     "Run",

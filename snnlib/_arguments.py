@@ -31,8 +31,9 @@ def whole(name: str, value: object, least: int = 1, most: int | None = None) -> 
 
 
 def real(
-    name: str, value: object, low: float = -math.inf, high: float = math.inf, *, above: bool = False
-) -> float:
+    name: str, value: object, low: float = -math.inf, high: float = math.inf, *,
+    above: bool = False, what: str = "a number",
+) -> float:  # fmt: skip
     """A finite number from ``low`` to ``high``, as a float.
 
     Args:
@@ -41,6 +42,7 @@ def real(
         low: smallest allowed, or with ``above`` the number it must exceed.
         high: largest allowed.
         above: leave ``low`` itself out.
+        what: what it is, for the message.
 
     Raises:
         ValueError: it is something else, not finite, or out of range.
@@ -52,7 +54,7 @@ def real(
     if not (inside and math.isfinite(number)):
         limits = [f"{'above' if above else 'of at least'} {low:g}"] * (low > -math.inf)
         limits += [f"at most {high:g}"] * (high < math.inf)
-        raise ValueError(f"{name}={_shown(value)} must be a number {' and '.join(limits)}".rstrip())
+        raise ValueError(f"{name}={_shown(value)} must be {what} {' and '.join(limits)}".rstrip())
     return number
 
 

@@ -53,7 +53,13 @@ MOVED |= {
 _ELSEWHERE = {
     ("checkpoints", "CheckpointError"): "snnlib.graph.errors",
     ("convert", "graph_error"): "snnlib.graph.check",
+    ("integer", "IntegerNetwork"): "snnlib._compatibility",
+    ("run", "Decision"): "snnlib.simulation.early_exit",
+    ("simulator", "Schedule"): "snnlib.simulation.schedule",
+    ("storage", "load"): "snnlib.simulation.network",
 }
+# Functions of a network that are methods now: the rooms below know its record alone.
+_METHODS = {"normalized", "quantize", "save", "summary", "to_nir", "verify"}
 
 
 class _OldModule(ModuleType):
@@ -64,7 +70,9 @@ class _OldModule(ModuleType):
             raise AttributeError(name)
         short = self.__name__.removeprefix("snnlib.")
         if short not in PUBLIC:
-            _warn(short, stacklevel=3)
+            _warn(short, stacklevel=2)
+        if short not in PUBLIC and name in _METHODS:
+            return lambda net, *args, **kwargs: getattr(net, name)(*args, **kwargs)
         home = _ELSEWHERE.get((short, name)) or PUBLIC.get(short) or MOVED[short]
         try:
             module = importlib.import_module(home)
@@ -131,3 +139,12 @@ def by_name_after(count: int) -> Callable[[F], F]:
         return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+class _Whole(type):
+    def __instancecheck__(cls, thing: object) -> bool:
+        return getattr(thing, "whole", None) is not None
+
+
+class IntegerNetwork(metaclass=_Whole):
+    """What ``isinstance(net, IntegerNetwork)`` asked: is it a network of whole numbers?"""

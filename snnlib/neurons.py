@@ -319,9 +319,10 @@ def _set(neuron: Neuron, **values: Any) -> None:
 
 def _fractions(neuron: Neuron, *names: str) -> None:
     """Check parameters that are fractions of the threshold."""
+    what = "a fraction of the threshold"
     for name in names:
         label = f"{type(neuron).__name__}: {name}"
-        _set(neuron, **{name: real(label, getattr(neuron, name), 0.0, 1.0)})
+        _set(neuron, **{name: real(label, getattr(neuron, name), 0.0, 1.0, what=what)})
 
 
 def _signed(ratio: Tensor, count: Tensor, negative: float, cap: int | None) -> Tensor:

@@ -39,11 +39,11 @@ def test_no_fraction(value: Any) -> None:
 
 
 def test_limits_that_are_left_out() -> None:
-    with pytest.raises(ValueError, match="must be a number above 0 and at most 1$"):
+    with pytest.raises(ValueError, match=r"must be a number above 0 and at most 1$"):
         real("confidence", 0, 0, 1, above=True)
-    with pytest.raises(ValueError, match="must be a number above 0$"):
+    with pytest.raises(ValueError, match=r"must be a number above 0$"):
         real("x", 0.0, 0, above=True)
-    with pytest.raises(ValueError, match="must be a number$"):
+    with pytest.raises(ValueError, match=r"must be a number$"):
         real("x", math.nan)
 
 

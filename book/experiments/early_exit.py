@@ -28,7 +28,9 @@ from book.experiments.frame import Cell, Context, Experiment, Row
 from book.experiments.setting import Setting, Subject
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulation.coding import Constant
-from snnlib.simulation.network import Simulation, SpikingNetwork
+from snnlib.simulation.early_exit import first_sure
+from snnlib.simulation.engine import Simulation
+from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import models
 from snnlib.zoo.data import Split, to_float
 from snnlib.zoo.evaluate import LABELS
@@ -56,10 +58,7 @@ class Sure:
 
     def exit(self, confidence: float) -> tuple[Tensor, Tensor]:
         """Step (1 … T) and answer of every image, as `Run.first_confident` gives them."""
-        sure = self.confidence >= confidence
-        sure[-1] = True
-        step = sure.int().argmax(0)
-        return step + 1, self.answers.gather(0, step[None])[0]
+        return first_sure(self.confidence >= confidence, self.answers)
 
     def settled(self) -> Tensor:
         """Step (1 … T) from which on the answer to an image is that after the last step."""
@@ -146,7 +145,7 @@ def step_by_step(net: SpikingNetwork, x: Tensor, steps: int) -> None:
     """All steps as `SpikingNetwork.decide` computes them, but no image leaves."""
     with torch.no_grad():
         for part in x.split(net.chunk(len(x), "1GB")):
-            simulation = Simulation(net, part, Constant(), 0, None)
+            simulation = Simulation(net.plan(), part, Constant())
             for _ in range(steps):
                 simulation.step()
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnlib.graph.operations import Node
+from snnlib.simulation.closed_form import rounded
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.data import Split, to_float
 
@@ -70,34 +70,16 @@ def loss_intervals(answers: Tensor, ann_answers: Tensor, labels: Tensor) -> list
 def quantised(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
     """Logits of the ANN with activations rounded to the levels a neuron has after so many steps.
 
-    Each ReLU becomes (θ/t) · clip(floor(t z/θ + ½), 0, κ t), κ the largest coefficient a step: as
-    many levels as the spiking network can tell apart, and none of its time. After one step an
-    augmented network with v0 = ½ *is* this network.
+    As many levels as the spiking network can tell apart, and none of its time. After one step an
+    augmented network with v0 = ½ *is* this network (`snnlib.simulation.closed_form.rounded`).
 
     Args:
-        net: the spiking network, for thresholds and κ.
+        net: the spiking network, for thresholds and largest coefficients.
         x: images, shape (B, ...).
-        steps: t.
+        steps: number of steps.
     """
-    theta, most = net.thresholds, _most(net) * steps
-
-    def quantise(node: Node, z: Tensor) -> Tensor:
-        step = theta[node.name] / steps
-        count = torch.floor(z.to(step.dtype) / step + 0.5).clamp(0, most)
-        if (bound := node.attrs.get("bound")) is not None:
-            count = count.minimum(torch.floor(bound / step + 0.5))
-        return (count * step).to(z.dtype)
-
     with torch.no_grad():
-        return net.graph.evaluate(x.to(net.dtype), activation=quantise)
-
-
-def _most(net: SpikingNetwork) -> float:
-    """κ: the largest coefficient a step."""
-    if net.neuron.kind != "augmented":
-        return 1.0
-    cap = getattr(net.neuron, "cap", None)
-    return float("inf") if cap is None else float(cap)
+        return rounded(net.network, net.graph, net.checked(x), steps, clip=True, v0=0.5)
 
 
 def quantised_ann(

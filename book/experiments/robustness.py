@@ -49,7 +49,7 @@ class Lossy(Simulation):
     def __init__(
         self, plan: Plan, x: Tensor, probability: float, generator: torch.Generator
     ) -> None:
-        super().__init__(plan.net, x, Constant(), 0, None, plan=plan)
+        super().__init__(plan, x, Constant())
         self.probability, self.generator = probability, generator
 
     def _fire(self, node: Node, z: Tensor, steps: int) -> Tensor:
@@ -110,7 +110,7 @@ def lost_spikes(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: i
     """Events lost on their way, beside an ANN whose activations are lost."""
     generator, answers = _generator(seed), []
     with torch.no_grad():
-        plan = Plan(net, constant_input=True)
+        plan = net.plan()
         for part in x.split(_TOGETHER):
             simulation = Lossy(plan, part, size, generator)
             while simulation.t < steps:

@@ -18,10 +18,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from snnlib.graph.check import check_whole
+from snnlib._arguments import whole
+from snnlib.graph.channels import column
 from snnlib.graph.fold import prune
 from snnlib.graph.graph import Graph
+from snnlib.graph.network import Network
 from snnlib.graph.operations import Node
+from snnlib.graph.readout import Mean
 from snnlib.simulation.network import SpikingNetwork
 
 
@@ -39,15 +42,12 @@ def calibrate_bias(
     Raises:
         ValueError: steps or batch is not a whole number of at least 1.
     """
-    check_whole("steps", steps)
-    check_whole("batch", batch)
-    ann = net.graph.without_corrections()
+    steps, batch = whole("steps", steps), whole("batch", batch)
+    record, ann = net.network, net.graph.without_corrections()
     graph = ann
     for name in ann.spiking:
         target = prune(replace(ann, output=name))
-        source = prune(replace(graph, output=name))
-        balanced = {layer: net.balanced[layer] for layer in source.spiking}
-        part = SpikingNetwork(source, net.neuron, balanced)
+        part = SpikingNetwork.of(_up_to(record, graph, name))
         error = torch.zeros(ann.shapes[name][0], dtype=torch.float64, device=images.device)
         for chunk in images.split(batch):
             with torch.no_grad():
@@ -56,13 +56,21 @@ def calibrate_bias(
             error += (wanted - sent).transpose(0, 1).flatten(1).mean(1) * len(chunk)
         graph = _corrected(graph, name, error / len(images), net.dtype)
     report = {**net.report, "bias_calibrated_for_steps": steps}
-    return SpikingNetwork(graph, net.neuron, net.balanced, net.reference, report)
+    return SpikingNetwork.of(replace(record, graph=graph, report=report), net.reference)
+
+
+def _up_to(net: Network, graph: Graph, name: str) -> Network:
+    """The network whose output is what spiking layer ``name`` sends."""
+    source = prune(replace(graph, output=name))
+    neurons = {layer: net.neurons[layer] for layer in source.spiking}
+    balanced = {layer: net.balanced[layer] for layer in source.spiking}
+    return replace(net, graph=source, neuron=neurons, balanced=balanced, readout=Mean())
 
 
 def _corrected(graph: Graph, name: str, shift: Tensor, dtype: torch.dtype) -> Graph:
     """The graph with a bias current, one number a channel, in front of spiking layer ``name``."""
     layer, shape = graph.nodes[name], graph.shapes[name]
-    tensors = {"shift": shift.to(dtype).reshape(-1, *[1] * (len(shape) - 1))}
+    tensors = {"shift": column(shift.to(dtype), len(shape))}
     new = Node(f"{name}.correction", "affine", layer.inputs, {"correction": True}, tensors)
     nodes: dict[str, Node] = {}
     for node in graph:

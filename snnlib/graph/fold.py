@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from snnlib.graph.channels import per_channel
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import Node
 
@@ -36,7 +37,7 @@ def fold_affine(graph: Graph) -> Graph:
             continue
         shape = graph.shapes[node.name]
         token_wise = source.op == "linear" and len(shape) > 1  # its channels come last
-        channels = None if token_wise else per_channel(node, shape)
+        channels = None if token_wise else _scale_and_shift(node, shape)
         if channels is None or graph.shapes[before] != shape:
             continue
         nodes[source.name] = scaled(source, *channels)
@@ -49,17 +50,11 @@ def fold_affine(graph: Graph) -> Graph:
     return replace(graph, nodes=nodes, output=output, notes=notes)
 
 
-def per_channel(node: Node, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+def _scale_and_shift(node: Node, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
     """Scale and shift of an affine node as vectors of one entry a channel, if they are that."""
-    vectors = []
-    for role, neutral in (("scale", 1.0), ("shift", 0.0)):
-        value = node.tensors.get(role)
-        value = torch.tensor(neutral) if value is None else value
-        flat = value.expand(shape).reshape(shape[0], -1)
-        if not bool((flat == flat[:, :1]).all()):
-            return None
-        vectors.append(flat[:, 0].double())
-    return vectors[0], vectors[1]
+    scale = per_channel(node.tensors.get("scale", torch.tensor(1.0)), shape)
+    shift = per_channel(node.tensors.get("shift", torch.tensor(0.0)), shape)
+    return None if scale is None or shift is None else (scale.double(), shift.double())
 
 
 def scaled(node: Node, scale: Tensor, shift: Tensor) -> Node:

@@ -7,8 +7,10 @@ What a node can be, and what is known of it, stands in `snnlib.graph.operations`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,9 +19,12 @@ from snnlib.graph.layout import laid_out
 from snnlib.graph.operations import OPERATIONS, Node, apply, rectify
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in topological order; the first is ``input``, ``output`` names the last to be read."""
+    """Nodes in topological order; the first is ``input``, ``output`` names the last to be read.
+
+    A graph never changes: whatever rewrites one makes another.
+    """
 
     nodes: dict[str, Node]
     output: str
@@ -30,14 +35,22 @@ class Graph:
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())
 
-    @property
+    @cached_property
     def spiking(self) -> list[str]:
         """Names of the spiking layers, in order."""
         return [node.name for node in self.nodes.values() if node.kind == "spiking"]
 
+    @cached_property
+    def _users(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            for name in dict.fromkeys(node.inputs):
+                found[name].append(node)
+        return found
+
     def users(self, name: str) -> list[Node]:
         """The nodes that read ``name``."""
-        return [node for node in self.nodes.values() if name in node.inputs]
+        return self._users[name]
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Graph:
         """The same graph with ``function`` applied to every tensor."""
@@ -49,7 +62,7 @@ class Graph:
         return self.map_tensors(lambda tensor: laid_out(tensor, dtype))
 
     def without_corrections(self) -> Graph:
-        """The same graph without the bias currents of `snnlib.calibrate`: the ANN as trained."""
+        """The ANN as trained: without the bias currents of `snnlib.conversion.calibrate`."""
         bypassed = {
             node.name: node.inputs[0]
             for node in self.nodes.values()
@@ -80,6 +93,7 @@ class Graph:
                 changing.add(node.name)
         return changing
 
+    @cached_property
     def last_use(self) -> dict[str, str]:
         """For every node, the last node that reads it: its value can be freed after that."""
         last = {name: name for name in self.nodes}
@@ -88,6 +102,25 @@ class Graph:
                 last[source] = node.name
         last[self.output] = ""
         return last
+
+    @cached_property
+    def peak(self) -> tuple[int, int]:
+        """Numbers an image takes at most while it goes through the graph, and those kept in time.
+
+        The first counts the values alive at once, with the copies that a node works on; the second
+        potentials and counts of spiking layers, sums and maxima of max pooling.
+        """
+        sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        live, peak, kept = dict.fromkeys(sizes, 0), 0, 0
+        for node in self.nodes.values():
+            live[node.name], kind = sizes[node.name], node.kind
+            extra = 3 * sizes[node.inputs[0]] if kind == "max" else sizes[node.name]
+            peak = max(peak, sum(live.values()) + extra)
+            kept += 2 * sizes[node.name] * (kind in ("spiking", "max"))
+            for name in {*node.inputs, node.name}:
+                if self.last_use[name] == node.name:
+                    live[name] = 0
+        return peak, kept
 
     def overwritable(self, among: Collection[str]) -> set[str]:
         """Spiking layers whose input is new memory that nobody else reads, so they may reuse it.
@@ -121,7 +154,7 @@ class Graph:
             The value of the output node, shape (B, classes).
         """
         activation = activation or rectify
-        last = self.last_use()
+        last = self.last_use
         values: dict[str, Tensor] = {}
         for node in self.nodes.values():
             inputs = [values[name] for name in node.inputs]

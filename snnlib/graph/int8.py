@@ -11,6 +11,7 @@ Where it says no, the same numbers come from a convolution in float32. Chapter *
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from snnlib.graph.operations import OPERATIONS, Node, Operation
+from snnlib.graph.operations import OPERATIONS, Node, count_paths, operation
 
 LARGEST = 127  # of the values and weights: a value plus as much fits in eight bits without a sign
 
@@ -80,4 +81,8 @@ def _conv_int8(node: Node, x: Tensor) -> Tensor:
     return _convolve(shifted, weight, node.tensors.get("bias"), zero, node.attrs)
 
 
-OPERATIONS["conv_int8"] = Operation("weighted", _conv_int8)
+def _paths(node: Node, x: Tensor) -> Tensor:
+    return count_paths(replace(node, op="conv"), [x])
+
+
+operation("conv_int8", "weighted", paths=_paths)(_conv_int8)

@@ -16,8 +16,7 @@ Source: Pedersen et al., Nature Communications 2024. Chapter *Converting a netwo
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,26 +25,15 @@ import numpy as np
 from torch import Tensor
 
 from snnlib.graph.errors import CheckpointError, ConversionError
+from snnlib.graph.files import write_bytes
 from snnlib.graph.graph import Graph
-from snnlib.graph.operations import Node
+from snnlib.graph.network import Network
+from snnlib.graph.normalize import normalized
+from snnlib.graph.operations import OPERATIONS, Node
 from snnlib.neurons import IF
-from snnlib.simulation.network import SpikingNetwork
-
-_REFUSED = {
-    "max_pool": "NIR has no maximum: train with average pooling",
-    "adaptive_max_pool": "NIR has no maximum: train with average pooling",
-    "amax": "NIR has no maximum: train with average pooling",
-    "cat": "NIR has no concatenation: join the activations by a sum instead",
-    "conv_transpose": "NIR has no transposed convolution: use convolutions only",
-    "upsample": "NIR has no upsampling: keep or lower the resolution",
-    "pad": "NIR pads with zeros inside a convolution only: use padding= and padding_mode='zeros'",
-    "permute": "NIR cannot reorder dimensions",
-    "slice": "NIR cannot take a part of an activation",
-    "sum": "NIR has no sum over dimensions: use average pooling",
-}
 
 
-def to_nir(net: SpikingNetwork, path: str | Path) -> Path:
+def to_nir(net: Network, path: str | Path) -> Path:
     """Write an integrate-and-fire network to a NIR file (HDF5), whole or not at all.
 
     Weights are those of `net.normalized()`: unit thresholds, spikes of size one.
@@ -66,18 +54,23 @@ def to_nir(net: SpikingNetwork, path: str | Path) -> Path:
         import nir
     except ImportError:
         raise ImportError("to_nir needs the package nir: pip install 'snnlib[nir]'") from None
-    neuron = net.neuron
-    if not isinstance(neuron, IF):
+    neuron, *others = net.neurons.values()
+    if different := [other for other in others if other != neuron]:
         raise ConversionError(
-            f"{neuron!r} sends signed or graded spikes, NIR's neurons send single positive ones: "
-            "convert with neuron=snnlib.IF(v0=0.0)"
+            f"the layers have different neurons ({neuron!r}, {different[0]!r}): convert with one "
+            "neuron=snnlib.IF(v0=0.0) for all"
+        )
+    if not (isinstance(neuron, IF) and neuron.fused):
+        raise ConversionError(
+            f"{neuron!r} sends signed or graded spikes, or spikes of its own; NIR's neurons send "
+            "single positive ones: convert with neuron=snnlib.IF(v0=0.0)"
         )
     if neuron.v0 != 0:
         raise ConversionError(
             f"{neuron!r} starts at {neuron.v0} θ, but NIR has no initial potential: convert with "
             "neuron=snnlib.IF(v0=0.0)"
         )
-    writer = _Writer(net.normalized().graph, nir)
+    writer = _Writer(normalized(net).graph, nir)
     metadata = {"reset": neuron.reset, "dt": 1.0, "written_by": "snnlib", "fires_at": "V >= 1"}
     content = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata)
     if neuron.reset == "subtract":
@@ -86,25 +79,9 @@ def to_nir(net: SpikingNetwork, path: str | Path) -> Path:
             "simulator that reads the file (SpikingJelly: v_reset=None); reset='zero' is exact",
             stacklevel=3,
         )
-    return _write(nir, Path(path), content)
-
-
-def _write(nir: Any, path: Path, content: Any) -> Path:
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        os.close(handle)
-        nir.write(temporary, content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path} cannot be written: {error.strerror or error}. Choose another folder."
-        ) from None
-    return path
+    file = io.BytesIO()
+    nir.write(file, content)
+    return write_bytes(path, file.getvalue(), CheckpointError)
 
 
 class _Refused(Exception):
@@ -143,8 +120,8 @@ class _Writer:
         nir, shape = self.nir, self.graph.shapes[node.name]
         if node.op == "input":
             return self._add("input", nir.Input({"input": np.array(shape)}), [])
-        if node.op in _REFUSED:
-            raise _Refused(_REFUSED[node.op])
+        if reason := OPERATIONS[node.op].nir:
+            raise _Refused(reason)
         before = self.graph.shapes[node.inputs[0]]
         sources = self.sources[node.inputs[0]]
         if node.op == "relu":

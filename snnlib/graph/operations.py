@@ -43,9 +43,10 @@ class Operation:
         homogeneous: f(θ·x) = θ·f(x) for one number θ > 0, so a threshold can be taken past it.
         paths: the same with every connection of weight one and no offset, in float64: it counts
             the paths from inputs to outputs. Default: the function itself.
-        units: what becomes of numbers that hold for a channel (scales, units, bounds):
+        units: what becomes of numbers that hold for a channel (`snnlib.graph.channels`):
             ``"moves"``: they go where the values go; ``"pools"``: they stay with the channel;
-            ``"reduces"``: dimensions ``dims`` are joined; ``""``: no general rule.
+            ``"pads"``: new positions and channels are added; ``"reduces"``: dimensions ``dims`` are
+            joined; ``""``: no general rule.
         nir: why NIR cannot say it; empty where it can.
     """
 
@@ -54,7 +55,7 @@ class Operation:
     view: bool = False
     homogeneous: bool = False
     paths: Function | None = None
-    units: Literal["moves", "pools", "reduces", ""] = ""
+    units: Literal["moves", "pools", "pads", "reduces", ""] = ""
     nir: str = ""
 
 
@@ -322,7 +323,7 @@ def _pad_paths(node: Node, x: Tensor) -> Tensor:
 
 
 @operation(
-    "pad", "pass", view=True, paths=_pad_paths,
+    "pad", "pass", view=True, paths=_pad_paths, units="pads",
     nir="NIR pads with zeros inside a convolution only: use padding= and padding_mode='zeros'",
 )  # fmt: skip
 def _pad(node: Node, x: Tensor) -> Tensor:

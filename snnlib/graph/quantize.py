@@ -1,4 +1,4 @@
-"""From real numbers to whole ones: how `snnlib.integer` networks are made.
+"""From real numbers to whole ones: how networks of `snnlib.graph.whole_numbers` are made.
 
 Every value v of the network stands for the real number u · v, and the unit u is followed through
 the graph, one a channel::
@@ -27,32 +27,32 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from snnlib._arguments import whole
 from snnlib.graph import int8
+from snnlib.graph.channels import carried, column, per_channel, per_input
 from snnlib.graph.errors import ConversionError
-from snnlib.graph.operations import Node, apply
-from snnlib.graph.whole_numbers import IntegerNetwork
-from snnlib.neurons import Augmented, Neuron
-from snnlib.simulation.network import SpikingNetwork
+from snnlib.graph.network import Network, Whole
+from snnlib.graph.operations import OPERATIONS, Node
+from snnlib.neurons import Neuron
 
 _FLOAT32, _FLOAT64 = 2**24, 2**53  # whole numbers up to here are exact
 _FINER = 8  # an offset is rounded to 1/8 of the unit of what it is added to
 _RESOLUTION = 64  # a sum's branches are multiples of at least this, so within 1 % of their weight
 _COMMON = 256  # likewise for the channels of a bounded activation, which share a unit
 _CONSTANT = 4096  # units in the bias of a channel without weights
-_SHAPES = {"reshape", "permute", "slice", "cat"}  # operations that move channels about
 
 
-def quantize(net: SpikingNetwork, weight_bits: int = 8, cap: int | None = None) -> IntegerNetwork:
+def quantize(net: Network, weight_bits: int = 8, cap: int | None = None) -> Network:
     """The whole-number version of a network whose images lie in [0, 1].
 
     Args:
-        net: the spiking network; not changed.
+        net: the spiking network.
         weight_bits: bits a weight, 2 to 16.
         cap: largest |c| a neuron may send in a step; by default the neuron's own, or 4 × levels.
             `IF` and `Ternary` send 1 at most.
 
     Returns:
-        The whole-number network.
+        The whole-number network (``whole`` is not None).
 
     Raises:
         ConversionError: the network holds something that has no exact whole-number form, or its
@@ -62,50 +62,57 @@ def quantize(net: SpikingNetwork, weight_bits: int = 8, cap: int | None = None) 
     Source: integer inference with per-channel scales, Jacob et al., CVPR 2018. Chapter *Fewer
     bits*.
     """
-    if (
-        isinstance(weight_bits, bool)
-        or not isinstance(weight_bits, int)
-        or not 2 <= weight_bits <= 16
-    ):
-        raise ValueError(f"weight_bits={weight_bits!r} must be a whole number from 2 to 16")
-    if isinstance(net, IntegerNetwork):
+    weight_bits = whole("weight_bits", weight_bits, least=2, most=16)
+    if net.whole is not None:
         raise ConversionError("this network is quantized already: quantize net.source")
-    neuron, largest = net.neuron, 1
-    if isinstance(neuron, Augmented):
-        largest = cap or neuron.cap or 4 * neuron.levels
-        neuron = dataclasses.replace(neuron, cap=largest)
-    elif cap not in (None, 1):
-        raise ValueError(f"cap={cap!r}: {type(neuron).__name__} sends one spike at most")
+    cap = None if cap is None else whole("cap", cap)
+    capped = {name: _capped(name, neuron, cap) for name, neuron in net.neurons.items()}
+    return _Quantizer(net, capped, 2 ** (weight_bits - 1) - 1).run()
+
+
+def _capped(name: str, neuron: Neuron, cap: int | None) -> Neuron:
+    """The neuron with a largest coefficient, whose rule maps whole numbers to whole numbers."""
+    if neuron.fused is None:
+        raise ConversionError(
+            f"layer {name}: {neuron!r} is a neuron of your own, of which nothing says that it "
+            "keeps whole numbers whole: quantize networks of snnlib.IF, Ternary or Augmented"
+        )
+    if neuron.largest == 1:
+        if cap not in (None, 1):
+            raise ValueError(f"cap={cap!r}: {type(neuron).__name__} sends one spike at most")
+        return neuron
+    largest = cap or (4 * neuron.levels if math.isinf(neuron.largest) else int(neuron.largest))
     if largest >= _FLOAT32:
         raise ValueError(f"cap={largest}: messages travel in float32, so it must be below 2^24")
-    return _Quantizer(net, neuron, largest, 2 ** (weight_bits - 1) - 1).run()
+    return dataclasses.replace(neuron, cap=largest)  # type: ignore[type-var]
 
 
 class _Quantizer:
-    """Goes through the graph in order; knows unit and largest value of every node."""
+    """Goes through the graph in order; knows unit and largest value of every node.
 
-    def __init__(self, net: SpikingNetwork, neuron: Neuron, cap: int, largest: int) -> None:
-        self.net, self.neuron, self.cap, self.largest = net, neuron, cap, largest
+    ``units`` and ``bounds`` (largest |value|) broadcast to one image's value: (C, 1, ...) as a
+    rule.
+    """
+
+    def __init__(self, net: Network, neurons: dict[str, Neuron], largest: int) -> None:
+        self.net, self.neurons, self.largest = net, neurons, largest
         self.graph = net.graph
         self.nodes: dict[str, Node] = {}
         self.shapes = dict(net.graph.shapes)
-        self.units: dict[str, Tensor] = {}  # one image's shape, or (C, 1, ...)
-        self.bounds: dict[str, Tensor] = {}  # largest |value|, likewise
+        self.units: dict[str, Tensor] = {}
+        self.bounds: dict[str, Tensor] = {}
         self.renamed: dict[str, str] = {}
         self.thresholds: dict[str, Tensor] = {}
         self.sums: dict[str, float] = {}
         self.wide: set[str] = set()  # nodes with values in float64
 
-    def run(self) -> IntegerNetwork:
-        for node in self.graph.nodes.values():
+    def run(self) -> Network:
+        for node in self.graph:
             inputs = tuple(self.renamed.get(name, name) for name in node.inputs)
-            handler = getattr(self, f"_{node.op}", None)
-            if node.kind == "weighted":
-                handler = self._weighted
-            elif node.kind == "max":
-                handler = self._keep
-            elif node.op in _SHAPES:
-                handler = self._move
+            name = "weighted" if node.kind == "weighted" else node.op
+            handler = getattr(self, f"_{name}", None)
+            if handler is None and OPERATIONS[node.op].units:
+                handler = self._carry
             if handler is None:
                 self._fail(node, f"{node.op} has no whole-number form here")
             handler(replace(node, inputs=inputs))
@@ -114,7 +121,10 @@ class _Quantizer:
         output = self.renamed.get(self.graph.output, self.graph.output)
         graph = replace(self.graph, nodes=self.nodes, shapes=self.shapes, output=output)
         unit = self.units[output].expand(self.shapes[output]).clone()
-        return IntegerNetwork(self.net, graph, self.neuron, self.thresholds, unit, self.sums)
+        one = isinstance(self.net.neuron, Neuron)
+        neuron = next(iter(self.neurons.values())) if one else self.neurons
+        made = Whole(self.net, self.thresholds, unit, self.sums)
+        return replace(self.net, graph=graph, neuron=neuron, whole=made)
 
     def _fail(self, node: Node, reason: str) -> NoReturn:
         raise ConversionError(f"{node.name} ({node.op}) cannot be quantized: {reason}")
@@ -137,14 +147,14 @@ class _Quantizer:
         self.nodes[node.name], self.units[node.name], self.bounds[node.name] = node, unit, bound
 
     def _channel(self, node: Node, value: Tensor, name: str) -> Tensor:
-        """A value per channel, if it is one number a channel."""
-        flat = value.expand(self.shapes[name]).reshape(self.shapes[name][0], -1)
-        if not bool((flat == flat[:, :1]).all()):
+        """A value per channel, if it is one number a channel; shape (C,)."""
+        found = per_channel(value, self.shapes[name])
+        if found is None:
             self._fail(node, "the units differ within a channel")
-        return flat[:, 0]
+        return found
 
     def _column(self, value: Tensor, name: str) -> Tensor:
-        return value.reshape(-1, *[1] * (len(self.shapes[name]) - 1))
+        return column(value, len(self.shapes[name]))
 
     def _input(self, node: Node) -> None:
         one = torch.ones([1] * len(self.shapes[node.name]), dtype=torch.float64,
@@ -179,47 +189,36 @@ class _Quantizer:
         return self.nodes[name].op == "pixels"
 
     def _weighted(self, node: Node) -> None:
-        source = node.inputs[0]
-        weight = node.tensors["weight"].double()
-        unit = self._channel(node, self.units[source], source)
-        bound = self._channel(node, self.bounds[source], source)
+        source, transposed = node.inputs[0], node.op == "conv_transpose"
         if node.op == "linear" and len(self.shapes[source]) > 1:
             self._fail(node, "a linear layer on more than vectors")
-        tail = [1] * (weight.dim() - 2)
-        if node.op == "conv_transpose":
-            if node.attrs["groups"] != 1:
-                self._fail(node, "grouped transposed convolution")
-            rows = weight.transpose(0, 1)
-            unit, bound = unit.reshape(1, -1, *tail), bound.reshape(1, -1, *tail)
-        else:
-            rows = weight
-            groups = node.attrs.get("groups", 1)
-            share = (groups, -1, *tail)
-            repeat = len(weight) // groups
-            unit, bound = (v.reshape(share).repeat_interleave(repeat, 0) for v in (unit, bound))
-        real = rows * unit
-        scale = real.abs().flatten(1).amax(1) / self.largest
+        if transposed and node.attrs["groups"] != 1:
+            self._fail(node, "grouped transposed convolution")
+
+        def rows(value: Tensor) -> Tensor:  # (out, in / groups, ...)
+            return value.transpose(0, 1) if transposed else value
+
+        weight = node.tensors["weight"].double()
+        unit, bound = (
+            rows(per_input(node, self._channel(node, table[source], source)))
+            for table in (self.units, self.bounds)
+        )
+        real = rows(weight) * unit
+        scale = real.abs().flatten(1).amax(1) / self.largest  # (out,)
         bias = node.tensors.get("bias")
         if bias is not None:  # a channel without weights still has its bias
-            alone = bias.double().abs().reshape(len(scale), -1).amax(1) / _CONSTANT
-            scale = torch.where(scale > 0, scale, alone)
+            scale = torch.where(scale > 0, scale, bias.double().abs() / _CONSTANT)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-        whole = torch.round(real / scale.reshape(-1, 1, *tail))
-        sums = (whole.abs() * bound).flatten(1).sum(1)
-        tensors: dict[str, Tensor] = {}
+        rounded = torch.round(real / scale.reshape(-1, *[1] * (real.dim() - 1)))
+        sums = (rounded.abs() * bound).flatten(1).sum(1)
+        tensors = {"weight": rows(rounded).contiguous()}
         if bias is not None:
-            column = scale.reshape(-1, *[1] * (bias.dim() - 1))
-            tensors["bias"] = torch.round(bias.double() / column)
-            sums = sums + tensors["bias"].abs().flatten(1 if bias.dim() > 1 else 0).reshape(
-                len(sums), -1).amax(1)  # fmt: skip
+            tensors["bias"] = torch.round(bias.double() / scale)
+            sums = sums + tensors["bias"].abs()
         if float(sums.max()) >= _FLOAT64:
             self._fail(node, "its sums could exceed 2^53: lower cap or weight_bits")
-        tensors["weight"] = (
-            whole.transpose(0, 1).contiguous() if node.op == "conv_transpose" else whole
-        )
-        tensors = {role: value.to(_dtype(sums)) for role, value in tensors.items()}
         self.sums[node.name] = float(sums.max())
-        node = replace(node, tensors=tensors)
+        node = replace(node, tensors={k: value.to(_dtype(sums)) for k, value in tensors.items()})
         inputs = float(self.bounds[source].max())
         if (
             node.op == "conv"
@@ -237,9 +236,9 @@ class _Quantizer:
         theta = self.net.thresholds[node.name].double()
         if node.attrs.get("bound") is not None:
             node, unit = self._shared(node, unit, theta)
-        whole = torch.round(theta / unit).clamp_min(1)
-        self.thresholds[node.name] = whole
-        self._emit(node, whole * unit, torch.full_like(unit, self.cap))
+        count = torch.round(theta / unit).clamp_min(1)
+        self.thresholds[node.name] = count
+        self._emit(node, count * unit, torch.full_like(unit, self.neurons[node.name].largest))
 
     def _shared(self, node: Node, unit: Tensor, theta: Tensor) -> tuple[Node, Tensor]:
         """A bounded activation after a node that brings all channels to the unit θ / 2^k."""
@@ -283,40 +282,55 @@ class _Quantizer:
         self._scaled(replace(node, op="avg_pool", attrs=attrs), math.prod(kernel))
 
     def _mean(self, node: Node) -> None:
-        before = self.shapes[node.inputs[0]]
-        size = math.prod(before[d - 1 if d > 0 else d] for d in node.attrs["dims"])
+        size = self._joined(node)
         self._reduced(replace(node, op="sum"), size, size)
 
     def _sum(self, node: Node) -> None:
+        self._reduced(node, self._joined(node), 1)
+
+    def _joined(self, node: Node) -> int:
+        """How many values a sum over dimensions adds up."""
         before = self.shapes[node.inputs[0]]
-        self._reduced(node, math.prod(before[d - 1 if d > 0 else d] for d in node.attrs["dims"]), 1)
+        return math.prod(before[d - 1 if d > 0 else d] for d in node.attrs["dims"])
 
     def _scaled(self, node: Node, size: int) -> None:
-        source = node.inputs[0]
-        unit = self._column(self._channel(node, self.units[source], source), node.name)
-        bound = self._column(self._channel(node, self.bounds[source], source), node.name)
+        """A pooling that adds up; ``size`` values go into each."""
+        unit, bound = self._carried(node)
         self._emit(node, unit / size, bound * size)
 
     def _reduced(self, node: Node, size: int, divisor: int) -> None:
         """A sum over positions; ``divisor`` makes it a mean."""
-        source = node.inputs[0]
-        shape = self.shapes[source]
-        unit = self.units[source].expand(shape)[None]
-        low, high = (f(unit, dim=node.attrs["dims"], keepdim=node.attrs["keepdim"])
-                     for f in (torch.amin, torch.amax))  # fmt: skip
-        if not torch.equal(low, high):
-            self._fail(node, "it adds values of different units")
-        bound = torch.amax(self.bounds[source].expand(shape)[None], dim=node.attrs["dims"],
-                           keepdim=node.attrs["keepdim"])  # fmt: skip
-        self._emit(node, low[0] / divisor, bound[0] * size)
+        unit, bound = self._carried(node)
+        self._emit(node, unit / divisor, bound * size)
 
-    def _keep(self, node: Node) -> None:
-        source = node.inputs[0]
-        unit = self._channel(node, self.units[source], source)
-        bound = self._channel(node, self.bounds[source], source)
-        self._emit(node, self._column(unit, node.name), self._column(bound, node.name))
+    def _carried(self, node: Node) -> tuple[Tensor, Tensor]:
+        """Units and bounds that the node's values have from those of its inputs."""
+        found = []
+        for table in (self.units, self.bounds):
+            values = [table[name].expand(self.shapes[name]) for name in node.inputs]
+            if table is self.bounds and OPERATIONS[node.op].units in ("pools", "reduces"):
+                values = [self._largest(node, values[0])]
+            numbers = carried(node, values)
+            if numbers is None:
+                self._fail(node, "it joins values of different units")
+            found.append(numbers)
+        return found[0], found[1]
 
-    _upsample = _keep
+    def _largest(self, node: Node, bound: Tensor) -> Tensor:
+        """The largest bound among the values that a pooling or a sum joins, for all of them."""
+        reduces = OPERATIONS[node.op].units == "reduces"
+        dims = (
+            [d - 1 if d > 0 else d for d in node.attrs["dims"]]
+            if reduces
+            else range(1, bound.dim())
+        )
+        return bound.amax(tuple(dims), keepdim=True).expand_as(bound) if list(dims) else bound
+
+    def _carry(self, node: Node) -> None:
+        unit, bound = self._carried(node)
+        if node.kind == "max" and not bool((unit > 0).all()):
+            self._fail(node, "its input has a negative unit, so its largest value is the smallest")
+        self._emit(node, unit, bound)
 
     def _pad(self, node: Node) -> None:
         source, value = node.inputs[0], node.attrs.get("value") or 0.0
@@ -324,17 +338,10 @@ class _Quantizer:
             unit = self.units[source]
             if not bool((unit == unit.flatten()[0]).all()):
                 self._fail(node, "it pads channels of different units with one value")
-            whole = float(torch.round(value / unit.flatten()[0]))
-            node = replace(node, attrs={**node.attrs, "value": whole})
-            self.bounds[source] = self.bounds[source].clamp_min(abs(whole))
-        self._keep(node)
-
-    def _move(self, node: Node) -> None:
-        units, bounds = [
-            apply(node, [table[name].expand(self.shapes[name])[None] for name in node.inputs])[0]
-            for table in (self.units, self.bounds)
-        ]
-        self._emit(node, units, bounds)
+            whole_value = float(torch.round(value / unit.flatten()[0]))
+            node = replace(node, attrs={**node.attrs, "value": whole_value})
+            self.bounds[source] = self.bounds[source].clamp_min(abs(whole_value))
+        self._carry(node)
 
     def _add(self, node: Node) -> None:
         """Branches as multiples of a shared unit, `_RESOLUTION` times it or more."""

@@ -13,7 +13,7 @@ from. Its weights, biases and thresholds are stored as the narrowest integers th
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,21 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from snnlib.graph import whole_numbers  # noqa: F401  (registers its operations)
 from snnlib.graph.errors import CheckpointError
 from snnlib.graph.files import digest, read_safetensors, write_bytes
 from snnlib.graph.graph import Graph
+from snnlib.graph.network import Network, Whole
 from snnlib.graph.operations import OPERATIONS, Node
-from snnlib.graph.whole_numbers import IntegerNetwork
+from snnlib.graph.readout import READOUTS, Mean
 from snnlib.neurons import NEURONS, Neuron
-from snnlib.simulation.network import SpikingNetwork
 
-FORMAT, VERSION = "snnlib-network", 2  # 2: whole numbers; other networks are still written as 1
+FORMAT, VERSION = "snnlib-network", 3  # 2: whole numbers; 3: a neuron a layer, a read-out
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def save(net: SpikingNetwork, path: str | Path) -> Path:
-    """Write a spiking network to a file, whole or not at all; the original ANN is left out.
+def save(net: Network, path: str | Path) -> Path:
+    """Write a spiking network to a file, whole or not at all.
 
     Args:
         net: the network; it may live on any device.
@@ -44,32 +45,29 @@ def save(net: SpikingNetwork, path: str | Path) -> Path:
         The path.
 
     Raises:
-        CheckpointError: the file cannot be written.
-
-    Example:
-        >>> import tempfile, snnlib as snn
-        >>> ann = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-        >>> net = snn.convert(ann.eval(), calibration=torch.rand(10, 4))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     again = snn.load(save(net, folder + "/net.safetensors"))
-        >>> x = torch.rand(3, 4)
-        >>> torch.equal(net(x, steps=4).logits, again(x, steps=4).logits)
-        True
+        CheckpointError: the file cannot be written, or a neuron is not one of this library: a
+            file holds parameters, no code.
     """
     kept = _Store()
-    whole = net if isinstance(net, IntegerNetwork) else None
-    record = _record(net if whole is None else whole.source, kept)
-    if whole is not None:
-        record["whole"] = _whole_record(whole, kept)
+    record = _record(net if net.whole is None else net.whole.source, kept)
+    if net.whole is not None:
+        record["whole"] = _whole_record(net, net.whole, kept)
     tensors = kept.tensors
     text = json.dumps(record, indent=1, ensure_ascii=False)
     metadata = {
         "format": FORMAT,
-        "version": str(1 if whole is None else VERSION),
+        "version": str(_version(net)),
         "network": text,
         "sha256": digest(text, tensors),
     }
     return write_bytes(path, to_bytes(tensors, metadata=metadata), CheckpointError)
+
+
+def _version(net: Network) -> int:
+    """The oldest version of the format that holds the network: older readers take it then."""
+    if net.readout != Mean() or not isinstance(net.neuron, Neuron):
+        return VERSION
+    return 1 if net.whole is None else 2
 
 
 class _Store:
@@ -97,31 +95,42 @@ def _narrowest(value: Tensor) -> Tensor:
     return narrow
 
 
-def _record(net: SpikingNetwork, store: _Store) -> dict[str, Any]:
-    return {
+def _record(net: Network, store: _Store) -> dict[str, Any]:
+    record = {
         "neuron": _neuron_record(net.neuron),
         "balanced": {name: store(f"{name}/balanced", t) for name, t in net.balanced.items()},
-        "report": net.report,
+        "report": dict(net.report),
         **_graph_record(net.graph, store),
     }
+    if net.readout != Mean():
+        record["readout"] = {"kind": "mean", **vars(net.readout)}
+    return record
 
 
-def _whole_record(net: IntegerNetwork, store: _Store) -> dict[str, Any]:
+def _whole_record(net: Network, whole: Whole, store: _Store) -> dict[str, Any]:
     """Weights and thresholds as integers, and the floating type each layer computes in."""
     thresholds = {
         name: store(f"whole/{name}/threshold", t, integer=True)
-        for name, t in net.thresholds.items()
+        for name, t in whole.thresholds.items()
     }
     return {
         "neuron": _neuron_record(net.neuron),
         "thresholds": thresholds,
-        "output_unit": store("whole/output_unit", net.output_unit),
-        "sums": net.sums,
+        "output_unit": store("whole/output_unit", whole.output_unit),
+        "sums": dict(whole.sums),
         **_graph_record(net.graph, store, "whole/", integer=True),
     }
 
 
-def _neuron_record(neuron: Neuron) -> dict[str, Any]:
+def _neuron_record(neuron: Neuron | Mapping[str, Neuron]) -> dict[str, Any]:
+    if isinstance(neuron, Mapping):
+        return {"layers": {name: _neuron_record(each) for name, each in neuron.items()}}
+    if NEURONS.get(neuron.kind) is not type(neuron):
+        raise CheckpointError(
+            f"{neuron!r} is a neuron of your own, and a network file holds parameters, no code: "
+            "save the network with one of snnlib's neurons (net.replace(neuron=...)), and put "
+            "yours back after loading"
+        )
     return {"kind": neuron.kind, **vars(neuron)}
 
 
@@ -149,15 +158,8 @@ def _graph_record(
     return {"output": graph.output, "head": graph.head, "notes": graph.notes, "nodes": nodes}
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> SpikingNetwork:
-    """Read a spiking network that `save` wrote.
-
-    It simulates exactly as the saved one did; only the original ANN is gone, so `verify` compares
-    with the folded ANN alone.
-
-    Args:
-        path: the file.
-        device: where the network is to live.
+def load(path: str | Path) -> Network:
+    """Read a spiking network that `save` wrote; it simulates exactly as the saved one did.
 
     Raises:
         CheckpointError: there is no such file, or it is truncated, damaged, from a newer version,
@@ -175,7 +177,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> SpikingNetwork
             "the network again with net.save(path)."
         )
     try:
-        return _rebuild(json.loads(text), tensors).to(torch.device(device))
+        return _rebuild(json.loads(text), tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"{path} does not describe a network this version of snnlib can run ({error}). Convert "
@@ -200,32 +202,44 @@ def _check_header(path: Path, header: dict[str, str]) -> None:
         )
 
 
-def _rebuild(record: dict[str, Any], tensors: dict[str, Tensor]) -> SpikingNetwork:
+def _rebuild(record: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinite values")
     graph = _rebuild_graph(record, tensors)
     balanced = {name: tensors[key] for name, key in record["balanced"].items()}
-    neuron = _rebuild_neuron(record["neuron"])
-    if set(balanced) != set(graph.spiking):
-        raise ValueError("thresholds and spiking layers do not match")
-    net = SpikingNetwork(graph, neuron, balanced, None, record["report"])
-    _check_runs(graph, balanced, net.dtype)
+    readout = dict(record.get("readout", {"kind": "mean"}))
+    net = Network(
+        graph,
+        _rebuild_neuron(record["neuron"]),
+        balanced,
+        READOUTS[readout.pop("kind")](**readout),
+        report=record["report"],
+    )
+    _check_runs(graph)
     return _rebuild_whole(net, record["whole"], tensors) if "whole" in record else net
 
 
-def _rebuild_whole(
-    source: SpikingNetwork, record: dict[str, Any], tensors: dict[str, Tensor]
-) -> IntegerNetwork:
+def _rebuild_whole(source: Network, record: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
     graph = _rebuild_graph(record, tensors)
+    _check_runs(graph)
     thresholds = {name: tensors[key].double() for name, key in record["thresholds"].items()}
-    if set(thresholds) != set(graph.spiking):
+    if thresholds.keys() != set(graph.spiking):
         raise ValueError("whole-number thresholds and spiking layers do not match")
-    _check_runs(graph.map_tensors(Tensor.double), thresholds, torch.float64)
-    neuron, unit = _rebuild_neuron(record["neuron"]), tensors[record["output_unit"]]
-    return IntegerNetwork(source, graph, neuron, thresholds, unit, record["sums"])
+    whole = Whole(source, thresholds, tensors[record["output_unit"]], record["sums"])
+    neuron = _rebuild_neuron(record["neuron"])
+    return Network(graph, neuron, source.balanced, source.readout, whole, source.report)
 
 
-def _rebuild_neuron(record: dict[str, Any]) -> Neuron:
+def _rebuild_neuron(record: dict[str, Any]) -> Neuron | dict[str, Neuron]:
     values = dict(record)
-    return NEURONS[values.pop("kind")](**values)
+    if "layers" in values:
+        return {name: NEURONS[r["kind"]](**_rest(r)) for name, r in values["layers"].items()}
+    return NEURONS[values["kind"]](**_rest(values))
+
+
+def _rest(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "kind"}
 
 
 def _rebuild_graph(record: dict[str, Any], tensors: dict[str, Tensor]) -> Graph:
@@ -246,18 +260,13 @@ def _rebuild_graph(record: dict[str, Any], tensors: dict[str, Tensor]) -> Graph:
     return Graph(nodes, record["output"], shapes, list(record["notes"]), record["head"])
 
 
-def _check_runs(graph: Graph, thresholds: dict[str, Tensor], dtype: torch.dtype) -> None:
-    """One empty image through the graph: every node gives the shape that the file states."""
-    image = torch.zeros(1, *graph.shapes["input"], dtype=dtype)
+def _check_runs(graph: Graph) -> None:
+    """Shapes alone, without memory, go through the graph: each node gives what the file states."""
+    image = torch.empty(1, *graph.shapes["input"], device="meta", dtype=torch.float32)
 
     def check(node: Node, value: Tensor) -> None:
         if tuple(value.shape[1:]) != graph.shapes[node.name]:
             raise ValueError(f"node {node.name} gives shape {tuple(value.shape[1:])}")
 
     with torch.no_grad():
-        graph.evaluate(image, visit=check)
-    for name, theta in thresholds.items():
-        size = math.prod(graph.shapes[name])
-        fits = math.prod(torch.broadcast_shapes(theta.shape, graph.shapes[name])) == size
-        if not fits or not bool((theta > 0).all()):
-            raise ValueError(f"layer {name}: its thresholds do not fit")
+        graph.map_tensors(lambda t: t.to("meta", torch.float32)).evaluate(image, visit=check)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from snnlib.simulation.network import SpikingNetwork
+from snnlib.graph.network import Network
 
 _HEAD = ("layer", "operation", "output", "neurons", "weights", "threshold")
 
 
-def summary(net: SpikingNetwork, width: int | None = None) -> str:
+def summary(net: Network, width: int | None = None) -> str:
     """Every weighted, spiking and max-pooling layer, with output shape, size and threshold.
 
     Args:
@@ -34,8 +32,8 @@ def summary(net: SpikingNetwork, width: int | None = None) -> str:
         spiking = node.kind == "spiking"
         shape = "×".join(str(n) for n in net.graph.shapes[node.name])
         rows.append((
-            node.name, _operation(net, node.op) if spiking else node.op, shape,
-            f"{net.neurons[node.name]:,}" if spiking else "", f"{held:,}" if held else "",
+            node.name, net.neurons[node.name].kind if spiking else node.op, shape,
+            f"{net.sizes[node.name]:,}" if spiking else "", f"{held:,}" if held else "",
             _threshold(net.thresholds[node.name]) if spiking else "",
         ))  # fmt: skip
     sizes = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
@@ -50,14 +48,10 @@ def summary(net: SpikingNetwork, width: int | None = None) -> str:
     ]
     lines.insert(1, "─" * min(width, sum(sizes) + 2 * (len(sizes) - 1)))
     how = ", ".join(f"{key} {value}" for key, value in net.report.items())
-    total = f"{sum(net.neurons.values()):,} neurons, {weights:,} weights, {net.dtype}, {net.device}"
+    total = f"{sum(net.sizes.values()):,} neurons, {weights:,} weights, {net.dtype}, {net.device}"
     tail = [repr(net.neuron), total, how, *net.graph.notes[:0]]
     dropped = [note for note in net.graph.notes if "dropped" in note]
     return "\n".join([*lines, lines[1], *(_shorten(text, width) for text in (*tail, *dropped))])
-
-
-def _operation(net: SpikingNetwork, op: str) -> str:
-    return net.neuron.kind if op == "relu" else op
 
 
 def _threshold(theta: Tensor) -> str:

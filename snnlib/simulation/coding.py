@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snnlib._arguments import flag, whole
+
 _GOLDEN, _MIX_A, _MIX_B = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
@@ -27,8 +29,43 @@ def _mix(bits: Tensor) -> Tensor:
     return bits ^ ((bits >> 31) & ((1 << 33) - 1))
 
 
+class Coding:
+    """What all input codings share; subclass it for a coding of your own.
+
+    Attributes:
+        constant: every step sees the same input, so what depends on it alone is computed once.
+        spikes: the input is spikes: they are counted, and the first layer adds. Otherwise it is
+            analog, and the first layer's multiplications are charged.
+        timed: the input has one frame a step, shape (T, B, ...).
+    """
+
+    constant: bool = False
+    spikes: bool = False
+    timed: bool = False
+
+    def check(self, images: Tensor, steps: int) -> None:
+        """Raise ValueError where these images cannot be coded; any will do by default."""
+
+    def frame(self, images: Tensor, step: int, first: int) -> Tensor:
+        """Input of step ``step`` (1, 2, …), shape (B, ...).
+
+        Args:
+            images: a chunk of images, shape (B, ...), or (T, B, ...) if ``timed``.
+            step: number of the step.
+            first: number of the chunk's first image in the data set.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no frame")
+
+    def mean(self, images: Tensor, steps: int, first: int) -> Tensor:
+        """Mean input over ``steps`` steps, shape (B, ...)."""
+        total = self.frame(images, 1, first)
+        for step in range(2, steps + 1):
+            total = total + self.frame(images, step, first)
+        return total / steps
+
+
 @dataclass(frozen=True)
-class Constant:
+class Constant(Coding):
     """The image as a constant current: the same real numbers in every step (the default).
 
     Example:
@@ -39,20 +76,15 @@ class Constant:
 
     constant = True
 
-    def check(self, images: Tensor, steps: int) -> None:
-        """Nothing to check: any real numbers will do."""
-
     def frame(self, images: Tensor, step: int, first: int) -> Tensor:
-        """Input of step ``step`` (1, 2, …) for a chunk of images, shape (B, ...)."""
         return images
 
     def mean(self, images: Tensor, steps: int, first: int) -> Tensor:
-        """Mean input over ``steps`` steps, shape (B, ...)."""
         return images
 
 
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(Coding):
     """Bernoulli spikes: in each step a pixel p ∈ [0, 1] sends 1 with probability p, else 0.
 
     Args:
@@ -70,16 +102,17 @@ class Bernoulli:
 
     seed: int = 0
     generator: torch.Generator | None = None
-    constant = False
+    spikes = True
 
     def __post_init__(self) -> None:
         if self.generator is not None:
             draw = torch.randint(2**62, (), generator=self.generator, device=self.generator.device)
             object.__setattr__(self, "seed", int(draw))
             object.__setattr__(self, "generator", None)
+        seed = whole("Bernoulli: seed", self.seed, least=-(2**63), most=2**63 - 1)
+        object.__setattr__(self, "seed", seed)
 
     def check(self, images: Tensor, steps: int) -> None:
-        """Raise ValueError unless every pixel is a probability."""
         low, high = float(images.min()), float(images.max())
         if low < 0 or high > 1:
             raise ValueError(
@@ -88,7 +121,6 @@ class Bernoulli:
             )
 
     def frame(self, images: Tensor, step: int, first: int) -> Tensor:
-        """Spikes of step ``step`` for images number ``first``, ``first``+1, …, shape (B, ...)."""
         device, pixels = images.device, images[0].numel()
         index = torch.arange(first, first + len(images), device=device)
         clock = torch.full((1,), step, dtype=torch.int64, device=device)
@@ -97,26 +129,26 @@ class Bernoulli:
         uniform = ((bits >> 40) & 0xFFFFFF).to(torch.float32) / 2**24
         return (uniform.reshape(images.shape) < images).to(images.dtype)
 
-    def mean(self, images: Tensor, steps: int, first: int) -> Tensor:
-        """Mean of the spikes of steps 1…``steps``, shape (B, ...)."""
-        total = torch.zeros_like(images)
-        for step in range(1, steps + 1):
-            total += self.frame(images, step, first)
-        return total / steps
-
 
 @dataclass(frozen=True)
-class Frames:
+class Frames(Coding):
     """Input that varies in time: ``x`` has shape (T, B, ...), step t sees ``x[t − 1]``.
+
+    Args:
+        spikes: the frames hold spikes (events), which cost additions; real numbers by default,
+            whose first layer multiplies at every step.
 
     Raises:
         ValueError: when T differs from the number of steps asked for.
     """
 
-    constant = False
+    spikes: bool = False
+    timed = True
+
+    def __post_init__(self) -> None:
+        flag("Frames: spikes", self.spikes)
 
     def check(self, images: Tensor, steps: int) -> None:
-        """Raise ValueError unless there is one frame for every step."""
         if len(images) != steps:
             raise ValueError(
                 f"Frames coding: the input has {len(images)} frames (first dimension) but "
@@ -124,12 +156,7 @@ class Frames:
             )
 
     def frame(self, images: Tensor, step: int, first: int) -> Tensor:
-        """Frame number ``step``, shape (B, ...)."""
         return images[step - 1]
 
     def mean(self, images: Tensor, steps: int, first: int) -> Tensor:
-        """Mean over the frames, shape (B, ...)."""
         return images.mean(0)
-
-
-Coding = Constant | Bernoulli | Frames

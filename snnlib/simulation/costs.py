@@ -12,17 +12,36 @@ traffic excluded.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from snnlib.graph.graph import Graph
-from snnlib.graph.operations import Node, apply
+from snnlib.graph.operations import count_paths
 
 MAC_PICOJOULE = 4.6
 AC_PICOJOULE = 0.9
+
+
+class Sums(NamedTuple):
+    """What is counted of a source's messages; in kernels the columns of a tensor (steps, 5).
+
+    Attributes:
+        events: neurons that sent c ≠ 0.
+        spikes: Σ|c|.
+        synops: events × fan-out.
+        multiplications: the part of ``synops`` with |c| > 1.
+        unit_spikes: Σ|c| × fan-out.
+    """
+
+    events: Tensor
+    spikes: Tensor
+    synops: Tensor
+    multiplications: Tensor
+    unit_spikes: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,9 +52,11 @@ class SynOps:
         total: events × fan-out: one operation an event and synapse, whatever the coefficient.
         multiplications: the part of `total` whose coefficient is not −1 or 1: multiplications.
         unit_spikes: Σ|c| × fan-out: additions, if an event is sent as |c| unit spikes.
-        macs_first_layer: MACs of the analog first layer, computed once (0 for spiking input).
+        macs_first_layer: MACs of the analog first layer in one step (0 for spiking input).
         macs_first_layer_every_step: the same × T, as hardware without that reuse needs.
         ann_macs: MACs of the ANN, one pass.
+        reusable: the input is the same in every step, so its layer can be computed once; analog
+            frames differ, and are charged at every step.
     """
 
     total: Tensor
@@ -44,16 +65,19 @@ class SynOps:
     macs_first_layer: int
     macs_first_layer_every_step: Tensor
     ann_macs: int
+    reusable: bool = True
 
     def energy(self, reuse: bool = True, unit_spikes: bool = False) -> Tensor:
         """Arithmetic energy an image in nanojoules, shape (T,); memory traffic excluded.
 
         Args:
-            reuse: compute the analog first layer once (True) or in every step.
+            reuse: compute the analog first layer once (True) where that is possible, or in every
+                step.
             unit_spikes: send c as |c| unit spikes (additions only); otherwise an event with
                 |c| > 1 costs a MAC.
         """
-        first = self.macs_first_layer if reuse else self.macs_first_layer_every_step
+        once = reuse and self.reusable
+        first = self.macs_first_layer if once else self.macs_first_layer_every_step
         if unit_spikes:
             picojoule = self.unit_spikes * AC_PICOJOULE
         else:
@@ -67,6 +91,42 @@ class SynOps:
         return self.ann_macs * MAC_PICOJOULE / 1000
 
 
+class Account:
+    """What a graph's connections cost, each number computed when first asked for and kept."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    @cached_property
+    def fan_outs(self) -> dict[str, Tensor]:
+        """Synapses that an event of each neuron reaches (`fan_outs`)."""
+        return fan_outs(self.graph)
+
+    @cached_property
+    def macs(self) -> int:
+        """MACs of one ANN pass over one image (`macs`)."""
+        return macs(self.graph)
+
+    @cached_property
+    def macs_first_layer(self) -> int:
+        """MACs of the weighted layers that see the image itself."""
+        return macs(self.graph, analog_only=True)
+
+    def synops(self, sums: Sums, spiking_input: bool, constant: bool) -> SynOps:
+        """Costs of a run.
+
+        Args:
+            sums: means an image of all sources together, cumulative over the steps, shapes (T,).
+            spiking_input: the input is spikes, which are among the sums.
+            constant: every step saw the same input.
+        """
+        first = 0 if spiking_input else self.macs_first_layer
+        every = first * torch.arange(1, len(sums.synops) + 1, device=sums.synops.device)
+        return SynOps(
+            sums.synops, sums.multiplications, sums.unit_spikes, first, every, self.macs, constant
+        )
+
+
 def macs(graph: Graph, analog_only: bool = False) -> int:
     """Multiply-accumulates of one ANN pass over one image, padding not counted.
 
@@ -76,10 +136,10 @@ def macs(graph: Graph, analog_only: bool = False) -> int:
     """
     spikes = graph.dynamic(constant_input=True)
     total = 0
-    for node in graph.nodes.values():
+    for node in graph:
         if node.kind == "weighted" and not (analog_only and node.inputs[0] in spikes):
             ones = torch.ones(1, *graph.shapes[node.inputs[0]], dtype=torch.float64)
-            total += round(float(_structural(node, [ones]).sum()))
+            total += round(float(count_paths(node, [ones]).sum()))
     return total
 
 
@@ -89,27 +149,28 @@ def fan_outs(graph: Graph) -> dict[str, Tensor]:
     Sources are the spiking layers, the max-pooling layers (which send changes) and the input
     (whose events are spikes under Bernoulli coding only). float64, exact.
     """
-    found = {}
-    with torch.enable_grad():
-        for node in graph.nodes.values():
-            if node.op == "input" or node.kind in ("spiking", "max"):
-                found[node.name] = _fan_out(graph, node.name)
-    return found
+    with torch.inference_mode(False), torch.enable_grad():
+        return {
+            node.name: _fan_out(graph, node.name)
+            for node in graph
+            if node.op == "input" or node.kind in ("spiking", "max")
+        }
 
 
 def _fan_out(graph: Graph, source: str) -> Tensor:
     start = torch.ones(1, *graph.shapes[source], dtype=torch.float64, requires_grad=True)
     values, reached = {source: start}, torch.zeros((), dtype=torch.float64)
-    for node in graph.nodes.values():
-        inputs = [values.get(name) for name in node.inputs]
-        if node.name == source or node.kind in ("spiking", "max") or not any_tensor(inputs):
+    for node in graph:
+        arriving = [values.get(name) for name in node.inputs]
+        if node.name == source or node.kind in ("spiking", "max"):
             continue
-        shapes = [graph.shapes[name] for name in node.inputs]
+        if all(value is None for value in arriving):
+            continue
         filled = [
-            torch.zeros(1, *shape, dtype=torch.float64) if value is None else value
-            for value, shape in zip(inputs, shapes, strict=True)
+            torch.zeros(1, *graph.shapes[name], dtype=torch.float64) if value is None else value
+            for name, value in zip(node.inputs, arriving, strict=True)
         ]
-        value = _structural(node, filled)
+        value = count_paths(node, filled)
         if node.kind == "weighted":
             reached = reached + value.sum()
         else:
@@ -117,41 +178,3 @@ def _fan_out(graph: Graph, source: str) -> Tensor:
     if not reached.requires_grad:
         return torch.zeros(graph.shapes[source], dtype=torch.float64)
     return torch.autograd.grad(reached, start)[0][0].round()
-
-
-def any_tensor(values: list[Tensor | None]) -> bool:
-    """Whether any of the values is there."""
-    return any(value is not None for value in values)
-
-
-def _structural(node: Node, inputs: list[Tensor]) -> Tensor:
-    """The node with every connection of weight one and no offset: it counts paths."""
-    if node.kind == "weighted":
-        weight = torch.ones(node.tensors["weight"].shape, dtype=torch.float64)
-        return apply(replace(node, tensors={"weight": weight}), inputs)
-    if node.op == "affine":
-        return inputs[0]
-    if node.op == "avg_pool":
-        kernel = math.prod(node.attrs["kernel_size"])
-        if len(node.attrs["kernel_size"]) == 1:
-            plain = replace(node, attrs={**node.attrs, "count_include_pad": True})
-            return apply(plain, inputs) * kernel
-        return apply(replace(node, attrs={**node.attrs, "divisor_override": 1}), inputs)
-    if node.op == "mean":
-        return inputs[0].sum(node.attrs["dims"], keepdim=node.attrs["keepdim"])
-    if node.op == "adaptive_avg_pool":
-        return apply(node, inputs) * _window_sizes(node, inputs[0])
-    if node.op == "add":
-        return inputs[0] + inputs[1]
-    if node.op == "pad" and node.attrs["mode"] == "constant":
-        return apply(replace(node, attrs={**node.attrs, "value": 0.0}), inputs)
-    return apply(node, inputs)
-
-
-def _window_sizes(node: Node, x: Tensor) -> Tensor:
-    """How many inputs each output of an adaptive average pooling averages."""
-    sizes = torch.ones((), dtype=x.dtype)
-    for n, m in zip(x.shape[2:], node.attrs["output_size"], strict=True):
-        side = [math.ceil((i + 1) * n / m) - i * n // m for i in range(m)]
-        sizes = sizes[..., None] * torch.tensor(side, dtype=x.dtype)
-    return sizes

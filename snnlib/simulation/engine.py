@@ -2,97 +2,150 @@
 
 There is no delay between layers, so a layer can take several steps at once before the next layer
 starts: its weights see steps × images as one batch, and its neurons keep their potentials in the
-cache while they go through the block (`snnlib.kernels`). Whatever depends on a constant input
-alone is computed once. `Plan` holds what all chunks of a run share, `Simulation` the state of one.
-
-Chapter *Converting a network*.
+cache while they go through the block (`snnlib.simulation.kernels`). Whatever depends on a constant
+input alone is computed once. `Plan` holds what all chunks of a run share, in plain values;
+`Simulation` the state of one chunk. Chapter *Converting a network*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from snnlib.graph.graph import Graph
 from snnlib.graph.layout import channels_last, laid_out
-from snnlib.graph.operations import Node, apply
-from snnlib.neurons import State
+from snnlib.graph.network import Network
+from snnlib.graph.operations import OPERATIONS, Function, Kind, Node
+from snnlib.neurons import Neuron, State
 from snnlib.simulation import kernels
-from snnlib.simulation.coding import Coding, Frames
+from snnlib.simulation.coding import Coding
+from snnlib.simulation.costs import Account
 from snnlib.simulation.run import Statistics, Trace
 
-if TYPE_CHECKING:
-    from snnlib.simulation.network import SpikingNetwork
 
-_TRANSPARENT = {
-    "avg_pool", "adaptive_avg_pool", "mean", "sum", "reshape", "permute", "slice", "upsample",
-    "max_pool", "adaptive_max_pool",
-}  # fmt: skip
+class Step(NamedTuple):
+    """What one node does in a time step.
+
+    Attributes:
+        node: the node; its weights in the memory format and the units of the simulation.
+        kind: of its operation.
+        function: of its operation.
+        freed: the values that nobody needs after it.
+    """
+
+    node: Node
+    kind: Kind
+    function: Function
+    freed: tuple[str, ...]
 
 
+@dataclass(frozen=True)
 class Plan:
     """What all chunks of a run share: which nodes move, in which units messages travel.
 
     Attributes:
-        nodes: the nodes by name, weights in the memory format the simulation computes in.
         changing: the nodes whose value changes from step to step, in order.
+        static: the others: computed once.
+        kept: names of those of them that the changing ones read.
+        output: name of the output.
+        unit: what one unit of the output stands for; None: 1.
+        neurons, thresholds: of every spiking layer.
         counts: spiking layers that send the coefficient c; the others send c·θ.
         factor: what a max pooling over counts multiplies its output with (θ), by name.
         fresh: spiking layers whose input nobody else reads, so that messages may overwrite it.
+        whole: potentials and messages are whole numbers.
+        dtype: of weights and messages.
+        wide: of potentials, counts and thresholds.
+        account: fan-outs, for the counting of events.
     """
 
-    def __init__(self, net: SpikingNetwork, constant_input: bool) -> None:
-        graph = net.graph
-        self.net, self.thresholds, self.last = net, net.thresholds, graph.last_use()
-        self.nodes = dict(graph.nodes)
-        self.counts: set[str] = set()
-        self.factor: dict[str, Tensor] = {}
-        moving = graph.dynamic(constant_input)
-        self._units(graph, net)
-        self.nodes = {name: _laid_out(node, net.dtype) for name, node in self.nodes.items()}
-        self.changing = [node for node in self.nodes.values() if node.name in moving]
-        self.static = [node for node in self.nodes.values() if node.name not in moving]
-        self.fresh = graph.overwritable(moving)
-        self._fan_outs: dict[tuple[str, bool], Tensor] = {}
+    changing: tuple[Step, ...]
+    static: tuple[Step, ...]
+    kept: frozenset[str]
+    output: str
+    unit: Tensor | None
+    neurons: dict[str, Neuron]
+    thresholds: dict[str, Tensor]
+    counts: frozenset[str]
+    factor: dict[str, Tensor]
+    fresh: frozenset[str]
+    whole: bool
+    dtype: torch.dtype
+    wide: torch.dtype
+    account: Account
+    _fan_outs: dict[tuple[str, bool, torch.device], Tensor] = field(default_factory=dict)
 
     def fan_out(self, name: str, like: Tensor) -> Tensor:
         """Synapses that each neuron of a source reaches, int32, lying in memory as ``like``."""
-        key = name, channels_last(like)
-        if key not in self._fan_outs:
-            value = self.net.fan_outs[name].to(torch.int32)
+        key = name, channels_last(like), like.device
+        found = self._fan_outs.get(key)
+        if found is None:
+            found = self.account.fan_outs[name].to(like.device, torch.int32)
             if key[1]:
-                value = value.movedim(0, -1).contiguous().movedim(-1, 0)
-            self._fan_outs[key] = value
-        return self._fan_outs[key]
+                found = found.movedim(0, -1).contiguous().movedim(-1, 0)
+            self._fan_outs[key] = found
+        return found
 
-    def _units(self, graph: Graph, net: SpikingNetwork) -> None:
-        """Choose the unit of every layer's messages.
 
-        A narrow dtype holds small whole numbers exactly, but not their multiples of θ: there the
-        layer sends counts, and θ goes into the weights that read them. Max pooling compares summed
-        messages, which are exact as counts: where nothing else reads them, θ follows after it.
-        """
-        if net.counts_only:
-            self.counts = set(graph.spiking)
-            return
-        narrow = net.dtype.itemsize < 4
-        for name in graph.spiking:
-            theta, readers = self.thresholds[name], _weighted_readers(graph, name)
-            if narrow and theta.numel() == 1 and readers:
-                self.counts.add(name)
-                for reader in readers:
-                    node = self.nodes[reader]
-                    weight = node.tensors["weight"]
-                    scaled = (weight.double() * theta.double()).to(weight.dtype)
-                    self.nodes[reader] = replace(node, tensors={**node.tensors, "weight": scaled})
-            elif (users := graph.users(name)) and all(user.kind == "max" for user in users):
-                self.counts.add(name)
-                self.factor.update({user.name: theta for user in users})
+def make_plan(net: Network, account: Account, constant_input: bool) -> Plan:
+    """The plan of a network under a constant or a changing input."""
+    graph, moving = net.graph, net.graph.dynamic(constant_input)
+    counts, factor, nodes = _units(graph, net)
+    last = graph.last_use
+    steps = []
+    for node in nodes.values():
+        ready, operation = _laid_out(node, net.dtype), OPERATIONS[node.op]
+        freed = tuple({name for name in node.inputs if last[name] == node.name})
+        steps.append(Step(ready, operation.kind, operation.function, freed))
+    changing = tuple(step for step in steps if step.node.name in moving)
+    return Plan(
+        changing=changing,
+        static=tuple(step for step in steps if step.node.name not in moving),
+        kept=frozenset({name for step in changing for name in step.node.inputs} | {graph.output}),
+        output=graph.output,
+        unit=net.whole.output_unit if net.whole else None,
+        neurons=net.neurons,
+        thresholds=dict(net.thresholds),
+        counts=counts,
+        factor=factor,
+        fresh=frozenset(graph.overwritable(moving)),
+        whole=net.whole is not None,
+        dtype=net.dtype,
+        wide=net.wide,
+        account=account,
+    )
+
+
+def _units(graph: Graph, net: Network) -> tuple[frozenset[str], dict[str, Tensor], dict[str, Node]]:
+    """Choose the unit of every layer's messages; the nodes with θ in the weights that read counts.
+
+    A narrow dtype holds small whole numbers exactly, but not their multiples of θ: there the
+    layer sends counts, and θ goes into the weights that read them. Max pooling compares summed
+    messages, which are exact as counts: where nothing else reads them, θ follows after it.
+    """
+    nodes = dict(graph.nodes)
+    factor: dict[str, Tensor] = {}
+    if net.whole is not None:
+        return frozenset(graph.spiking), factor, nodes
+    counts, narrow = set(), net.dtype.itemsize < 4
+    for name in graph.spiking:
+        theta, readers = net.thresholds[name], _weighted_readers(graph, name)
+        if narrow and theta.numel() == 1 and readers:
+            counts.add(name)
+            for reader in readers:
+                held = dict(nodes[reader].tensors)
+                scaled = held["weight"].double() * theta.double()
+                held["weight"] = scaled.to(held["weight"].dtype)
+                nodes[reader] = replace(nodes[reader], tensors=held)
+        elif (users := graph.users(name)) and all(user.kind == "max" for user in users):
+            counts.add(name)
+            factor.update({user.name: theta for user in users})
+    return frozenset(counts), factor, nodes
 
 
 def _weighted_readers(graph: Graph, name: str) -> list[str]:
@@ -101,28 +154,27 @@ def _weighted_readers(graph: Graph, name: str) -> list[str]:
     for user in graph.users(name):
         if user.kind == "weighted":
             readers.append(user.name)
-        elif user.op in _TRANSPARENT and (further := _weighted_readers(graph, user.name)):
-            readers += further
+        elif OPERATIONS[user.op].homogeneous and (more := _weighted_readers(graph, user.name)):
+            readers += more
         else:
             return []
     return [] if name == graph.output else readers
 
 
 def _laid_out(node: Node, dtype: torch.dtype) -> Node:
-    return replace(node, tensors={k: laid_out(v, dtype) for k, v in node.tensors.items()})
+    return node.with_tensors(lambda tensor: laid_out(tensor, dtype)) if node.tensors else node
 
 
 class Simulation:
     """One chunk of images on its way through time.
 
     Args:
-        net: the network.
+        plan: what the chunks of a run share (`make_plan`).
         x: images, shape (B, ...), or frames (T, B, ...).
         coding: input coding.
         first: number of the first image in the data set (for Bernoulli coding).
         statistics: where to count events; None to count nothing.
         record: spiking layers to keep potentials and coefficients of.
-        plan: what the chunks of a run share; made here by default.
 
     Attributes:
         t: steps done so far.
@@ -130,28 +182,31 @@ class Simulation:
     """
 
     def __init__(
-        self, net: SpikingNetwork, x: Tensor, coding: Coding, first: int,
-        statistics: Statistics | None, record: Sequence[str] = (), plan: Plan | None = None,
-    ) -> None:  # fmt: skip
-        self.net, self.coding, self.first = net, coding, first
-        self.plan = Plan(net, coding.constant) if plan is None else plan
-        self.x = x
-        self.statistics = statistics
+        self,
+        plan: Plan,
+        x: Tensor,
+        coding: Coding,
+        first: int = 0,
+        statistics: Statistics | None = None,
+        record: Iterable[str] = (),
+    ) -> None:
+        self.plan, self.coding, self.first = plan, coding, first
+        self.x, self.statistics, self.t = x, statistics, 0
         self._watched: dict[str, tuple[list[Tensor], list[Tensor]]] = {
             name: ([], []) for name in record
         }
-        self.t = 0
         self.states: dict[str, State] = {}
         self.sums: dict[str, Tensor] = {}  # summed messages into a max pooling
         self.sent: dict[str, Tensor] = {}  # the largest of them
         self.total: Tensor | None = None
-        self.static: dict[str, Tensor] = {}
-        for node in self.plan.static:
-            inputs = [self.static[name] for name in node.inputs]
-            value = laid_out(x, net.dtype) if node.op == "input" else self._apply(node, inputs)
-            self.static[node.name] = value
-        needed = {name for node in self.plan.changing for name in node.inputs} | {net.graph.output}
-        self.static = {name: value for name, value in self.static.items() if name in needed}
+        values: dict[str, Tensor] = {}
+        for step in plan.static:
+            inputs = [values[name] for name in step.node.inputs]
+            if step.node.op == "input":
+                values[step.node.name] = laid_out(x, plan.dtype)
+            else:
+                values[step.node.name] = self._apply(step, inputs)
+        self.static = {name: value for name, value in values.items() if name in plan.kept}
 
     def step(self) -> Tensor:
         """One time step; returns the summed input of the output so far, shape (B, classes)."""
@@ -161,32 +216,30 @@ class Simulation:
         """Several steps at once.
 
         Returns:
-            The summed input of the output after each of them, shape (steps, B, classes).
+            The summed input of the output after each of them, shape (K, B, classes).
         """
-        values = dict(self.static)  # (B, ...); changing values (steps·B, ...), steps first
-        for node in self.plan.changing:
-            if node.op == "input":
-                value = self._input(steps)
-            elif node.kind == "spiking":
-                value = self._fire(node, values[node.inputs[0]], steps)
+        values = dict(self.static)  # (B, ...); changing values (K·B, ...), steps first
+        for step in self.plan.changing:
+            node = step.node
+            if step.kind == "spiking":
+                values[node.name] = self._fire(node, values[node.inputs[0]], steps)
+            elif node.op == "input":
+                values[node.name] = self._input(steps)
             else:
                 inputs = [self._every_step(name, values[name], steps) for name in node.inputs]
-                if node.kind == "max":
-                    value = self._pool(node, inputs[0], steps)
+                if step.kind == "max":
+                    values[node.name] = self._pool(step, inputs[0], steps)
                 else:
-                    value = self._apply(node, inputs)
-            values[node.name] = value
-            for name in set(node.inputs):
-                if self.plan.last[name] == node.name:
-                    del values[name]
-        output = values[self.net.graph.output].to(self.net.potential_dtype)
-        output = output.unflatten(0, (steps, -1))
+                    values[node.name] = self._apply(step, inputs)
+            for name in step.freed:
+                del values[name]
+        output = values[self.plan.output].to(self.plan.wide)
+        output = output.unflatten(0, (steps, -1))  # (K, B, classes)
         first = output[:1] if self.total is None else output[:1] + self.total
         totals = torch.cat([first, output[1:]]).cumsum(0)
         self.total = totals[-1]
         self.t += steps
-        unit = self.net.output_unit
-        return totals if unit is None else totals * unit
+        return totals if self.plan.unit is None else totals * self.plan.unit
 
     @property
     def traces(self) -> dict[str, Trace]:
@@ -198,51 +251,52 @@ class Simulation:
         self.x = self.x[which]
         self.static = {name: value[which] for name, value in self.static.items()}
         self.states = {
-            name: State(*(_like(part[which], part) for part in state))
+            name: type(state)(*(_like(part[which], part) for part in state))
             for name, state in self.states.items()
         }
         self.sums = {name: value[which] for name, value in self.sums.items()}
         self.sent = {name: value[which] for name, value in self.sent.items()}
-        assert self.total is not None
-        self.total = self.total[which]
+        if self.total is not None:
+            self.total = self.total[which]
 
     def _input(self, steps: int) -> Tensor:
         frames = [
             self.coding.frame(self.x, t, self.first) for t in range(self.t + 1, self.t + steps + 1)
         ]
-        value = torch.stack(frames)
-        self._count("input", value, whole=not isinstance(self.coding, Frames))
-        return laid_out(value.flatten(0, 1), self.net.dtype)
+        value = torch.stack(frames)  # (K, B, ...)
+        if self.coding.spikes:
+            self._count("input", value, whole=not self.coding.timed)
+        return laid_out(value.flatten(0, 1), self.plan.dtype)  # (K·B, ...)
 
     def _every_step(self, name: str, value: Tensor, steps: int) -> Tensor:
         return value.repeat(steps, *[1] * (value.dim() - 1)) if name in self.static else value
 
-    def _apply(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        if node.kind == "weighted":
-            inputs = [value.to(node.tensors["weight"].dtype) for value in inputs]
-        return apply(node, inputs)
+    def _apply(self, step: Step, inputs: list[Tensor]) -> Tensor:
+        if step.kind == "weighted":
+            inputs = [value.to(step.node.tensors["weight"].dtype) for value in inputs]
+        return step.function(step.node, *inputs)
 
     def _fire(self, node: Node, z: Tensor, steps: int) -> Tensor:
-        plan, net, name = self.plan, self.net, node.name
-        theta = plan.thresholds[name]
+        plan, name = self.plan, node.name
+        neuron, theta = plan.neurons[name], plan.thresholds[name]
         constant = node.inputs[0] in self.static
-        if name not in self.states:
+        state = self.states.get(name)
+        if state is None:
             images = len(z) if constant else len(z) // steps
-            state = net.neuron.initial(z[:images].to(net.potential_dtype), theta)
-            if net.counts_only:
+            state = neuron.initial(z[:images].to(plan.wide), theta)
+            if plan.whole:
                 state.potential.round_()
             self.states[name] = state
-        state = self.states[name]
         z = _like(z, state.potential)
-        current = z[None] if constant else z.unflatten(0, (steps, -1))
-        if name in plan.fresh and z.dtype == net.dtype:
+        current = z[None] if constant else z.unflatten(0, (steps, -1))  # (1 or K, B, ...)
+        if name in plan.fresh and z.dtype == plan.dtype:
             out = z
         else:
             shape = (steps * current.shape[1], *z.shape[1:])
             order = torch.channels_last if channels_last(z) else torch.contiguous_format
-            out = torch.empty(shape, dtype=net.dtype, device=z.device, memory_format=order)
+            out = torch.empty(shape, dtype=plan.dtype, device=z.device, memory_format=order)
         rows = kernels.advance(
-            net.neuron, state, current, theta, out.unflatten(0, (steps, -1)),
+            neuron, state, current, theta, out.unflatten(0, (steps, -1)),
             first=self.t + 1,
             bound=node.attrs.get("bound"),
             counts=name in plan.counts,
@@ -258,31 +312,33 @@ class Simulation:
         potentials.append(potential.clone())
         coefficients.append(coefficient.clone())
 
-    def _pool(self, node: Node, message: Tensor, steps: int) -> Tensor:
+    def _pool(self, step: Step, message: Tensor, steps: int) -> Tensor:
         """Send max(S_t) − max(S_{t−1}), S_t the summed messages: exact for signed spikes too."""
+        node, plan = step.node, self.plan
         source, name = node.inputs[0], node.name
-        summed = message.to(self.net.potential_dtype, copy=True)
-        if source in self.states and source not in self.plan.counts:
-            summed = (summed / self.plan.thresholds[source]).round_()  # counts: sums stay exact
+        spiking = source in self.states
+        summed = message.to(plan.wide, copy=True)  # (K·B, ...)
+        if spiking and source not in plan.counts:
+            summed = (summed / plan.thresholds[source]).round_()  # counts: sums stay exact
         by_step = summed.unflatten(0, (steps, -1))
         if name in self.sums:
             by_step[0] += self.sums[name]
         for t in range(1, steps):
             by_step[t] += by_step[t - 1]
         self.sums[name] = by_step[-1].clone()
-        largest = apply(node, [summed])
+        largest = step.function(node, summed)
         change = largest.clone()
         change_by_step = change.unflatten(0, (steps, -1))
         change_by_step[1:] -= largest.unflatten(0, (steps, -1))[:-1]
         if name in self.sent:
             change_by_step[0] -= self.sent[name]
         self.sent[name] = largest.unflatten(0, (steps, -1))[-1].clone()
-        self._count(name, change_by_step, whole=source in self.states)
-        if name in self.plan.factor:
-            change *= self.plan.factor[name]
-        elif source in self.states and source not in self.plan.counts:
-            change *= self.plan.thresholds[source]
-        return change.to(self.net.dtype)
+        self._count(name, change_by_step, whole=spiking)
+        if name in plan.factor:
+            change *= plan.factor[name]
+        elif spiking and source not in plan.counts:
+            change *= plan.thresholds[source]
+        return change.to(plan.dtype)
 
     def _count(self, name: str, coefficients: Tensor, whole: bool) -> None:
         if self.statistics is not None:

@@ -6,23 +6,19 @@ current of every layer. `verify` looks through it; tests hold the fast simulator
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from snnlib.graph.network import Network
 from snnlib.graph.operations import apply
 from snnlib.neurons import State
-
-if TYPE_CHECKING:
-    from snnlib.simulation.network import SpikingNetwork
 
 
 class Stepper:
     """Step-by-step simulation of a constant input.
 
     Args:
-        net: the spiking network.
+        net: the spiking network (a record, or what holds one as ``network``).
         x: images, shape (B, ...), fed as a constant current.
 
     Attributes:
@@ -32,13 +28,14 @@ class Stepper:
         total: summed input of the output, shape (B, classes).
     """
 
-    def __init__(self, net: SpikingNetwork, x: Tensor) -> None:
+    def __init__(self, net: Network, x: Tensor) -> None:
+        net = getattr(net, "network", net)
         self.net, self.x, self.t = net, x.to(net.dtype), 0
         self.thresholds = net.thresholds
         self.current: dict[str, Tensor] = {}
         self.states: dict[str, State] = {}
         self.received: dict[str, Tensor] = {}  # summed messages into a max pooling
-        self.total = torch.zeros((), dtype=net.potential_dtype, device=x.device)
+        self.total = torch.zeros((), dtype=net.wide, device=x.device)
 
     def step(self) -> None:
         """Advance one time step."""
@@ -61,7 +58,7 @@ class Stepper:
         self.total = self.total + values[self.net.graph.output].to(self.total.dtype)
 
     def _fire(self, name: str, bound: float | None, current: Tensor) -> Tensor:
-        neuron, theta = self.net.neuron, self.thresholds[name]
+        neuron, theta = self.net.neurons[name], self.thresholds[name]
         z = current.to(theta.dtype)
         state = self.states.get(name) or neuron.initial(z, theta)
         ceiling = None if bound is None else neuron.ceiling(bound, theta, self.t)

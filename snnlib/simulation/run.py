@@ -2,34 +2,25 @@
 
 Definitions (one for the whole book; chapter *Rates, counts and ReLU*): an **event** is a neuron
 that sent c ≠ 0 in a step, a −1 included; **spikes** are Σ|c|; SynOps are defined in
-`snnlib.costs`.
+`snnlib.simulation.costs`.
+
+Classes are dimension 1 of the output (B, classes, ...), as everywhere in PyTorch. A dense output
+has an answer at every position; an output of one value has no classes, so its results are an
+error (`Run.error`) and no accuracy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnlib.simulation import costs
-
-if TYPE_CHECKING:
-    from snnlib.simulation.network import SpikingNetwork
-
-
-class Decision(NamedTuple):
-    """When each image was answered, and how.
-
-    Attributes:
-        step: first step (1 … T) at which the answer was confident, T if never; int64 (B,).
-        prediction: the class answered then, int64 (B,).
-    """
-
-    step: Tensor
-    prediction: Tensor
+from snnlib.graph.network import Network
+from snnlib.simulation.coding import Coding
+from snnlib.simulation.costs import Account, Sums, SynOps
+from snnlib.simulation.early_exit import Decision, confident, first_sure
 
 
 @dataclass
@@ -65,19 +56,16 @@ class Layer:
 
 
 class Statistics:
-    """Counts of one run: per source and step, exact sums over the images.
+    """Counts of one run: per source and step, exact sums over the images (`costs.Sums`)."""
 
-    Columns: events, spikes, SynOps, SynOps with |c| > 1, Σ|c| × fan-out.
-    """
-
-    def __init__(self, net: SpikingNetwork, steps: int) -> None:
+    def __init__(self, sources: Iterable[str], steps: int, device: torch.device) -> None:
         self.table = {
-            name: torch.zeros(steps, 5, dtype=torch.float64, device=net.device)
-            for name in net.fan_outs
+            name: torch.zeros(steps, len(Sums._fields), dtype=torch.float64, device=device)
+            for name in sources
         }
 
     def add_rows(self, source: str, done: int, rows: Tensor) -> None:
-        """Add the sums of steps ``done`` + 1, … (`snnlib.kernels.advance`), shape (K, 5)."""
+        """Add the sums of steps ``done`` + 1, … (`snnlib.simulation.kernels.advance`), (K, 5)."""
         self.table[source][done : done + len(rows)] += rows
 
     def add(self, other: Statistics) -> None:
@@ -85,13 +73,17 @@ class Statistics:
         for name, table in other.table.items():
             self.table[name] += table
 
+    def of(self, *sources: str) -> Sums:
+        """The sums of some sources together, shapes (T,)."""
+        return Sums(*torch.stack([self.table[name] for name in sources]).sum(0).unbind(1))
+
 
 class Run:
     """Result of ``net(x, steps)``.
 
     Attributes:
-        logits: (1/t) × accumulated input of the last layer, shape (T, B, classes); with
-            ``only_last`` (1, B, classes).
+        logits: what the read-out makes of the last layer's input: by default (1/t) × its sum;
+            shape (T, B, classes), with ``only_last`` (1, B, classes).
         steps: number of time steps T.
         trace: for every recorded layer a `Trace`.
     """
@@ -100,89 +92,145 @@ class Run:
         self,
         logits: Tensor,
         steps: int,
-        net: SpikingNetwork,
-        statistics: Statistics | None,
-        trace: dict[str, Trace],
+        net: Network,
+        account: Account,
+        coding: Coding,
+        statistics: Statistics | None = None,
+        trace: Mapping[str, Trace] | None = None,
     ) -> None:
-        self.logits, self.steps, self.trace = logits, steps, trace
-        self._net, self._statistics = net, statistics
+        self.logits, self.steps, self.trace = logits, steps, dict(trace or {})
+        self._net, self._account, self._coding = net, account, coding
+        self._statistics = statistics
 
     def __len__(self) -> int:
         """Number of images."""
         return self.logits.shape[1]
 
+    def __repr__(self) -> str:
+        shape = " × ".join(str(n) for n in self.logits.shape[2:])
+        told = f"Run of {len(self)} images, {self.steps} steps: logits {shape} each"
+        if self.events is not None and len(self):
+            told += f", {float(self.events[-1]):,.0f} events an image"
+        return f"<{told}{', recorded ' + ', '.join(self.trace) if self.trace else ''}>"
+
     @property
     def predictions(self) -> Tensor:
-        """Answer after every step: int64, shape (T, B)."""
-        return self.logits.argmax(-1)
+        """Answer after every step: int64, shape (T, B), or (T, B, ...) for dense outputs.
+
+        Raises:
+            ValueError: the output is one value, so there are no classes.
+        """
+        return self._classes("predictions").argmax(2)
 
     def accuracy(self, labels: Tensor) -> Tensor:
         """Fraction of right answers after every step, shape (T,).
 
         Args:
-            labels: int64, shape (B,).
+            labels: classes, int64 (B,), or (B, ...) for dense outputs, of which every position
+                counts.
 
         Raises:
-            ValueError: the number of labels is not the number of images.
+            ValueError: there is not one label for every answer, they are no whole numbers of the
+                classes, or the output has no classes.
         """
+        labels = torch.as_tensor(labels)
+        classes = self._classes("accuracy").shape[2]
+        self._check_shape(labels, "labels")
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ValueError(f"labels are {labels.dtype}: pass the numbers of the classes")
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(
+                f"labels lie in [{int(labels.min())}, {int(labels.max())}]; this network has the "
+                f"classes 0 to {classes - 1}"
+            )
         return self._agreement(labels, "labels")
 
     def agreement(self, ann_logits: Tensor) -> Tensor:
         """Fraction of images answered as the ANN does, after every step, shape (T,).
 
         Args:
-            ann_logits: the ANN's logits, shape (B, classes).
+            ann_logits: the ANN's logits, shape (B, classes), or (B, classes, ...).
+
+        Raises:
+            ValueError: they have another shape, or the output has no classes.
         """
-        return self._agreement(ann_logits.argmax(-1), "ann_logits")
+        self._classes("agreement")
+        return self._agreement(torch.as_tensor(ann_logits).argmax(1), "ann_logits")
+
+    def error(self, outputs: Tensor) -> Tensor:
+        """Root-mean-square difference from some outputs, relative to theirs, shape (T,).
+
+        Args:
+            outputs: what is compared with: the ANN's or the wanted ones, shape (B, classes, ...).
+
+        Raises:
+            ValueError: they have another shape.
+        """
+        outputs = torch.as_tensor(outputs).to(self.logits.device, torch.float64)
+        if outputs.shape != self.logits.shape[1:]:
+            raise ValueError(
+                f"outputs of shape {tuple(outputs.shape)} for {tuple(self.logits.shape[1:])} in "
+                "this run"
+            )
+        square = (self.logits.double() - outputs).square().flatten(1).mean(1)  # (T,)
+        return (square / outputs.square().mean().clamp_min(1e-60)).sqrt()
+
+    def _classes(self, what: str) -> Tensor:
+        """The logits, if they are of several classes."""
+        if self.logits.dim() < 3 or self.logits.shape[2] < 2:
+            raise ValueError(
+                f"{what}: the output has one value and so no classes; run.logits holds it, and "
+                "run.error compares it with what was wanted"
+            )
+        return self.logits
 
     def _agreement(self, answers: Tensor, name: str) -> Tensor:
-        if answers.shape != self.logits.shape[1:2]:
+        self._check_shape(answers, name)
+        same = self.predictions == answers.to(self.logits.device)  # (T, B, ...)
+        return same.double().flatten(1).mean(1)
+
+    def _check_shape(self, answers: Tensor, name: str) -> None:
+        wanted = (len(self), *self.logits.shape[3:])
+        if answers.shape != wanted:
             raise ValueError(
-                f"{name}: {tuple(answers.shape)} answers for {len(self)} images in this run"
+                f"{name}: {tuple(answers.shape)} answers for {len(self)} images in this run, which "
+                f"have {wanted}"
             )
-        same = self.predictions == answers.to(self.logits.device)
-        return same.double().mean(1)
 
     @property
     def events(self) -> Tensor | None:
         """Cumulative events an image, all spiking layers, shape (T,); None with only_last."""
-        return self._per_image(0)
+        return None if self._statistics is None else self._per_image(self._spiking().events)
 
     @property
     def spikes(self) -> Tensor | None:
         """Cumulative Σ|c| an image, all spiking layers, shape (T,); None with only_last."""
-        return self._per_image(1)
+        return None if self._statistics is None else self._per_image(self._spiking().spikes)
 
-    def _per_image(self, column: int) -> Tensor | None:
-        if self._statistics is None:
-            return None
-        tables = [self._statistics.table[name] for name in self._net.graph.spiking]
-        return torch.stack([table[:, column] for table in tables]).sum(0).cumsum(0) / len(self)
+    def _spiking(self) -> Sums:
+        assert self._statistics is not None
+        return self._statistics.of(*self._net.graph.spiking)
+
+    def _per_image(self, sums: Tensor) -> Tensor:
+        return sums.cumsum(0) / len(self)
 
     @property
     def layers(self) -> list[Layer]:
         """Totals of every spiking layer over all images and steps; empty with only_last."""
         if self._statistics is None:
             return []
-        neurons, thresholds = self._net.neurons, self._net.thresholds
-        return [
-            Layer(name, thresholds[name], neurons[name], *(int(v) for v in table[:, :2].sum(0)))
-            for name, table in self._statistics.table.items()
-            if name in neurons
-        ]
+        found = []
+        for name, size in self._net.sizes.items():
+            sums, theta = self._statistics.of(name), self._net.thresholds[name]
+            found.append(Layer(name, theta, size, int(sums.events.sum()), int(sums.spikes.sum())))
+        return found
 
-    def synops(self) -> costs.SynOps | None:
-        """Synaptic operations and energy (`snnlib.costs.SynOps`); None with only_last."""
+    def synops(self) -> SynOps | None:
+        """Synaptic operations and energy (`snnlib.simulation.costs`); None with only_last."""
         if self._statistics is None:
             return None
-        summed = torch.stack(list(self._statistics.table.values())).sum(0).cumsum(0) / len(self)
-        graph = self._net.graph
-        spiking_input = bool(self._statistics.table["input"].any())
-        first = 0 if spiking_input else costs.macs(graph, analog_only=True)
-        every = first * torch.arange(1, self.steps + 1, device=summed.device)
-        return costs.SynOps(
-            summed[:, 2], summed[:, 3], summed[:, 4], first, every, costs.macs(graph)
-        )
+        sums = Sums(*map(self._per_image, self._statistics.of(*self._statistics.table)))
+        return self._account.synops(sums, self._coding.spikes, self._coding.constant)
 
     def first_confident(self, confidence: float) -> Decision:
         """First step at which the softmax of the logits reaches ``confidence``, and its answer.
@@ -191,19 +239,10 @@ class Run:
             confidence: probability of the most likely class, above 0 and at most 1.
 
         Raises:
-            ValueError: confidence out of range, or the run kept the last step only.
+            ValueError: confidence out of range, the run kept the last step only, or the output
+                is no vector of classes.
         """
-        check_confidence(confidence)
+        sure = confident(self._classes("first_confident"), confidence)  # (T, B)
         if len(self.logits) != self.steps:
             raise ValueError("first_confident needs every step: run without only_last=True")
-        sure = self.logits.softmax(-1).amax(-1) >= confidence
-        sure[-1] = True
-        step = sure.int().argmax(0)
-        answer = self.predictions.gather(0, step[None])[0]
-        return Decision(step + 1, answer)
-
-
-def check_confidence(confidence: float) -> None:
-    """Raise ValueError unless ``confidence`` is a probability above 0."""
-    if not 0 < confidence <= 1:
-        raise ValueError(f"confidence={confidence!r} must be above 0 and at most 1")
+        return first_sure(sure, self.predictions)

@@ -22,7 +22,7 @@ Augmented without cap) and Q(z̄) = (θ/t)·min(⌊t z̄/θ + v0⌋, κt) ≥ 0 
 same current in equal parts. So unevenness is zero in the first spiking layer under a constant
 input, and everywhere for memoryless neurons. Chapter *Converting a network*.
 
-Source of the split: Bu et al., ICLR 2022 (clipping, quantisation, unevenness), here with the
+Source of the split: Bu et al., ICLR 2022 (clipping, quantization, unevenness), here with the
 propagated error apart.
 """
 
@@ -31,17 +31,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from snnlib.graph.check import check_whole
+from snnlib._arguments import whole
+from snnlib.graph.check import graph_error
+from snnlib.graph.errors import ConversionError
+from snnlib.graph.graph import Graph
+from snnlib.graph.network import Network
 from snnlib.graph.operations import Node, rectify
+from snnlib.simulation.modes import own_mode
 from snnlib.simulation.reference import Stepper
-
-if TYPE_CHECKING:
-    from snnlib.simulation.network import SpikingNetwork
 
 PARTS = ("propagated", "clipping", "rounding", "unevenness")
 _SATURATED = 0.01  # share of a channel's neurons that must be clipped
@@ -81,7 +82,9 @@ class Verification:
         graph_error: largest difference between the logits of the folded ANN and the original
             model, relative to the largest logit; None if there is no original (a loaded network).
         steps: the numbers of steps at which the layers were compared.
-        agreement: fraction of images answered as the ANN does, after each of ``steps``.
+        agreement: fraction of answers that are the ANN's, after each of ``steps`` (of a dense
+            output, at every position); empty where the output is one value and has no classes.
+        output_error: root-mean-square error of the outputs, relative to the ANN's, likewise.
         layers: a `LayerReport` for every spiking layer.
         images: how many were looked at.
     """
@@ -89,6 +92,7 @@ class Verification:
     graph_error: float | None
     steps: tuple[int, ...]
     agreement: list[float]
+    output_error: list[float]
     layers: list[LayerReport]
     images: int
 
@@ -111,8 +115,11 @@ class Verification:
         for layer in self.layers:
             cells = [f"{e:.4f}" for e in layer.error[-7:]]
             lines.append(_row(layer.name, cells, width))
-        shares = [f"{share:.1%}" for share in self.agreement[-7:]]
-        lines += [_row("agreement with ANN", shares, width), ""]
+        lines.append(_row("output", [f"{e:.4f}" for e in self.output_error[-7:]], width))
+        if self.agreement:
+            shares = [f"{share:.1%}" for share in self.agreement[-7:]]
+            lines.append(_row("agreement with ANN", shares, width))
+        lines.append("")
         lines += [f"its parts after {self.steps[-1]} steps"]
         lines += [_row("", [*PARTS, "dead", "saturated"], width, 11)]
         for layer in self.layers:
@@ -127,58 +134,94 @@ def _row(name: str, cells: Sequence[str], width: int, column: int = 9) -> str:
     return (f"{short:<{width}}" + "".join(f"{cell:>{column}}" for cell in cells)).rstrip()
 
 
-def verify(net: SpikingNetwork, x: Tensor, steps: int = 64, batch: int = 32) -> Verification:
+@own_mode
+def verify(
+    net: Network, x: Tensor, original: nn.Module | None = None, *, steps: int = 64, batch: int = 32
+) -> Verification:
     """Check a conversion on images, and say what kind of error each layer makes.
 
     Args:
         net: the spiking network.
-        x: images, shape (B, ...).
+        x: images as the network takes them, shape (B, ...).
+        original: the model that it was converted from, in the dtype of ``net``; None: there is
+            none to compare with.
         steps: the largest number of time steps to look at.
         batch: images looked at together.
 
     Raises:
-        ConversionError: the folded graph does not compute what the original model computes, or
-            the images have the wrong shape, type or device.
+        ConversionError: the folded graph does not compute what the original model computes, the
+            images have the wrong shape, type or device, or the network is one of whole numbers.
         ValueError: steps or batch is not a whole number of at least 1.
     """
-    from snnlib.graph.check import graph_error
-
-    check_whole("steps", steps)
-    check_whole("batch", batch)
-    x = net.checked(x)
+    steps, batch = whole("steps", steps), whole("batch", batch)
+    if net.whole is not None:
+        raise ConversionError(
+            "verify compares with the ANN in its own units: use net.source.verify(...) for the "
+            "network that this one of whole numbers was made from"
+        )
     ann = net.graph.without_corrections()
     wrong, folded = None, getattr(torch, net.report.get("dtype", str(net.dtype)[6:]))
     times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
     sums = {name: _Sums(net, name, times) for name in net.graph.spiking}
-    same = torch.zeros(len(times))
-    with torch.no_grad():
-        for part in x.split(batch):
-            if net.reference is not None:
-                wrong = max(wrong or 0.0, graph_error(ann, net.reference, part, folded))
-            activations: dict[str, Tensor] = {}
+    outputs = _Outputs(times)
+    for part in x.split(batch):
+        if original is not None:
+            wrong = max(wrong or 0.0, graph_error(ann, original, part, folded))
+        wanted, activations = _activations(ann, part)
+        stepper = Stepper(net, part)
+        for t in range(1, times[-1] + 1):
+            stepper.step()
+            if t in times:
+                outputs.add(wanted, stepper)
+                for name, total in sums.items():
+                    total.add(activations[name], stepper)
+    layers = [total.report() for total in sums.values()]
+    return Verification(wrong, times, outputs.agreement, outputs.error, layers, len(x))
 
-            def keep(node: Node, z: Tensor, seen: dict[str, Tensor] = activations) -> Tensor:
-                seen[node.name] = rectify(node, z)
-                return seen[node.name]
 
-            answers = ann.evaluate(part, activation=keep).argmax(1)
-            stepper = Stepper(net, part)
-            for t in range(1, times[-1] + 1):
-                stepper.step()
-                if t in times:
-                    right = stepper.total.argmax(1) == answers
-                    same[times.index(t)] += float(right.double().mean()) * len(part)
-                    for name, total in sums.items():
-                        total.add(activations[name], stepper)
-    agreement = (same / len(x)).tolist()
-    return Verification(wrong, times, agreement, [s.report() for s in sums.values()], len(x))
+def _activations(ann: Graph, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The ANN's output and the activation of every spiking layer."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(node: Node, z: Tensor) -> Tensor:
+        seen[node.name] = rectify(node, z)
+        return seen[node.name]
+
+    return ann.evaluate(x, activation=keep), seen
+
+
+class _Outputs:
+    """How far the answers are from the ANN's, after each of the compared numbers of steps."""
+
+    def __init__(self, times: tuple[int, ...]) -> None:
+        self.times, self.answers, self.power = times, 0, 0.0
+        self.same, self.square = [0.0] * len(times), [0.0] * len(times)
+        self.classes = True
+
+    def add(self, wanted: Tensor, stepper: Stepper) -> None:
+        at, found = self.times.index(stepper.t), stepper.total / stepper.t
+        self.square[at] += float((found.double() - wanted.double()).square().sum())
+        self.classes = wanted.shape[1] > 1
+        right = found.argmax(1) == wanted.argmax(1)  # (B, ...)
+        self.same[at] += float(right.sum())
+        if at == 0:
+            self.answers += right.numel()
+            self.power += float(wanted.double().square().sum())
+
+    @property
+    def agreement(self) -> list[float]:
+        return [same / self.answers for same in self.same] if self.classes else []
+
+    @property
+    def error(self) -> list[float]:
+        return [math.sqrt(square / max(self.power, 1e-60)) for square in self.square]
 
 
 class _Sums:
     """Sums over the images of one layer's errors, from which its report is made."""
 
-    def __init__(self, net: SpikingNetwork, name: str, times: tuple[int, ...]) -> None:
-        self.node, self.neuron = net.graph.nodes[name], net.neuron
+    def __init__(self, net: Network, name: str, times: tuple[int, ...]) -> None:
+        self.node, self.neuron = net.graph.nodes[name], net.neurons[name]
         self.theta, self.times = net.thresholds[name].double(), times
         self.squares = torch.zeros(len(times), len(PARTS) + 1, dtype=torch.float64)
         self.means = torch.zeros(len(times), len(PARTS), dtype=torch.float64)
@@ -202,18 +245,10 @@ class _Sums:
             clipped = (errors[1] < 0).double()
             self.full += clipped.transpose(0, 1).flatten(1).sum(1).cpu()
 
-    @property
-    def _limit(self) -> float:
-        """κ: the largest coefficient in one step."""
-        if self.neuron.kind == "augmented":
-            cap = getattr(self.neuron, "cap", None)
-            return math.inf if cap is None else float(cap)
-        return 1.0
-
     def _split(self, a: Tensor, z: Tensor, count: Tensor, t: int) -> tuple[Tensor, ...]:
-        wanted = rectify(self.node, z)
-        possible = wanted.minimum(self.theta * self._limit)
-        whole = torch.floor(z * t / self.theta + self.neuron.v0).clamp(0, self._limit * t)
+        wanted, most = rectify(self.node, z), self.neuron.largest  # κ
+        possible = wanted.minimum(self.theta * most)
+        whole = torch.floor(z * t / self.theta + self.neuron.v0).clamp(0, most * t)
         if (bound := self.node.attrs.get("bound")) is not None:
             whole = whole.minimum(self.neuron.ceiling(bound, self.theta, t))
         even = whole * self.theta / t

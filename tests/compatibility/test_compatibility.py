@@ -54,7 +54,8 @@ def test_a_script_of_0_1_prints_what_it_printed() -> None:
         assert found["whole"][key] == stored["whole"][key]
     assert found["whole"]["logits"] == stored["whole"]["logits"]
     assert "snnlib.balance has moved to snnlib.conversion.balance" in done.stderr
-    assert "pass coding, record by name" in done.stderr
+    assert "pass record by name" in done.stderr
+    assert "script_0_1.py" in done.stderr, "a warning names the line that is to change"
 
 
 @pytest.mark.parametrize("short", sorted(_compatibility.MOVED))

@@ -13,9 +13,9 @@ from torch import nn
 
 import snnlib
 from snnlib import IF, Augmented, Bernoulli, Constant, ConversionError, Percentile, Ternary, convert
+from snnlib._compatibility import IntegerNetwork
 from snnlib.graph import int8
 from snnlib.graph.operations import Node, apply
-from snnlib.graph.whole_numbers import IntegerNetwork
 from snnlib.simulation import kernels
 
 LAYERS = ("relu1", "relu2", "relu3", "relu4")

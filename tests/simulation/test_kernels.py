@@ -139,7 +139,7 @@ def test_closed_form_kernel(path, dtype, bound):
     torch.manual_seed(2)
     z = torch.randn(3, 7, 40, dtype=dtype)
     theta = torch.rand(7, 1, dtype=dtype) + 0.2
-    found = kernels.quantise(z, theta, 6, 0.5, bound, torch.empty_like(z))
+    found = kernels.quantize(z, theta, 6, 0.5, bound, torch.empty_like(z))
     count = torch.floor(z * 6 / theta + 0.5).clamp_min(0)
     if bound is not None:
         count = torch.minimum(count, torch.floor(bound * 6 / theta + 0.5))

@@ -3,15 +3,16 @@
 `advance` takes the currents of several steps of one layer and leaves the messages in their place.
 Where numba is installed (``pip install snnlib[fast]``) the CPU does it in one pass, a block of
 neurons at a time: the potentials stay in the innermost cache while time runs, so a time step costs
-hardly more than a ReLU (`snnlib.kernels_cpu`). On CUDA a Triton kernel does the same in registers
-(`snnlib.kernels_cuda`; Triton comes with CUDA builds of PyTorch). Elsewhere, and for tensors that
-the fused kernels do not take, the same arithmetic runs step by step on whole tensors (`update`).
-All are tested equal to the pure step functions of `snnlib.neurons`, which stay the reference.
+hardly more than a ReLU (`cpu`). On CUDA a Triton kernel does the same in registers (`cuda`; Triton
+comes with CUDA builds of PyTorch). Elsewhere, for tensors that the fused kernels do not take, and
+for neurons of which no fused rule is known (`Neuron.fused`), the neuron's own pure step runs. All
+are tested equal to those steps, which stay the reference.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor
 
 from snnlib.graph.layout import lies_as
-from snnlib.neurons import IF, Neuron, State
+from snnlib.neurons import Neuron, State
+from snnlib.simulation.kernels.layer import Layer, Rounding
 
 Watch = Callable[[int, Tensor, Tensor], None]
 
@@ -97,7 +99,7 @@ def _fused(out: Tensor, current: Tensor) -> ModuleType | None:
 def update(
     neuron: Neuron, state: State, current: Tensor, theta: Tensor, ceiling: Tensor | None = None
 ) -> Tensor:
-    """One time step in place; returns the spike coefficients c_t.
+    """One time step by the neuron's own rule, the state in place; returns the coefficients c_t.
 
     Args:
         neuron: the neuron model.
@@ -106,16 +108,9 @@ def update(
         theta: firing threshold, broadcastable to ``current``.
         ceiling: largest net count allowed now, for bounded activations.
     """
-    potential, count = state
-    potential += current
-    coefficient = neuron.decide(potential, count, theta)
-    if ceiling is not None:
-        coefficient = torch.minimum(coefficient, ceiling - count)
-    if isinstance(neuron, IF) and neuron.reset == "zero":
-        potential.masked_fill_(coefficient != 0, 0.0)
-    else:
-        potential -= coefficient * theta
-    count += coefficient
+    coefficient, after = neuron.step(state, current, theta, ceiling)
+    for old, new in zip(state, after, strict=True):
+        old.copy_(new)
     return coefficient
 
 
@@ -147,13 +142,15 @@ def advance(
         watch: called with (step, coefficients, potentials) after every step, for records.
 
     Returns:
-        With ``fan_out`` the sums of every step, (K, 5), whole numbers: events, spikes, SynOps,
-        SynOps of events with |c| > 1, Σ|c| × fan-out.
+        With ``fan_out`` the sums of every step, (K, 5), whole numbers, in the order of
+        `snnlib.simulation.costs.Sums`.
     """
-    fused = watch is None and fits(state, current, theta, out, fan_out)
-    module = _fused(out, current) if fused else None
-    if module is not None:
-        return module.advance(neuron, state, current, theta, out, first, bound, counts, fan_out)
+    rule = neuron.fused if watch is None else None
+    if rule is not None and fits(state, current, theta, out, fan_out):
+        module = _fused(out, current)
+        if module is not None:
+            layer = Layer(rule, neuron.v0, theta, bound, counts, fan_out)
+            return module.advance(layer, state, current, out, first)
     rows = []
     for k in range(len(out)):
         z = current[min(k, len(current) - 1)].to(state.potential.dtype)
@@ -192,15 +189,16 @@ def tally(coefficient: Tensor, fan_out: Tensor) -> Tensor:
     return torch.stack([sent.sum().double(), spikes.sum(), *weighted])
 
 
-def quantise(
-    z: Tensor, theta: Tensor, steps: int, v0: float, bound: float | None, out: Tensor
-) -> Tensor:
+def quantize(
+    z: Tensor, theta: Tensor, steps: int, v0: float, bound: float | None, out: Tensor,
+    most: float = math.inf,
+) -> Tensor:  # fmt: skip
     """Mean message of memoryless neurons after ``steps`` steps: the closed form.
 
     Compiled on CPUs; on CUDA plain PyTorch, since it is called once a layer and run, not each step.
 
-    N = max(0, floor(z·T/θ + v0)), for bounded activations at most floor(bound·T/θ + v0); the mean
-    message is N·θ/T.
+    N = max(0, floor(z·T/θ + v0)), at most ``most``, and for bounded activations at most
+    floor(bound·T/θ + v0); the mean message is N·θ/T.
 
     Args:
         z: mean current, shape (B, ...).
@@ -209,12 +207,13 @@ def quantise(
         v0: initial potential, a fraction of θ.
         bound: upper bound of the activation.
         out: where the result goes, shape (B, ...); may be ``z`` itself.
+        most: largest N.
     """
     module = compiled() if z.device.type == "cpu" else None
     if module is not None and z.dtype in module.DTYPES:
-        module.quantise(z, theta, steps, v0, bound, out)
+        module.quantize(z, theta, out, Rounding(steps, v0, bound, most))
         return out
-    count = torch.floor(z.to(theta.dtype) * steps / theta + v0).clamp_min(0)
+    count = torch.floor(z.to(theta.dtype) * steps / theta + v0).clamp(0, most)
     if bound is not None:
         count = torch.minimum(count, torch.floor(bound * steps / theta + v0))
     return out.copy_(count * theta / steps)

@@ -21,7 +21,8 @@ from numba.extending import overload
 from torch import Tensor
 
 from snnlib.graph.layout import in_memory_order
-from snnlib.neurons import IF, Augmented, Neuron, State, Ternary
+from snnlib.neurons import State
+from snnlib.simulation.kernels.layer import Layer, Rounding
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _BLOCK = 2048  # neurons; measured: below, calls cost; above, potentials leave the inner cache
@@ -31,35 +32,27 @@ _LARGEST = 2.0**30  # coefficients are cut to it before they become 32-bit integ
 _compile = njit(cache=True, nogil=True, error_model="numpy")
 
 
-def advance(
-    neuron: Neuron, state: State, current: Tensor, theta: Tensor, out: Tensor, first: int,
-    bound: float | None, counts: bool, fan_out: Tensor | None,
-) -> Tensor | None:  # fmt: skip
-    """See `snnlib.kernels.advance`."""
-    dtype = _numpy_dtype(state.potential.dtype)
-    rule, negative, cap = _SIGNED, 1.0, np.inf
-    if isinstance(neuron, IF):
-        rule = _IF if neuron.reset == "subtract" else _IF_ZERO
-    elif isinstance(neuron, Ternary):
-        negative, cap = neuron.negative, 1.0
-    elif isinstance(neuron, Augmented):
-        negative, cap = neuron.negative, neuron.cap or np.inf
-    like = state.potential
-    numbers = np.array([0.0, 1.0, negative, cap, neuron.v0, _LARGEST], dtype)
-    bounds = np.array([] if bound is None else [bound * t for t in range(first, first + len(out))])
-    rows = np.zeros((len(out), 5), np.int64)
-    fan = np.zeros(0, np.int32) if fan_out is None else _fan(fan_out, like)
+def advance(layer: Layer, state: State, current: Tensor, out: Tensor, first: int) -> Tensor | None:
+    """See `snnlib.simulation.kernels.advance`."""
+    like, theta = state.potential, layer.theta
+    dtype = _numpy_dtype(like.dtype)
+    rule = {"if": _IF, "if-zero": _IF_ZERO, "signed": _SIGNED}[layer.rule.rule]
+    numbers = np.array([0.0, 1.0, layer.rule.negative, layer.rule.cap, layer.v0, _LARGEST], dtype)
+    times = range(first, first + len(out))
+    bounds = np.array([] if layer.bound is None else [layer.bound * t for t in times])
+    rows = np.zeros((len(out), 5), np.int64)  # (K, 5): the columns of costs.Sums
+    fan = np.zeros(0, np.int32) if layer.fan_out is None else _fan(layer.fan_out, like)
     _advance(
         _flat(current, 2, like), len(current), _flat(out, 2, like), _flat(like, 1, like),
         _flat(state.count, 1, like), _thresholds(theta, like), fan, numbers,
-        bounds.astype(dtype), like[0].numel(), rule, counts, theta.numel() == 1,
+        bounds.astype(dtype), like[0].numel(), rule, layer.counts, theta.numel() == 1,
         current.data_ptr() == out.data_ptr(), rows,
     )  # fmt: skip
-    return None if fan_out is None else torch.from_numpy(rows)
+    return None if layer.fan_out is None else torch.from_numpy(rows)
 
 
 def tallies(coefficients: Tensor, fan_out: Tensor) -> Tensor:
-    """See `snnlib.kernels.tallies`."""
+    """See `snnlib.simulation.kernels.tallies`."""
     like = coefficients[0]
     rows = np.zeros((len(coefficients), 5), np.int64)
     block = np.empty(_BLOCK, _numpy_dtype(coefficients.dtype))
@@ -67,13 +60,12 @@ def tallies(coefficients: Tensor, fan_out: Tensor) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def quantise(
-    z: Tensor, theta: Tensor, steps: int, v0: float, bound: float | None, out: Tensor
-) -> None:
-    """See `snnlib.kernels.quantise`."""
-    limit = np.inf if bound is None else bound * steps
-    numbers = np.array([0.0, steps, v0, limit], _numpy_dtype(theta.dtype))
-    _quantise(_flat(z, 1, z), _flat(out, 1, z), _thresholds(theta, z), z[0].numel(), numbers)
+def quantize(z: Tensor, theta: Tensor, out: Tensor, how: Rounding) -> None:
+    """See `snnlib.simulation.kernels.quantize`."""
+    limit = np.inf if how.bound is None else how.bound * how.steps
+    values = [0.0, how.steps, how.v0, limit, how.most]
+    numbers = np.array(values, _numpy_dtype(theta.dtype))
+    _quantize(_flat(z, 1, z), _flat(out, 1, z), _thresholds(theta, z), z[0].numel(), numbers)
 
 
 def _numpy_dtype(dtype: torch.dtype) -> Any:
@@ -443,8 +435,8 @@ def _advance(
 
 
 @_compile
-def _quantise(z: Any, out: Any, th: Any, neurons: int, numbers: Any) -> None:
-    zero, steps, v0, bound = numbers[0], numbers[1], numbers[2], numbers[3]
+def _quantize(z: Any, out: Any, th: Any, neurons: int, numbers: Any) -> None:
+    zero, steps, v0, bound, most = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     one = steps / steps
     c = np.empty(_BLOCK, th.dtype)
     for image in range(0, z.shape[0], neurons):
@@ -456,6 +448,7 @@ def _quantise(z: Any, out: Any, th: Any, neurons: int, numbers: Any) -> None:
             for i in range(size):
                 k = np.floor(c[i] * steps / part[i] + v0)
                 k = k if k > zero else zero
+                k = k if k < most else most
                 c[i] = k * part[i] / steps
             if bound < np.inf:
                 for i in range(size):

@@ -1,6 +1,6 @@
 """Fused CUDA kernel (Triton): a block of neurons goes through all its time steps in registers.
 
-The arithmetic is that of `snnlib.kernels.update`, operation by operation in the same precision, so
+The arithmetic is that of the neurons' own steps, operation by operation in the same precision, so
 finite currents give the same bits: division rounds to nearest (`div_rn`; Triton's ``/`` is an
 approximation in float32), and no multiplication is fused with an addition
 (``enable_fp_fusion=False``), since x − c·θ rounds twice in the reference. Parameters travel in a
@@ -24,13 +24,14 @@ PyTorch, bit for bit. That cannot show the rounding of messages to bfloat16, whe
 cuts bits off: float16, and whole numbers in bfloat16, stand for it. Triton's compiler makes code
 for GPUs of compute capability 8.0 and 9.0; divisions and conversions in it round to nearest, and
 there is no fused multiply-add. It has **not yet run on a GPU**. So `works` compares it with plain
-steps before its first use in a process, and `snnlib.kernels` stays with plain steps where they
-differ. One difference is known: Triton's floor takes a subnormal V/θ (above −1.2e−38) for zero.
+steps before its first use in a process, and the dispatch stays with plain steps where they differ.
+One difference is known: Triton's floor takes a subnormal V/θ (above −1.2e−38) for zero.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 import triton
@@ -38,26 +39,21 @@ import triton.language as tl
 from torch import Tensor
 
 from snnlib.graph.layout import in_memory_order
-from snnlib.neurons import IF, Augmented, Neuron, State, Ternary
+from snnlib.neurons import Augmented, State
+from snnlib.simulation.kernels.layer import Layer
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _BLOCK = 1024  # neurons of a program
 
 
-def advance(
-    neuron: Neuron, state: State, current: Tensor, theta: Tensor, out: Tensor, first: int,
-    bound: float | None, counts: bool, fan_out: Tensor | None,
-) -> Tensor | None:  # fmt: skip
-    """See `snnlib.kernels.advance`; the tensors are what `snnlib.kernels.fits` lets pass."""
-    like = state.potential
+def advance(layer: Layer, state: State, current: Tensor, out: Tensor, first: int) -> Tensor | None:
+    """See `snnlib.simulation.kernels.advance`; the tensors are what ``fits`` lets pass."""
+    like, (rule, v0, theta, bound, counts, fan_out) = state.potential, layer
     steps, total = len(out), like.numel()
-    fire, cap, negative = isinstance(neuron, IF), None, 1.0
-    if isinstance(neuron, Ternary):
-        cap, negative = 1, neuron.negative
-    elif isinstance(neuron, Augmented):
-        cap, negative = neuron.cap, neuron.negative
+    fire, capped = rule.rule != "signed", not math.isinf(rule.cap)
     bounds = [] if bound is None else [bound * t for t in range(first, first + steps)]
-    numbers = _numbers((negative, float(cap or 0), neuron.v0, *bounds), like.dtype, like.device)
+    given = (rule.negative, rule.cap if capped else 0.0, v0, *bounds)
+    numbers = _numbers(given, like.dtype, like.device)
     programs = triton.cdiv(total, _BLOCK)
     shape = (0,) if fan_out is None else (programs, steps, 5)
     sums = torch.empty(shape, dtype=torch.int64, device=like.device)
@@ -66,10 +62,10 @@ def advance(
             current, out, like, state.count, _of_an_image(theta, like),
             sums if fan_out is None else _of_an_image(fan_out, like), numbers, sums,
             total, like.shape[1:].numel(), steps,
-            CONSTANT=len(current) == 1, FIRE=fire, ZERO=getattr(neuron, "reset", "") == "zero",
-            FLOOR=negative == 0, CAPPED=cap is not None,
-            UNIT=bound is None and (fire or cap == 1), BOUNDED=bound is not None, COUNTS=counts,
-            COUNTED=fan_out is not None, UNIFORM=theta.numel() == 1,
+            CONSTANT=len(current) == 1, FIRE=fire, ZERO=rule.rule == "if-zero",
+            FLOOR=rule.negative == 0, CAPPED=capped,
+            UNIT=bound is None and (fire or rule.cap == 1), BOUNDED=bound is not None,
+            COUNTS=counts, COUNTED=fan_out is not None, UNIFORM=theta.numel() == 1,
             DOUBLE=like.dtype == torch.float64, BLOCK=_BLOCK, enable_fp_fusion=False,
         )  # fmt: skip
     return None if fan_out is None else sums.sum(0)
@@ -91,7 +87,8 @@ def works(device: torch.device) -> bool:
     neuron = Augmented(levels=1, negative=0.3, cap=3)
     ours, plain = neuron.initial(z[0], theta), neuron.initial(z[0], theta)
     out = torch.empty_like(z)
-    rows = advance(neuron, ours, z, theta, out, 1, 1.5, False, fan_out)
+    layer = Layer(neuron.fused, neuron.v0, theta, 1.5, False, fan_out)
+    rows = advance(layer, ours, z, out, 1)
     same = rows is not None
     for t in range(steps):
         c = update(neuron, plain, z[t], theta, neuron.ceiling(1.5, theta, t + 1))

@@ -1,0 +1,126 @@
+"""How a run is cut into pieces: images a chunk, time steps a block, threads.
+
+Chunks of images bound the memory; blocks of steps let a layer's neurons stay in the cache while
+time runs. On a CPU a chunk's largest layer has to fit into the cache of a core.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+import torch
+
+from snnlib._arguments import whole
+from snnlib.graph.network import Network
+from snnlib.simulation.parallel import even_size, rows_in_cache
+
+_BLOCK = 32  # most time steps in a block
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{letter}B": 10 ** (3 * (i + 1)) for i, letter in enumerate("KMG")}
+_UNITS |= {f"{letter}IB": 2 ** (10 * (i + 1)) for i, letter in enumerate("KMG")}
+
+
+class Schedule(NamedTuple):
+    """How a run is cut into pieces.
+
+    Attributes:
+        images: images simulated together.
+        steps: time steps a layer takes at once.
+        workers: threads that simulate at the same time.
+    """
+
+    images: int
+    steps: int
+    workers: int
+
+
+def plan(
+    net: Network, count: int, steps: int, memory: str | int = "1GB", batch: int | None = None
+) -> Schedule:
+    """How ``count`` images and ``steps`` steps are cut so as to stay within ``memory``.
+
+    Args:
+        net: the network.
+        count: number of images.
+        steps: number of time steps.
+        memory: limit for the simulation's own tensors ("512MB", bytes).
+        batch: images simulated together, if the caller wants to decide that.
+
+    Raises:
+        ValueError: not even one image fits; or an argument is wrong.
+    """
+    allowed = parse_memory(memory)
+    cpu = net.device.type == "cpu"
+    rows, threads = (_rows(net), torch.get_num_threads()) if cpu else (512, 1)
+    if batch is None:
+        block = min(steps, _BLOCK, rows)
+        images = even_size(count, max(1, rows // block), threads)
+    else:
+        images = whole("batch", batch)
+        block = min(steps, _BLOCK, max(1, rows // images))
+    workers = min(threads, math.ceil(count / images))
+    while _bytes(net, Schedule(images, block, workers)) > allowed:
+        if images > 1 and batch is None:
+            images = images // 2
+        elif block > 1:
+            block = block // 2
+        elif workers > 1:
+            workers = workers // 2
+        else:
+            break
+    schedule = Schedule(min(images, count), block, workers)
+    if batch is None:
+        _check(net, schedule, memory)
+    return schedule
+
+
+def chunk(net: Network, count: int, memory: str | int) -> int:
+    """Images to simulate together, one step at a time, so as to stay within ``memory``."""
+    rows = max(_rows(net) if net.device.type == "cpu" else count, 8)
+    while rows > 1 and _bytes(net, Schedule(rows, 1, 1)) > parse_memory(memory):
+        rows -= max(1, rows // 8)
+    _check(net, Schedule(rows, 1, 1), memory)
+    return min(count, rows)
+
+
+def parse_memory(memory: str | int) -> int:
+    """A size in bytes.
+
+    Raises:
+        ValueError: it is neither a positive number of bytes nor text such as "512MB".
+    """
+    if not isinstance(memory, str):
+        try:
+            return whole("memory", memory)
+        except ValueError:
+            match = None
+    else:
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMG]?I?B?)\s*", memory.upper())
+    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    if size < 1:
+        raise ValueError(f'memory={memory!r}: write it as "512MB", "1GB" or a number of bytes')
+    return size
+
+
+def _rows(net: Network) -> int:
+    """Steps × images that a layer computes at once on a CPU."""
+    return rows_in_cache(net.graph.shapes.values(), net.dtype)
+
+
+def _bytes(net: Network, schedule: Schedule) -> int:
+    """Bytes that a simulation's tensors take at most: values of all steps, states of one."""
+    peak, kept = net.graph.peak
+    values = schedule.steps * peak + math.prod(net.graph.shapes["input"])
+    image = net.wide.itemsize * kept + net.dtype.itemsize * values
+    return schedule.workers * schedule.images * image
+
+
+def _check(net: Network, schedule: Schedule, memory: str | int) -> None:
+    needed = _bytes(net, schedule)
+    if needed > parse_memory(memory):
+        count = "one image" if schedule.images == 1 else f"{schedule.images} images"
+        raise ValueError(
+            f"memory={memory!r} is less than {count} needs ({needed / 1e6:.1f} MB): raise it"
+        )
