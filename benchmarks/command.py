@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 from snnlib.zoo import provenance
 
 RESULTS = Path(__file__).parent / "results"

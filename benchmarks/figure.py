@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from benchmarks.command import RESULTS
 from benchmarks.simulator import CLOSED, NETWORKS
 from snnlib import plots
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 from snnlib.plots.figures import EXTRA, INK, METHODS, Look, Mode
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def time_over_steps(records: Sequence[Mapping[str, Any]]) -> Figure:
             )
             wide = 3.4 if label == "snnlib IF" else 2.0  # IF and AugMapping take the same time
             ax.plot(
-                steps, middle, look.line, color=look.colour(mode), marker=look.marker, label=name,
+                steps, middle, look.line, color=look.color(mode), marker=look.marker, label=name,
                 linewidth=wide,
             )  # fmt: skip
-            ax.fill_between(steps, low, high, color=look.colour(mode), alpha=0.2, linewidth=0)
+            ax.fill_between(steps, low, high, color=look.color(mode), alpha=0.2, linewidth=0)
         floor = [1000 / record["n"] * row["floor"] for row in rows]
         ax.plot(steps, floor, "--", color=INK[mode], label="floor: T passes of the ANN")
         ax.set_xscale("log", base=2)
@@ -108,8 +108,8 @@ def cost_lines(record: Mapping[str, Any]) -> Figure:
             x = [value / unit for value in one[what]]
             ends = [0, max(x)]
             fitted = [one["intercept"] + one["slope"] * unit * end for end in ends]
-            ax.plot(ends, fitted, color=look.colour(mode), linewidth=1.4)
-            ax.plot(x, one["seconds"], look.marker, color=look.colour(mode),
+            ax.plot(ends, fitted, color=look.color(mode), linewidth=1.4)
+            ax.plot(x, one["seconds"], look.marker, color=look.color(mode),
                     label=f"{method}, R² = {_floored(one['r2'])}")  # fmt: skip
         ax.set(xlabel=AXES[what], xlim=(0, None), ylim=(0, 1.25 * ax.get_ylim()[1]))
         ax.legend(loc="upper left", handletextpad=0.2, borderaxespad=0.2)

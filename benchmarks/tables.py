@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import RESULTS
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 
 README = Path(__file__).parent / "README.md"
 FILES = tuple(f"{n}-{d}.json" for d in ("float32", "bfloat16") for n in ("six", "cifar10-vgg"))

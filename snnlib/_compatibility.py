@@ -23,7 +23,8 @@ PUBLIC = {
     "train": "snnlib.zoo.train",
 }
 _ROOMS = {
-    "graph": "fold int8 layout normalize quantize storage summary",
+    "deploy": "int8 quantize storage",
+    "graph": "fold layout normalize summary",
     "simulation": "coding costs engine parallel run verify",
     "conversion": "balance calibrate convert order_statistics registry trace",
     "zoo": "augment distributed evaluate fetch provenance recipes vision",
@@ -32,11 +33,11 @@ MOVED = {name: f"snnlib.{room}.{name}" for room, names in _ROOMS.items() for nam
 MOVED |= {
     "cards": "book.tools.cards",
     "experiments": "book.experiments",
-    "integer": "snnlib.graph.whole_numbers",
+    "integer": "snnlib.deploy.whole_numbers",
     "kernels": "snnlib.simulation.kernels",
     "kernels_cpu": "snnlib.simulation.kernels.cpu",
     "kernels_cuda": "snnlib.simulation.kernels.cuda",
-    "nir_export": "snnlib.graph.nir",
+    "nir_export": "snnlib.deploy.nir",
     "notebook": "snnlib.plots.notebook",
     "options": "snnlib.cli.options",
     "rejected": "snnlib.conversion.rules.refused",

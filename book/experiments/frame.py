@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from book.experiments import index
 from book.experiments.setting import Subject
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 from snnlib.zoo import checkpoints, data, models, provenance
 
 FOLDER = Path("book", "results")

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 
 FILE = "README.md"
 

@@ -25,7 +25,7 @@ from book.experiments.frame import Cell, Context, Experiment, Row, Rows
 from book.experiments.measure import INTERVAL, loss_intervals
 from book.experiments.setting import Setting, Subject
 from snnlib.conversion.convert import convert
-from snnlib.graph.whole_numbers import IntegerNetwork
+from snnlib.deploy.whole_numbers import IntegerNetwork
 from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import models

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 from snnlib.zoo import checkpoints, models
 
 FOLDER = Path("book", "checkpoints")

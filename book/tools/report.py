@@ -19,7 +19,7 @@ from typing import Any
 
 from book.experiments import index
 from book.tools import tables
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 from snnlib.plots.figures import MODES, Mode
 
 ROOT = Path(__file__).resolve().parents[2]

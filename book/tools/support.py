@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from snnlib.conversion.trace import support_table, trace
+from snnlib.deploy.files import write_bytes
 from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
-from snnlib.graph.files import write_bytes
 from snnlib.zoo import provenance
 
 _LARGE = 145_000_000  # parameters: larger siblings of a family have the same operations

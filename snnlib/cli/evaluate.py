@@ -98,7 +98,7 @@ def _write(path: Path, arguments: list[str], result: dict[str, Any]) -> None:
     """A results file: what was measured, by which command, when, on what."""
     from datetime import UTC, datetime
 
-    from snnlib.graph.files import write_bytes
+    from snnlib.deploy.files import write_bytes
     from snnlib.zoo import provenance
     from snnlib.zoo.evaluate import LABELS
 

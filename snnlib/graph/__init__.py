@@ -1,8 +1,8 @@
 """The network as plain data, and what rewrites or writes it. Knows no time and no trained model.
 
 Start with `graph` (what a network is), then `operations` (what a node can be) and `network` (the
-record that a spiking network consists of). The rest takes such a record and returns another:
-`fold`, `normalize`, `quantize`; or writes it: `storage`, `nir`, `summary`.
+record that a spiking network consists of). The rest takes such a record or graph and returns
+another (`fold`, `normalize`), checks it (`check`) or shows it (`summary`).
 """
 
 from snnlib.graph.errors import CheckpointError, ConversionError, FileError, Problem

@@ -26,7 +26,7 @@ _SMALLEST = 1e-30  # below, a current divided by θ leaves the range of float32
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """The arithmetic of a network of whole numbers (`snnlib.graph.whole_numbers`).
+    """The arithmetic of a network of whole numbers (`snnlib.deploy.whole_numbers`).
 
     Attributes:
         source: the real-valued network it was made from.
@@ -72,7 +72,9 @@ class Network:
                 f"{', '.join(sorted(self.balanced))}, the network {', '.join(layers)}"
             )
         if not isinstance(self.readout, Readout):
-            raise ValueError(f"readout={self.readout!r}: pass an object such as snnlib.Mean(5)")
+            raise ValueError(
+                f"readout={self.readout!r}: pass an object such as snnlib.Mean(first=5)"
+            )
         for name in layers:
             _check_balanced(name, self.balanced[name], self.graph.shapes[name])
             _check_threshold(name, self.thresholds[name])

@@ -1,167 +1,38 @@
-"""One look for every figure of the book: light card, colour-blind-safe, the ANN always dashed.
+"""The book's figures: accuracy over time, rasters, membrane potentials, layer errors.
 
-Figures are drawn on an opaque light card (or, for pages that offer both, a dark one), because no
-text colour has the contrast of 4.5 : 1 that WCAG AA asks for on a white and on a dark page at once.
-IF, TerMapping, AugMapping and the ANN keep their colour, marker and line style in all chapters.
-
-Matplotlib is imported inside the functions, so ``import snnlib`` does not load it.
+Each draws into axes of the caller, in the style of `snnlib.plots.style`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from snnlib.plots.style import (
+    EXTRA,
+    GRID,
+    INK,
+    METHODS,
+    NEGATIVE,
+    POSITIVE,
+    current_mode,
+    look,
+    shades,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-    from snnlib.simulation.verify import Verification
 
-Mode = Literal["light", "dark"]
-MODES: tuple[Mode, ...] = ("light", "dark")
+class Report(Protocol):
+    """What ``net.verify`` returns: steps, and of each layer name, error and parts by name."""
 
-
-@dataclass(frozen=True)
-class Look:
-    """How one method is drawn: colour on the light and on the dark card, marker, line style."""
-
-    light: str
-    dark: str
-    marker: str
-    line: str = "-"
-
-    def colour(self, mode: Mode = "light") -> str:
-        return self.light if mode == "light" else self.dark
-
-
-# Okabe and Ito's vermilion, green and blue; the green a little darker, so that a line of it has
-# the contrast of 3 : 1 against the card. Lighter twins of the same hues serve the dark card.
-METHODS: dict[str, Look] = {
-    "IF": Look("#c84f00", "#ff9458", "o"),
-    "TerMapping": Look("#00805d", "#4fd1a5", "^"),
-    "AugMapping": Look("#0068a8", "#6cbcf5", "s"),
-    "ANN": Look("#3d4550", "#d7dde5", "", "--"),
-}
-# For everything that is no method (layers, parameters): further hues in a fixed order.
-EXTRA: tuple[Look, ...] = (
-    Look("#9b3d7f", "#e79bcb", "D"),
-    Look("#7a6200", "#e3c44c", "v"),
-    Look("#4b4fb8", "#a9acf7", "P"),
-    Look("#a02c2c", "#f59a9a", "X"),
-    Look("#4d6b1f", "#b0d673", "h"),
-    Look("#5a6472", "#aab4c2", "<"),
-)
-CARD: dict[Mode, str] = {"light": "#fbfaf7", "dark": "#171c24"}
-INK: dict[Mode, str] = {"light": "#1f2732", "dark": "#e4e9f0"}
-GRID: dict[Mode, str] = {"light": "#dcd9d1", "dark": "#323b48"}
-
-POSITIVE = METHODS["AugMapping"]  # a spike
-NEGATIVE = METHODS["IF"]  # a spike taken back
-
-
-def look(name: str) -> Look:
-    """The look of a method; a longer label such as ``"IF, v0 = ½"`` is found by how it starts."""
-    for method, found in METHODS.items():
-        if name == method or name.startswith((method + " ", method + ",", method + ":")):
-            return found
-    raise KeyError(f"{name!r} starts with none of the methods {', '.join(METHODS)}")
-
-
-def colour(name: str, mode: Mode = "light") -> str:
-    """The fixed colour of a method: ``colour("AugMapping")``."""
-    return look(name).colour(mode)
-
-
-def shades(count: int) -> list[Look]:
-    """Looks of an ordered series, as of layers from the input on.
-
-    The ends of the map that would not stand off a card with the contrast of 3 : 1 are left out.
-    """
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    light, dark = (
-        [to_hex(colormaps["plasma"](place)) for place in np.linspace(*ends, count)]
-        for ends in ((0.0, 0.62), (0.45, 1.0))
-    )
-    return [Look(*both, "o") for both in zip(light, dark, strict=True)]
-
-
-def parameters(mode: Mode = "light") -> dict[Any, Any]:
-    """The matplotlib settings of the book's style, as a dictionary for ``rcParams``."""
-    from cycler import cycler
-
-    ink = INK[mode]
-    return {
-        "figure.figsize": (6.4, 3.6),
-        "figure.dpi": 130,
-        "savefig.dpi": 130,
-        "figure.facecolor": CARD[mode],
-        "savefig.facecolor": CARD[mode],
-        "figure.constrained_layout.use": True,
-        "figure.constrained_layout.w_pad": 0.08,
-        "figure.constrained_layout.h_pad": 0.08,
-        "axes.facecolor": CARD[mode],
-        "axes.edgecolor": ink,
-        "axes.labelcolor": ink,
-        "axes.titlecolor": ink,
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.labelsize": 10.5,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.prop_cycle": cycler(color=[extra.colour(mode) for extra in EXTRA]),
-        "grid.color": GRID[mode],
-        "grid.linewidth": 0.7,
-        "text.color": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "xtick.labelsize": 9.5,
-        "ytick.labelsize": 9.5,
-        "font.size": 10.5,
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same everywhere
-        "legend.frameon": False,
-        "legend.fontsize": 9.5,
-        "lines.linewidth": 2.0,
-        "lines.markersize": 5,
-        "image.cmap": "cividis",
-        "svg.fonttype": "path",
-        "svg.hashsalt": "snnlib",  # the same figure gives the same file
-    }
-
-
-def use_style(mode: Mode = "light") -> None:
-    """Switch the session to the book's style; the first plotting cell of a chapter calls it."""
-    import matplotlib as mpl
-
-    mpl.rcParams.update(parameters(mode))
-
-
-@contextmanager
-def style(mode: Mode = "light") -> Iterator[None]:
-    """The book's style for one figure: ``with plots.style("dark"): ...``."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(parameters(mode)):
-        yield
-
-
-def _mode() -> Mode:
-    """The style in force, told by the colour of the card."""
-    import matplotlib as mpl
-
-    return "dark" if mpl.rcParams["figure.facecolor"] == CARD["dark"] else "light"
+    steps: Sequence[int]
+    layers: Sequence[Any]
 
 
 def accuracy_over_time(
@@ -178,7 +49,7 @@ def accuracy_over_time(
         ax: axes to draw on.
         steps: (T,) time steps, starting at 1.
         curves: label → (T,) accuracies as fractions. A label that starts with ``IF``,
-            ``TerMapping`` or ``AugMapping`` takes that method's colour and marker. A shorter curve
+            ``TerMapping`` or ``AugMapping`` takes that method's color and marker. A shorter curve
             is drawn over the first steps. Two labels of one method differ in line style.
         ann: accuracy of the ANN as a fraction.
         percent: write the axis in percent.
@@ -186,7 +57,7 @@ def accuracy_over_time(
     Raises:
         ValueError: if a curve is longer than ``steps`` or lies outside 0…1.
     """
-    mode, times = _mode(), np.asarray(steps)
+    mode, times = current_mode(), np.asarray(steps)
     scale = 100.0 if percent else 1.0
     seen: dict[str, int] = {}
     extra = 0
@@ -208,7 +79,7 @@ def accuracy_over_time(
             times[: len(y)],
             scale * y,
             line,
-            color=drawn.colour(mode),
+            color=drawn.color(mode),
             marker=drawn.marker,
             markevery=_marked(times, len(y)),
             linewidth=max(1.6, 3.2 - 0.6 * number),  # where curves coincide, all stay visible
@@ -216,7 +87,7 @@ def accuracy_over_time(
         )
     if ann is not None:
         drawn = METHODS["ANN"]
-        ax.axhline(scale * ann, color=drawn.colour(mode), linestyle=drawn.line, label="ANN")
+        ax.axhline(scale * ann, color=drawn.color(mode), linestyle=drawn.line, label="ANN")
     _step_axis(ax, times)
     ax.set_ylabel("accuracy (%)" if percent else "accuracy")
     ax.legend(loc="lower right")
@@ -251,20 +122,20 @@ def raster(ax: Axes, coefficients: ArrayLike, *, labels: Sequence[str] | None = 
     Args:
         ax: axes to draw on.
         coefficients: (T, N) spike coefficients, whole numbers; negative ones are drawn hanging
-            below their row in another colour, |c| > 1 taller and with the number beside it.
+            below their row in another color, |c| > 1 taller and with the number beside it.
         labels: N names for the rows.
 
     Raises:
         ValueError: if ``coefficients`` has another number of dimensions than two.
     """
-    c, mode = np.asarray(coefficients), _mode()
+    c, mode = np.asarray(coefficients), current_mode()
     if c.ndim != 2:
         raise ValueError(f"coefficients must have shape (T, N), not {c.shape}")
     tallest = max(1.0, float(np.abs(c).max(initial=1)))
     for sign, drawn in ((1, POSITIVE), (-1, NEGATIVE)):
         t, n = np.nonzero(c * sign > 0)
         height = 0.18 + 0.22 * np.abs(c[t, n]) / tallest
-        ax.vlines(t + 1, n, n + sign * height, color=drawn.colour(mode), linewidth=2.2)
+        ax.vlines(t + 1, n, n + sign * height, color=drawn.color(mode), linewidth=2.2)
     if tallest > 1:
         for t, n in zip(*np.nonzero(np.abs(c) > 1), strict=True):
             va = "bottom" if c[t, n] > 0 else "top"
@@ -297,16 +168,16 @@ def membrane(
     Raises:
         ValueError: if ``potential`` and ``coefficients`` differ in length.
     """
-    mode, v = _mode(), np.asarray(potential, dtype=float)
+    mode, v = current_mode(), np.asarray(potential, dtype=float)
     t = np.arange(1, len(v) + 1)
     ax.step(t, v, where="post", color=INK[mode], linewidth=1.6, label="membrane potential")
     ax.axhline(0, color=GRID[mode], linewidth=1)
     if threshold is not None:
-        ax.axhline(threshold, color=POSITIVE.colour(mode), linestyle="--", linewidth=1.2)
+        ax.axhline(threshold, color=POSITIVE.color(mode), linestyle="--", linewidth=1.2)
         ax.text(0.995, threshold, "θ", transform=ax.get_yaxis_transform(), ha="right", va="bottom")
         if negative is not None:
             ax.axhline(
-                -negative * threshold, color=NEGATIVE.colour(mode), linestyle="--", linewidth=1.2
+                -negative * threshold, color=NEGATIVE.color(mode), linestyle="--", linewidth=1.2
             )
     if coefficients is not None:
         c = np.asarray(coefficients)
@@ -321,7 +192,7 @@ def membrane(
                 np.ones(hit.sum()),
                 marker="v" if sign > 0 else "x",
                 linestyle="",
-                color=drawn.colour(mode),
+                color=drawn.color(mode),
                 transform=ax.get_xaxis_transform(),
                 clip_on=False,
                 label="spike" if sign > 0 else "negative spike",
@@ -330,7 +201,7 @@ def membrane(
     return ax
 
 
-def layer_errors(report: Verification, figure: Figure | None = None) -> Figure:
+def layer_errors(report: Report, figure: Figure | None = None) -> Figure:
     """What `net.verify` found: the error of every layer as steps grow, and its parts at the end.
 
     Args:
@@ -343,13 +214,13 @@ def layer_errors(report: Verification, figure: Figure | None = None) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    mode = _mode()
+    mode = current_mode()
     figure = plt.figure(figsize=(9.0, 3.8)) if figure is None else figure
     left, right = figure.subplots(1, 2)
     count = len(report.layers)
-    for i, (layer, look) in enumerate(zip(report.layers, shades(count), strict=True)):
+    for i, (layer, drawn) in enumerate(zip(report.layers, shades(count), strict=True)):
         label = layer.name if count <= 8 or i in (0, count - 1) else "_nolegend_"
-        left.plot(report.steps, layer.error, color=look.colour(mode), marker="o", label=label)
+        left.plot(report.steps, layer.error, color=drawn.color(mode), marker="o", label=label)
     left.set_xscale("log", base=2)
     left.set_yscale("log")
     left.set_xticks(report.steps, [str(t) for t in report.steps])
@@ -358,8 +229,8 @@ def layer_errors(report: Verification, figure: Figure | None = None) -> Figure:
     names = [layer.name for layer in report.layers]
     for part, drawn in zip(report.layers[0].parts, EXTRA, strict=False):
         values = [layer.parts[part][-1] for layer in report.layers]
-        colour, marker = drawn.colour(mode), drawn.marker
-        right.plot(range(len(names)), values, color=colour, marker=marker, label=part)
+        color, marker = drawn.color(mode), drawn.marker
+        right.plot(range(len(names)), values, color=color, marker=marker, label=part)
     every = -(-len(names) // 10)
     right.set_xticks(range(0, len(names), every), names[::every], rotation=40, ha="right")
     right.set(

@@ -56,7 +56,9 @@ class Plan:
         unit: what one unit of the output stands for; None: 1.
         neurons, thresholds: of every spiking layer.
         counts: spiking layers that send the coefficient c; the others send c·θ.
-        factor: what a max pooling over counts multiplies its output with (θ), by name.
+        pooled: θ of the messages into a max pooling that can be taken past it, by its name: it
+            compares counts, whose sums are exact.
+        inside: spiking layers whose θ is in the weights that read them.
         fresh: spiking layers whose input nobody else reads, so that messages may overwrite it.
         whole: potentials and messages are whole numbers.
         dtype: of weights and messages.
@@ -72,7 +74,8 @@ class Plan:
     neurons: dict[str, Neuron]
     thresholds: dict[str, Tensor]
     counts: frozenset[str]
-    factor: dict[str, Tensor]
+    pooled: dict[str, Tensor]
+    inside: frozenset[str]
     fresh: frozenset[str]
     whole: bool
     dtype: torch.dtype
@@ -95,7 +98,7 @@ class Plan:
 def make_plan(net: Network, account: Account, constant_input: bool) -> Plan:
     """The plan of a network under a constant or a changing input."""
     graph, moving = net.graph, net.graph.dynamic(constant_input)
-    counts, factor, nodes = _units(graph, net)
+    counts, inside, nodes = _units(graph, net)
     last = graph.last_use
     steps = []
     for node in nodes.values():
@@ -112,7 +115,8 @@ def make_plan(net: Network, account: Account, constant_input: bool) -> Plan:
         neurons=net.neurons,
         thresholds=dict(net.thresholds),
         counts=counts,
-        factor=factor,
+        pooled={} if net.whole else _pooled(graph, net),
+        inside=inside,
         fresh=frozenset(graph.overwritable(moving)),
         whole=net.whole is not None,
         dtype=net.dtype,
@@ -121,31 +125,40 @@ def make_plan(net: Network, account: Account, constant_input: bool) -> Plan:
     )
 
 
-def _units(graph: Graph, net: Network) -> tuple[frozenset[str], dict[str, Tensor], dict[str, Node]]:
-    """Choose the unit of every layer's messages; the nodes with θ in the weights that read counts.
+def _pooled(graph: Graph, net: Network) -> dict[str, Tensor]:
+    """The max poolings right behind spiking layers whose θ is the same for all they compare."""
+    return {
+        node.name: theta
+        for node in graph
+        if node.kind == "max"
+        and (theta := net.thresholds.get(node.inputs[0])) is not None
+        and (theta.numel() == 1 or OPERATIONS[node.op].units == "pools")
+    }
+
+
+def _units(graph: Graph, net: Network) -> tuple[frozenset[str], frozenset[str], dict[str, Node]]:
+    """The layers that send counts; those of them whose θ is in the weights behind; the nodes.
 
     A narrow dtype holds small whole numbers exactly, but not their multiples of θ: there the
-    layer sends counts, and θ goes into the weights that read them. Max pooling compares summed
-    messages, which are exact as counts: where nothing else reads them, θ follows after it.
+    layer sends counts, and θ goes into the weights that read them. Where only max pooling reads a
+    layer's messages, θ follows after it.
     """
     nodes = dict(graph.nodes)
-    factor: dict[str, Tensor] = {}
     if net.whole is not None:
-        return frozenset(graph.spiking), factor, nodes
-    counts, narrow = set(), net.dtype.itemsize < 4
+        return frozenset(graph.spiking), frozenset(), nodes
+    counts, inside, pooled = set(), set(), _pooled(graph, net)
     for name in graph.spiking:
         theta, readers = net.thresholds[name], _weighted_readers(graph, name)
-        if narrow and theta.numel() == 1 and readers:
-            counts.add(name)
+        if net.dtype.itemsize < 4 and theta.numel() == 1 and readers:
+            inside.add(name)
             for reader in readers:
                 held = dict(nodes[reader].tensors)
                 scaled = held["weight"].double() * theta.double()
                 held["weight"] = scaled.to(held["weight"].dtype)
                 nodes[reader] = replace(nodes[reader], tensors=held)
-        elif (users := graph.users(name)) and all(user.kind == "max" for user in users):
+        elif (users := graph.users(name)) and all(user.name in pooled for user in users):
             counts.add(name)
-            factor.update({user.name: theta for user in users})
-    return frozenset(counts), factor, nodes
+    return frozenset(counts | inside), frozenset(inside), nodes
 
 
 def _weighted_readers(graph: Graph, name: str) -> list[str]:
@@ -316,10 +329,10 @@ class Simulation:
         """Send max(S_t) − max(S_{t−1}), S_t the summed messages: exact for signed spikes too."""
         node, plan = step.node, self.plan
         source, name = node.inputs[0], node.name
-        spiking = source in self.states
+        theta = plan.pooled.get(name)
         summed = message.to(plan.wide, copy=True)  # (K·B, ...)
-        if spiking and source not in plan.counts:
-            summed = (summed / plan.thresholds[source]).round_()  # counts: sums stay exact
+        if theta is not None and source not in plan.counts:
+            summed = (summed / theta).round_()  # counts: sums stay exact
         by_step = summed.unflatten(0, (steps, -1))
         if name in self.sums:
             by_step[0] += self.sums[name]
@@ -333,11 +346,10 @@ class Simulation:
         if name in self.sent:
             change_by_step[0] -= self.sent[name]
         self.sent[name] = largest.unflatten(0, (steps, -1))[-1].clone()
-        self._count(name, change_by_step, whole=spiking)
-        if name in plan.factor:
-            change *= plan.factor[name]
-        elif spiking and source not in plan.counts:
-            change *= plan.thresholds[source]
+        counted = source in self.states and (theta is not None or plan.whole)
+        self._count(name, change_by_step, whole=counted)
+        if theta is not None and source not in plan.inside:
+            change *= theta
         return change.to(plan.dtype)
 
     def _count(self, name: str, coefficients: Tensor, whole: bool) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.network import Network
-from snnlib.graph.whole_numbers import in_unit_range
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -31,7 +30,7 @@ def checked(net: Network, x: Any, frames: bool = False) -> Tensor:
     if x.layout != torch.strided:
         raise ConversionError(f"images are {x.layout}: pass dense ones (x.to_dense())")
     if net.whole is not None and x.dtype == torch.uint8:
-        x = in_unit_range(x)
+        x = _in_unit_range(x)
     if x.dtype not in FLOATS:
         raise ConversionError(
             f"images are {x.dtype}: pass floating-point images, as the ANN was trained on "
@@ -53,4 +52,21 @@ def checked(net: Network, x: Any, frames: bool = False) -> Tensor:
         if bool(x.isfinite().all()):
             held = f"values too large for the network's {net.dtype}"
         raise ConversionError(f"the images hold {held}")
-    return in_unit_range(own) if net.whole is not None else own
+    return _in_unit_range(own) if net.whole is not None else own
+
+
+def _in_unit_range(x: Tensor) -> Tensor:
+    """Images as a whole-number network takes them: in [0, 1], of any type, or uint8.
+
+    Raises:
+        ConversionError: they lie outside [0, 1].
+    """
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    low, high = float(x.min()), float(x.max())
+    if low < 0 or high > 1:
+        raise ConversionError(
+            f"images lie in [{low:.4g}, {high:.4g}]: a whole-number network takes [0, 1] or uint8 "
+            "(put the normalization into the network)"
+        )
+    return x

@@ -35,6 +35,16 @@ from snnlib.simulation.run import Run
 from snnlib.simulation.schedule import Schedule
 from snnlib.simulation.simulate import Ready, Request, decide, simulate
 
+# What a network shows of its record, by the record's names; the last two are those of snnlib 0.1.
+_SHOWN = {
+    name: name
+    for name in (
+        "graph", "neuron", "balanced", "thresholds", "sizes", "readout", "whole", "report", "dtype",
+        "device",
+    )
+} | {"potential_dtype": "wide", "neurons": "sizes"}  # fmt: skip
+_WHOLE = ("output_unit", "sums")
+
 
 class SpikingNetwork:
     """A network of spiking neurons, with the topology and weights of a trained ReLU network.
@@ -44,9 +54,35 @@ class SpikingNetwork:
     images in [0, 1] or uint8 and gives the same bits on every machine.
 
     Attributes:
-        network: what it is made of, a frozen record (`snnlib.graph.network.Network`).
+        network: what it is made of, a frozen record (`snnlib.graph.network.Network`), whose fields
+            it shows as its own:
+        graph: nodes, weights and shapes.
+        neuron: the neuron model of all spiking layers, or a mapping with one for each by name.
+        balanced: λ of every spiking layer, as threshold balancing measured it.
+        thresholds: firing threshold θ of every spiking layer, broadcastable to one image's
+            activation.
+        sizes: number of neurons of every spiking layer.
+        readout: how the answer is read from the output (`snnlib.Mean`).
+        report: how the network came about, for `summary`.
+        dtype: of the weights and messages.
+        potential_dtype: of potentials, counts and thresholds: float32 or float64.
+        device: where the weights live and the simulation runs.
+        whole: what makes it a network of whole numbers (`snnlib.graph.network.Whole`, whose
+            ``output_unit`` and ``sums`` it shows too), or None.
         reference: the original ANN, for `verify`; None after loading from a file.
     """
+
+    graph: Graph
+    neuron: Any
+    balanced: Mapping[str, Tensor]
+    thresholds: Mapping[str, Tensor]
+    sizes: Mapping[str, int]
+    readout: Readout
+    report: Mapping[str, Any]
+    dtype: torch.dtype
+    potential_dtype: torch.dtype
+    device: torch.device
+    whole: Whole | None
 
     def __init__(
         self,
@@ -78,98 +114,36 @@ class SpikingNetwork:
         made._hold(network, self.reference, self._ready.account if same else None)
         return made
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _SHOWN:
+            return getattr(self.network, _SHOWN[name])
+        if name in _WHOLE and self.network.whole is not None:
+            return getattr(self.network.whole, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
     def __repr__(self) -> str:
         net = self.network
         neuron = "neurons of several kinds" if isinstance(net.neuron, Mapping) else repr(net.neuron)
         kind = "whole numbers" if net.whole else str(net.dtype).removeprefix("torch.")
-        shape = " × ".join(map(str, net.graph.shapes["input"]))
-        out = " × ".join(map(str, net.graph.shapes[net.graph.output]))
+        ends = (net.graph.shapes[name] for name in ("input", net.graph.output))
+        start, end = (" × ".join(map(str, shape)) for shape in ends)
         return (
-            f"<SpikingNetwork {shape} → {out}: {len(net.sizes)} spiking layers, "
+            f"<SpikingNetwork {start} → {end}: {len(net.sizes)} spiking layers, "
             f"{sum(net.sizes.values()):,} neurons, {neuron}, {kind}, {net.device}>"
         )
 
     @property
-    def graph(self) -> Graph:
-        """Nodes, weights and shapes."""
-        return self.network.graph
-
-    @property
-    def neuron(self) -> Any:
-        """The neuron model of all spiking layers, or a mapping with one for each by name."""
-        return self.network.neuron
-
-    @property
-    def balanced(self) -> Mapping[str, Tensor]:
-        """λ of every spiking layer, as threshold balancing measured it."""
-        return self.network.balanced
-
-    @property
-    def report(self) -> Mapping[str, Any]:
-        """How the network came about, for `summary`."""
-        return self.network.report
-
-    @property
-    def readout(self) -> Readout:
-        """How the answer is read from the output (`snnlib.Mean`)."""
-        return self.network.readout
-
-    @property
-    def thresholds(self) -> Mapping[str, Tensor]:
-        """Firing threshold θ of every spiking layer, broadcastable to one image's activation."""
-        return self.network.thresholds
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of neurons of every spiking layer."""
-        return self.network.sizes
-
-    neurons = sizes  # its name in snnlib 0.1
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating dtype of the weights; potentials are float32 where this is narrower."""
-        return self.network.dtype
-
-    @property
-    def potential_dtype(self) -> torch.dtype:
-        """Dtype of potentials, counts and thresholds: float32, or float64 for such networks."""
-        return self.network.wide
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights live and the simulation runs."""
-        return self.network.device
-
-    @property
-    def whole(self) -> Whole | None:
-        """What makes it a network of whole numbers; None for real numbers."""
-        return self.network.whole
-
-    @property
     def source(self) -> SpikingNetwork:
         """The real-valued network that a network of whole numbers was made from."""
-        return self._other(self._whole().source)
-
-    @property
-    def output_unit(self) -> Tensor:
-        """What one unit of the output of a network of whole numbers stands for, per class."""
-        return self._whole().output_unit
-
-    @property
-    def sums(self) -> Mapping[str, float]:
-        """Largest possible partial sum of every weighted layer, for whole numbers."""
-        return self._whole().sums
-
-    def _whole(self) -> Whole:
         if self.network.whole is None:
             raise AttributeError("this is a network of real numbers; net.quantize() makes another")
-        return self.network.whole
+        return self._other(self.network.whole.source)
 
     @property
     def fan_outs(self) -> dict[str, Tensor]:
         """Synapses each neuron's event reaches (`snnlib.simulation.costs.fan_outs`)."""
-        return {name: value.to(self.device) for name, value in self._ready.account.fan_outs.items()}
+        account = self._ready.account
+        return {name: value.to(self.device) for name, value in account.fan_outs.items()}
 
     @by_name_after(3)
     def __call__(
@@ -342,8 +316,8 @@ class SpikingNetwork:
 
     @by_name_after(1)
     def quantize(self, weight_bits: int = 8, *, cap: int | None = None) -> SpikingNetwork:
-        """The network in whole numbers, the same bits on every machine: `snnlib.graph.quantize`."""
-        from snnlib.graph.quantize import quantize
+        """The network in whole numbers, the same bits everywhere: see `snnlib.deploy.quantize`."""
+        from snnlib.deploy.quantize import quantize
 
         return self._other(quantize(self.network, weight_bits, cap))
 
@@ -366,14 +340,14 @@ class SpikingNetwork:
         return summary(self.network, width)
 
     def save(self, path: str | Path) -> Path:
-        """Write the network to a safetensors file, for `snnlib.load`: `snnlib.graph.storage`."""
-        from snnlib.graph.storage import save
+        """Write the network to a safetensors file, for `snnlib.load`: `snnlib.deploy.storage`."""
+        from snnlib.deploy.storage import save
 
         return save(self.network, path)
 
     def to_nir(self, path: str | Path) -> Path:
-        """Write the network in the NIR exchange format: see `snnlib.graph.nir`."""
-        from snnlib.graph.nir import to_nir
+        """Write the network in the NIR exchange format: see `snnlib.deploy.nir`."""
+        from snnlib.deploy.nir import to_nir
 
         return to_nir(self.network, path)
 
@@ -406,6 +380,6 @@ def load(path: str | Path, *, device: torch.device | str = "cpu") -> SpikingNetw
         >>> torch.equal(net(x, steps=4).logits, again(x, steps=4).logits)
         True
     """
-    from snnlib.graph import storage
+    from snnlib.deploy import storage
 
     return SpikingNetwork.of(storage.load(path)).to(device)

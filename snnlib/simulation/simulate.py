@@ -62,7 +62,9 @@ class Request:
     readout: Readout | None = None
 
     def __post_init__(self) -> None:
-        coding, record = self.coding, self.record
+        coding, record, readout = self.coding, self.record, self.readout
+        if readout is not None and not isinstance(readout, Readout):
+            raise ValueError(f"readout={readout!r}: pass an object such as snnlib.Mean(first=5)")
         if coding is not None and not isinstance(coding, Coding):
             raise ValueError(f"coding={coding!r}: pass an object such as snnlib.Bernoulli(seed=0)")
         found = {
@@ -151,7 +153,7 @@ def _room(
             return logits, []
         sources = ready.account.fan_outs
         return logits, [Statistics(sources, steps, net.device) for _ in range(workers)]
-    except (RuntimeError, MemoryError, OverflowError):
+    except (RuntimeError, MemoryError, OverflowError, TypeError):
         raise ValueError(
             f"steps={steps}: there is no room for the logits of {count} images after every step: "
             "take fewer steps, fewer images at a time, or only_last=True"

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from snnlib.deploy.files import digest, read_safetensors, write_bytes
 from snnlib.graph.errors import CheckpointError as CheckpointError
-from snnlib.graph.files import digest, read_safetensors, write_bytes
 
 FORMAT = "snnlib-checkpoint-1"
 ASSETS = Path(__file__).parent / "assets"

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from snnlib.graph.files import write_bytes
+from snnlib.deploy.files import write_bytes
 from snnlib.zoo import checkpoints, data, models, provenance
 from snnlib.zoo.augment import cutout, shift_flip, warp
 from snnlib.zoo.data import Split

@@ -81,7 +81,7 @@ def test_figure_draws_every_curve_in_its_color():
     for mode in modes.MODES:
         svg = modes.svg(panel, mode)
         for name in ("IF", "AugMapping", "ANN"):
-            assert plots.colour(name, mode) in svg
+            assert plots.color(name, mode) in svg
 
 
 @pytest.mark.parametrize("steps", figures.STEPS)

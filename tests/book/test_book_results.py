@@ -283,7 +283,7 @@ def test_easiest_and_hardest_images_are_shown_with_their_answers(tmp_path):
     for mode in modes.MODES:
         text = modes.svg(hardest, mode)
         assert "<image" in text
-        assert texts_in(plots.NEGATIVE.colour(mode), text) == 2  # both lines below the wrong one
+        assert texts_in(plots.NEGATIVE.color(mode), text) == 2  # both lines below the wrong one
         assert len(text) < 30_000
     assert panels(tmp_path, "extremes", {"runs": []})[0] == []
 
@@ -355,7 +355,7 @@ def test_rows_that_lack_keys_are_drawn_as_far_as_they_go(tmp_path):
 def test_shades_stand_off_the_card_and_differ(count):
     looks = plots.shades(count)
     for mode in modes.MODES:
-        colors = [look.colour(mode) for look in looks]
+        colors = [look.color(mode) for look in looks]
         assert len(set(colors)) == count
         assert min(contrast(color, plots.CARD[mode]) for color in colors) >= 3
 

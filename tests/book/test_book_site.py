@@ -217,6 +217,6 @@ def test_colors_of_the_site_have_the_contrast_of_wcag_aa(theme: str) -> None:
 def test_colors_of_figures_have_the_contrast_of_wcag_aa(mode: plots.Mode) -> None:
     assert contrast(plots.INK[mode], plots.CARD[mode]) >= 4.5
     for name, look in plots.METHODS.items():
-        assert contrast(look.colour(mode), plots.CARD[mode]) >= 3, name
+        assert contrast(look.color(mode), plots.CARD[mode]) >= 3, name
     for look in plots.EXTRA:
-        assert contrast(look.colour(mode), plots.CARD[mode]) >= 3, look
+        assert contrast(look.color(mode), plots.CARD[mode]) >= 3, look

@@ -25,8 +25,8 @@ def test_methods_keep_their_color_in_any_order(ax):
         ax, [1, 2], {"AugMapping, 4 levels": [0.9, 1.0], "IF": [0.1, 0.2], "TerMapping": [0, 1]}
     )
     drawn = {line.get_label(): line.get_color() for line in ax.get_lines()}
-    assert drawn["IF"] == plots.colour("IF")
-    assert drawn["AugMapping, 4 levels"] == plots.colour("AugMapping")
+    assert drawn["IF"] == plots.color("IF")
+    assert drawn["AugMapping, 4 levels"] == plots.color("AugMapping")
     assert len(set(drawn.values())) == 3
 
 
@@ -58,7 +58,7 @@ def test_accuracies_that_cannot_be_are_refused(ax, curve, says):
 
 def test_unknown_method_has_no_color():
     with pytest.raises(KeyError, match="TerMapping"):
-        plots.colour("GELU")
+        plots.color("GELU")
 
 
 def test_raster_draws_one_mark_an_event(ax):

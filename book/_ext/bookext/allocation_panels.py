@@ -71,18 +71,18 @@ def search(
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for steps, curve in curves.items():
             if curve:
-                color = looks[steps].colour(mode)
+                color = looks[steps].color(mode)
                 ax.plot(*zip(*curve, strict=True), color=color, marker="o", ms=3, lw=1.3)
         if bound:
-            line, marker, color = EXACT.line, EXACT.marker, EXACT.colour(mode)
+            line, marker, color = EXACT.line, EXACT.marker, EXACT.color(mode)
             ax.plot(*zip(*bound, strict=True), line, color=color, marker=marker, ms=4, lw=1.5)
-        color = LAYERWISE.colour(mode)
+        color = LAYERWISE.color(mode)
         if path:
             ax.plot(*zip(*path, strict=True), color=color, marker="D", ms=3.5, ls="none")
         for look, (x, y), size in zip((UNIFORM, LAYERWISE), chosen, (10, 8), strict=True):
-            ax.plot([x], [y], look.marker, color=look.colour(mode), mfc="none", ms=size, mew=1.8)
+            ax.plot([x], [y], look.marker, color=look.color(mode), mfc="none", ms=size, mew=1.8)
         limit = 100 * (1 - AGREEMENT)
-        ax.axhline(limit, color=plots.colour("ANN", mode), linestyle="--", lw=1.5, zorder=1)
+        ax.axhline(limit, color=plots.color("ANN", mode), linestyle="--", lw=1.5, zorder=1)
         differ_axis(ax, 100 * FURTHEST)
         ax.set_xlabel("events per neuron and image")
 
@@ -115,7 +115,7 @@ def factors(choices: list[Row], model: str) -> Panel:
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for row, look in zip(choices, (UNIFORM, LAYERWISE), strict=True):
             values = [row["scales"][name] for name in names]
-            ax.plot(values, color=look.colour(mode), marker=look.marker, mfc="none", ms=6)
+            ax.plot(values, color=look.color(mode), marker=look.marker, mfc="none", ms=6)
         ax.set_yscale("log", base=2)
         values = [value for row in choices for value in row["scales"].values()]
         ax.set_ylim(min(values) / 1.5, max(values) * 1.5)

@@ -120,19 +120,19 @@ def cost_panel(points: list[Points], best: list[Row], ann: float, model: str, co
                 [setting.costs[i] for i in kept],
                 [-setting.losses[i] for i in kept],
                 linestyle=look.line if several else "none",
-                color=look.colour(mode),
+                color=look.color(mode),
                 marker=look.marker,
                 markersize=4,
                 markerfacecolor="none" if hollow else None,
                 linewidth=1.2,
             )
-        ax.axhline(0, color=LOOKS["ANN"].colour(mode), linestyle="--", linewidth=1.5, zorder=1)
+        ax.axhline(0, color=LOOKS["ANN"].color(mode), linestyle="--", linewidth=1.5, zorder=1)
         if best:
             ax.plot(
                 [point[cost] * factor for point in best],
                 [100 * (point["accuracy"] - ann) for point in best],
                 drawstyle="steps-post",
-                color=LOOKS[PARETO].colour(mode),
+                color=LOOKS[PARETO].color(mode),
                 linewidth=1.4,
                 zorder=1.5,
             )
@@ -209,7 +209,7 @@ def size_panel(
             shown = [(k, 100 * share) for k, share in enumerate(shares, 1) if share >= SPARSEST]
             ax.plot(
                 *zip(*shown, strict=True),
-                color=looks[name].colour(mode),
+                color=looks[name].color(mode),
                 marker="o",
                 markersize=3,
                 markevery=[i for i, (k, _) in enumerate(shown) if k <= 16 or k in MARKED],

@@ -66,14 +66,14 @@ def panel(found: Curves, v0: float, model: str) -> Panel:
             look = LOOKS[balance]
             low, high, y = zip(*points, strict=True)
             ax.plot(
-                LEVELS, y, SCOPES[scope], color=look.colour(mode), marker=look.marker, ms=4,
+                LEVELS, y, SCOPES[scope], color=look.color(mode), marker=look.marker, ms=4,
                 lw=1.3, mfc="none" if scope == "channel" else None,
             )  # fmt: skip
             bars = [
                 (x, *ends) for x, *ends in zip(LEVELS, low, high, strict=True) if ends[0] < ends[1]
             ]
             if bars:
-                ax.vlines(*zip(*bars, strict=True), color=look.colour(mode), lw=1)
+                ax.vlines(*zip(*bars, strict=True), color=look.color(mode), lw=1)
         cost_axis(ax, "levels")
         differ_axis(ax, 100)
         ax.set_ylim(bottom=-0.05)  # markers at zero stay whole

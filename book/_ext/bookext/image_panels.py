@@ -40,7 +40,7 @@ def grid(row: Row, which: str, test: data.Split) -> Panel:
             )  # fmt: skip
             right = one["answer"] == one["label"]
             said = f"{one['answer']}" if right else f"{one['answer']}, not {one['label']}"
-            color = plots.INK[mode] if right else plots.NEGATIVE.colour(mode)
+            color = plots.INK[mode] if right else plots.NEGATIVE.color(mode)
             ax.text(
                 x + 0.5, y - 0.06, f"{said}\nstep {one['settled']}", color=color, fontsize=9,
                 ha="center", va="top",

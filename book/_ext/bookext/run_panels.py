@@ -55,7 +55,7 @@ def accuracy(result: Row, model: str) -> Drawn:
                 range(1, len(loss) + 1),
                 [-value for value in loss],
                 "-" if best else ":",
-                color=look.colour(mode),
+                color=look.color(mode),
                 marker=look.marker,
                 markersize=4,
                 markevery=[t - 1 for t in marks],
@@ -64,9 +64,9 @@ def accuracy(result: Row, model: str) -> Drawn:
         if rounded:
             loss = [100 * (ann - value) for value in rounded["accuracy"]]
             losses += loss
-            color = ROUNDED_LOOK.colour(mode)
+            color = ROUNDED_LOOK.color(mode)
             ax.plot(rounded["steps"], [-v for v in loss], "D", color=color, mfc="none", ms=6)
-        ax.axhline(0, color=plots.colour("ANN", mode), linestyle="--", linewidth=1.5, zorder=1)
+        ax.axhline(0, color=plots.color("ANN", mode), linestyle="--", linewidth=1.5, zorder=1)
         gap_axis(ax, losses)
         cost_axis(ax, "time steps")
         ax.set_title(model)
@@ -107,7 +107,7 @@ def growth(row: Row, model: str) -> Panel:
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for layer, look in zip(layers, plots.shades(len(layers)), strict=True):
-            ax.plot(steps, layer["error"], color=look.colour(mode), marker="o", ms=3.5, lw=1.6)
+            ax.plot(steps, layer["error"], color=look.color(mode), marker="o", ms=3.5, lw=1.6)
         _log_error(ax)
         cost_axis(ax, "time steps")
         ax.set(ylabel="error relative to the ANN", title=method(row))
@@ -135,7 +135,7 @@ def parts(row: Row, model: str) -> Panel:
             ax.plot(
                 range(len(names)),
                 [value if value >= SMALLEST else float("nan") for value in values],
-                color=look.colour(mode), marker=look.marker, ms=4.5, lw=1.6,
+                color=look.color(mode), marker=look.marker, ms=4.5, lw=1.6,
             )  # fmt: skip
         _log_error(ax)
         layer_axis(ax, names)
@@ -193,14 +193,14 @@ def disturbance(rows: list[Row], model: str, kind: str, axes: dict[str, str]) ->
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for row in anns:
             x, y, spread = curve(row, "ann_accuracy")
-            color = plots.colour("ANN", mode)
+            color = plots.color("ANN", mode)
             ax.errorbar(x, y, spread, color=color, ls="--", lw=1.6, capsize=2, elinewidth=1)
         for place, row in enumerate(rows):
             x, y, spread = curve(row, "accuracy")
             look = plots.look(method(row))
             width = max(1.2, 3.4 - 1.1 * place)  # where curves coincide, all stay visible
             ax.errorbar(
-                x, y, spread, color=look.colour(mode), marker=look.marker, ms=4 + width, lw=width,
+                x, y, spread, color=look.color(mode), marker=look.marker, ms=4 + width, lw=width,
                 capsize=2, elinewidth=1, markerfacecolor="none",
             )  # fmt: skip
         bottom, top = ax.get_ylim()
@@ -256,7 +256,7 @@ def exits(rows: list[Row], model: str, cost: str) -> Panel:
             points = sorted((x(row, size), -loss(row, size["accuracy"])) for size in row["sweep"])
             ax.plot(
                 *zip(*points, strict=True),
-                color=look.colour(mode),
+                color=look.color(mode),
                 marker=look.marker,
                 ms=4,
                 lw=1.4,
@@ -266,17 +266,17 @@ def exits(rows: list[Row], model: str, cost: str) -> Panel:
                 marks = [t for t in MARKED if t <= len(row["accuracy"])]
                 values = [loss(row, row["accuracy"][t - 1]) for t in marks]
                 shown += values
-                ax.plot(marks, [-v for v in values], ":", color=look.colour(mode), lw=1.6)
+                ax.plot(marks, [-v for v in values], ":", color=look.color(mode), lw=1.6)
             elif row.get("seconds_closed_form"):
                 at = 1000 * row["seconds_closed_form"] / row["timed_images"]
                 y = -loss(row, row["accuracy"][-1])
-                ax.plot([at], [y], "P", color=ring.colour(mode), ms=7)
+                ax.plot([at], [y], "P", color=ring.color(mode), ms=7)
             for size in row["sweep"]:
                 if size.get("chosen"):
                     y = -loss(row, size["accuracy"])
-                    color = ring.colour(mode)
+                    color = ring.color(mode)
                     ax.plot([x(row, size)], [y], "o", color=color, mfc="none", ms=9, mew=1.6)
-        ax.axhline(0, color=plots.colour("ANN", mode), linestyle="--", linewidth=1.5, zorder=1)
+        ax.axhline(0, color=plots.color("ANN", mode), linestyle="--", linewidth=1.5, zorder=1)
         gap_axis(ax, shown)
         label = "mean time steps" if cost == "steps" else "milliseconds an image, measured"
         cost_axis(ax, label)

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from snnlib.deploy.files import write_bytes
 from snnlib.graph.errors import CheckpointError, ConversionError
-from snnlib.graph.files import write_bytes
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network
 from snnlib.graph.normalize import normalized
@@ -197,10 +197,9 @@ class _Writer:
         axes = tuple(range(1, len(shape)))
         if len(shape) != 3 or np.ptp(full, axes).any() or np.ptp(offset, axes).any():
             raise _Refused("NIR's bias is one number a channel: this one differs by position")
-        depthwise = full[:, :1, :1].reshape(-1, 1, 1, 1)
         return self.nir.Conv2d(
-            input_shape=shape[1:], weight=depthwise, stride=1, padding=0, dilation=1,
-            groups=shape[0], bias=offset[:, 0, 0],
+            input_shape=shape[1:], weight=np.diag(full[:, 0, 0])[:, :, None, None], stride=1,
+            padding=0, dilation=1, groups=1, bias=offset[:, 0, 0],
         )  # fmt: skip
 
     def _weighted(self, node: Node, before: tuple[int, ...]) -> Any:
@@ -214,14 +213,34 @@ class _Writer:
         a, dims = node.attrs, weight.ndim - 2
         if dims > 2:
             raise _Refused("NIR has convolutions of one and two dimensions only")
+        if len(set(weight.shape[2:])) > 1:
+            raise _Refused("the nir package gets the shapes behind oblong kernels wrong")
         offset = np.zeros(len(weight), np.float32) if bias is None else _array(bias)
         pick = (lambda v: v[0]) if dims == 1 else tuple
         kind = self.nir.Conv1d if dims == 1 else self.nir.Conv2d
         return kind(
-            input_shape=pick(before[1:]), weight=weight, stride=pick(a["stride"]),
-            padding=pick(a["padding"]), dilation=pick(a["dilation"]), groups=a["groups"],
-            bias=offset,
+            input_shape=pick(before[1:]), weight=_ungrouped(weight, a["groups"]),
+            stride=pick(a["stride"]), padding=pick(a["padding"]), dilation=pick(a["dilation"]),
+            groups=1, bias=offset,
         )  # fmt: skip
+
+
+def _ungrouped(weight: np.ndarray, groups: int) -> np.ndarray:
+    """The weights of a convolution in groups as one of all channels, which every reader knows.
+
+    Args:
+        weight: (out, in / groups, ...).
+        groups: their number; the nir package infers wrong shapes for more than one.
+
+    Returns:
+        (out, in, ...), zero between groups.
+    """
+    rows, columns = len(weight) // groups, weight.shape[1]
+    full = np.zeros((len(weight), columns * groups, *weight.shape[2:]), weight.dtype)
+    for g in range(groups):
+        own = slice(g * rows, (g + 1) * rows)
+        full[own, g * columns : (g + 1) * columns] = weight[own]
+    return full
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import nn
 import snnlib
 from snnlib import IF, Augmented, Bernoulli, Constant, ConversionError, Percentile, Ternary, convert
 from snnlib._compatibility import IntegerNetwork
-from snnlib.graph import int8
+from snnlib.deploy import int8
 from snnlib.graph.operations import Node, apply
 from snnlib.simulation import kernels
 

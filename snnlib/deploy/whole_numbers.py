@@ -1,12 +1,12 @@
 """Whole-number networks: what a neuromorphic chip computes, bit for bit.
 
-``net.quantize()`` (`snnlib.graph.quantize`) turns a spiking network into one of whole numbers only:
+``net.quantize()`` (`snnlib.deploy.quantize`) turns a spiking network into one of whole numbers:
 weights of 8 bits with one scale per output channel, whole-number biases, thresholds and potentials,
 pixels from 0 to 255, average pooling as a plain sum. Its sums are small enough for the floating
 type they are computed in to hold every partial sum exactly (2^24 for float32, 2^53 for float64), so
 the order of the additions does not matter: a run gives the same bits on every machine, for every
 batch size and number of threads. Convolutions of values of 8 bits use 8-bit instructions where the
-processor has them (`snnlib.graph.int8`). Chapter *Fewer bits*.
+processor has them (`snnlib.deploy.int8`). Chapter *Fewer bits*.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snnlib.graph import int8  # noqa: F401  (registers its operation)
-from snnlib.graph.errors import ConversionError
+from snnlib.deploy import int8  # noqa: F401  (registers its operation)
 from snnlib.graph.operations import Node, operation
 
 
@@ -23,20 +22,3 @@ from snnlib.graph.operations import Node, operation
 def _pixels(node: Node, x: Tensor) -> Tensor:
     """Images in [0, 1] as whole numbers 0…255."""
     return torch.round(x * 255)
-
-
-def in_unit_range(x: Tensor) -> Tensor:
-    """Images as a whole-number network takes them: in [0, 1], of any type, or uint8.
-
-    Raises:
-        ConversionError: they lie outside [0, 1].
-    """
-    if x.dtype == torch.uint8:
-        return x.float() / 255
-    low, high = float(x.min()), float(x.max())
-    if low < 0 or high > 1:
-        raise ConversionError(
-            f"images lie in [{low:.4g}, {high:.4g}]: a whole-number network takes [0, 1] or uint8 "
-            "(put the normalization into the network)"
-        )
-    return x

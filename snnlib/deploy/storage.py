@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from snnlib.graph import whole_numbers  # noqa: F401  (registers its operations)
+from snnlib.deploy import whole_numbers  # noqa: F401  (registers its operations)
+from snnlib.deploy.files import digest, read_safetensors, write_bytes
 from snnlib.graph.errors import CheckpointError
-from snnlib.graph.files import digest, read_safetensors, write_bytes
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network, Whole
 from snnlib.graph.operations import OPERATIONS, Node

@@ -1,4 +1,4 @@
-"""From real numbers to whole ones: how networks of `snnlib.graph.whole_numbers` are made.
+"""From real numbers to whole ones: how networks of `snnlib.deploy.whole_numbers` are made.
 
 Every value v of the network stands for the real number u · v, and the unit u is followed through
 the graph, one a channel::
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from snnlib._arguments import whole
-from snnlib.graph import int8
+from snnlib.deploy import int8, whole_numbers  # noqa: F401  (registers its operations)
 from snnlib.graph.channels import carried, column, per_channel, per_input
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.network import Network, Whole

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import snnlib as snn
-from snnlib.graph import storage
+from snnlib.deploy import storage
 
 
 class Net(nn.Module):
