@@ -20,7 +20,7 @@ from benchmarks.command import RESULTS
 from benchmarks.simulator import CLOSED, NETWORKS
 from snnlib import plots
 from snnlib.deploy.files import write_bytes
-from snnlib.plots.figures import EXTRA, INK, METHODS, Look, Mode
+from snnlib.plots.style import EXTRA, INK, METHODS, Look, Mode, current_mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,10 +39,6 @@ TITLES = {"cifar10-vgg": "cifar10-vgg", "six": "Six convolutions"}
 AXES = {"steps": "time steps", "images": "images", "neurons": "neurons (thousands)"}
 
 
-def _mode() -> Mode:
-    return plots._mode()
-
-
 def time_over_steps(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Milliseconds an image over the number of time steps, one panel a network.
 
@@ -54,7 +50,7 @@ def time_over_steps(records: Sequence[Mapping[str, Any]]) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    mode = _mode()
+    mode = current_mode()
     figure, panels = plt.subplots(
         1, len(records), figsize=(4.9 * len(records) + 0.4, 4.2), squeeze=False
     )
@@ -82,7 +78,7 @@ def time_over_steps(records: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set_xticks(steps, [str(t) for t in steps])
         ax.set(xlabel="time steps", title=TITLES[record["network"]])
     panels[0][0].set_ylabel("milliseconds an image")
-    handles = {}
+    handles: dict[str, Any] = {}
     for ax in panels[0]:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     wanted = [name for name, _ in NAMES.values()] + ["floor: T passes of the ANN"]
@@ -99,7 +95,7 @@ def cost_lines(record: Mapping[str, Any]) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    mode = _mode()
+    mode = current_mode()
     figure, panels = plt.subplots(1, 3, figsize=(9.6, 3.7), sharey=False)
     for ax, (what, found) in zip(panels, record["lines"].items(), strict=True):
         for method, name in (("IF", "IF"), ("AugMapping", "Augmented")):

@@ -34,7 +34,7 @@ class Layer(nn.Module):
 
 def _layers(net: SpikingNetwork, spiking: Callable[[float], nn.Module]) -> nn.Sequential:
     """The network as a chain of modules, with ``spiking(θ)`` where the ReLUs were."""
-    chain = []
+    chain: list[tuple[str, nn.Module]] = []
     for node in net.graph.nodes.values():
         if node.op == "input":
             continue
@@ -88,7 +88,8 @@ def spikingjelly(net: SpikingNetwork) -> Simulate:
             self.register_buffer("factor", torch.tensor(factor))
 
         def forward(self, x: Tensor) -> Tensor:
-            return x * self.factor
+            factor: Tensor = self.factor  # type: ignore[assignment]
+            return x * factor
 
     def spiking(theta: float) -> nn.Module:
         node = neuron.IFNode(v_threshold=1.0, v_reset=None, step_mode="s")
@@ -139,7 +140,9 @@ def snntorch(net: SpikingNetwork) -> Simulate:
     import snntorch as snn
 
     class Neuron(snn.Leaky):
-        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        state: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
             if self.state is None:
                 self.state = torch.full_like(x, 0.5 * float(self.threshold))
             spikes, self.state = super().forward(x, self.state)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -61,9 +62,10 @@ def fit(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
         distance of a point from it, as a fraction of the point.
     """
     slope, intercept = (float(value) for value in np.polyfit(x, y, 1))
-    predicted = slope * np.asarray(x) + intercept
-    rest = float(np.square(y - predicted).sum() / np.square(y - np.mean(y)).sum())
-    off = float(np.abs((y - predicted) / y).max())
+    measured, predicted = np.asarray(y), slope * np.asarray(x) + intercept
+    spread = np.square(measured - np.mean(measured)).sum()
+    rest = float(np.square(measured - predicted).sum() / spread)
+    off = float(np.abs((measured - predicted) / measured).max())
     return {"slope": slope, "intercept": intercept, "r2": 1 - rest, "largest_deviation": off}
 
 
@@ -93,12 +95,12 @@ def lines(rounds: int) -> dict[str, Any]:
             net = base[name]
             for point in points:
                 if what == "steps":
-                    works[name, point] = lambda n=net, t=point: n(images[:IMAGES], t)
+                    works[name, point] = partial(net, images[:IMAGES], point)
                 elif what == "images":
-                    works[name, point] = lambda n=net, b=point: n(images[:b], STEPS)
+                    works[name, point] = partial(net, images[:point], STEPS)
                 else:
                     x, wide = random_images(IMAGES, point), nets[point].replace(neuron=neuron)
-                    works[name, point] = lambda n=wide, v=x: n(v, STEPS)
+                    works[name, point] = partial(wide, x, STEPS)
         taken = line(works, rounds)
         for i, name in enumerate(NEURONS):
             times = taken[i * len(points) : (i + 1) * len(points)]

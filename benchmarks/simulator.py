@@ -17,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -153,16 +154,20 @@ def arranged(net: SpikingNetwork, peer: str, x: Tensor) -> tuple[Simulate, int, 
     steps = TRIAL_STEPS.get(peer, 2)
     x = x[: max(TRIAL_BATCHES.get(peer, BATCHES))]
     for last in (True, False):
-        copy = net.replace()
-        copy.graph = copy.graph.map_tensors(lambda value, last=last: laid_out(value, last))
-        ways[last] = PEERS[peer](copy)
+        graph = net.graph.map_tensors(partial(laid_out, last=last))
+        ways[last] = PEERS[peer](SpikingNetwork.of(replace(net.network, graph=graph)))
     tried = {
         (batch, last): partial(in_batches, simulate, laid_out(x, last), steps, batch)
         for batch in TRIAL_BATCHES.get(peer, BATCHES)
         for last, simulate in ways.items()
     }
-    (batch, last), _ = fastest(tried, 1)
+    (batch, last), _ = fastest(dict(tried), 1)
     return ways[last], batch, last
+
+
+def laid_out_in_batches(simulate: Simulate, last: bool, steps: int, batch: int, x: Tensor) -> Any:
+    """A peer on images in the memory format that it is fastest in."""
+    return in_batches(simulate, laid_out(x, last), steps, batch)
 
 
 Work = Callable[[Tensor], Any]
@@ -187,9 +192,9 @@ def time_row(
     for part in x.tensor_split(rounds):
         floors.append(steps * median(seconds(ann) for _ in range(3)))
         for label, work in whole.items():
-            taken[label].append(seconds(lambda w=work: w(x)))
+            taken[label].append(seconds(partial(work, x)))
         for label, work in parts.items():
-            taken[label].append(seconds(lambda w=work, p=part: w(p)) * len(x) / len(part))
+            taken[label].append(seconds(partial(work, part)) * len(x) / len(part))
     row: dict[str, Any] = {
         "steps": steps, "floor": median(floors), "fastest_floor": min(floors), "times": {}
     }  # fmt: skip
@@ -210,8 +215,7 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
     model, weights = network(name, calibration)
     dtype = getattr(torch, options.dtype)
     net = snn.convert(model, calibration, snn.IF())
-    exact = net.replace()
-    net, x = net.replace().to(dtype), x.to(dtype)
+    exact, net, x = net, net.to(dtype), x.to(dtype)
     nets = {
         "snnlib IF": net,
         "snnlib Augmented": net.replace(neuron=snn.Augmented(levels=4)),
@@ -228,7 +232,8 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
         ways = [(batch, last) for batch in BATCHES for last in (True, False)]
         best, _ = fastest({way: ann_pass(net, some, *way) for way in ways})
         chunked, _ = fastest({way: ann_pass(net, some, *way, chunks=True) for way in ways})
-        ann, in_chunks = ann_pass(net, x, *best), ann_pass(net, x, *chunked, chunks=True)
+        ann = ann_pass(net, x, best[0], best[1])
+        in_chunks = ann_pass(net, x, chunked[0], chunked[1], chunks=True)
         peers = {peer: arranged(net, peer, some[: max(BATCHES)]) for peer in options.peers}
         for label in nets:
             ours(label, 2, x[:20])  # compiles what it needs
@@ -236,7 +241,7 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
         for steps in sorted(options.steps):
             whole: dict[str, Work] = {label: partial(ours, label, steps) for label in nets}
             parts: dict[str, Work] = {
-                peer: lambda v, s=s, t=steps, b=batch, o=last: in_batches(s, laid_out(v, o), t, b)
+                peer: partial(laid_out_in_batches, s, last, steps, batch)
                 for peer, (s, batch, last) in peers.items()
             }
             if steps < top:
@@ -246,7 +251,9 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
         passes = {"shared_operations": ann, "chunks_of_images": in_chunks}
         ann_seconds = {label: fastest({"": work})[1] for label, work in passes.items()}
     trained = labels is not None and weights.startswith("trained")
-    accuracy = {k: float(run.accuracy(labels)[-1]) for k, run in runs.items()} if trained else None
+    accuracy = None
+    if trained and labels is not None:
+        accuracy = {label: float(run.accuracy(labels)[-1]) for label, run in runs.items()}
     return {
         "network": name, "weights": weights, "images": source, "dtype": options.dtype,
         "floor_batch": best[0], "floor_channels_last": best[1],

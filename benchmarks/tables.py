@@ -86,10 +86,8 @@ def render(text: str, results: Path = RESULTS) -> str:
     """The text with every section written anew."""
     for name, make in SECTIONS.items():
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
-        content = make(results)
-        text, found = re.subn(
-            pattern, lambda m, new=content: f"{m[1]}{new}\n{m[2]}", text, flags=re.DOTALL
-        )
+        content = make(results).replace("\\", r"\\")  # a backslash is no reference to a group
+        text, found = re.subn(pattern, rf"\g<1>{content}\n\g<2>", text, flags=re.DOTALL)
         if found != 1:
             raise ValueError(f"the README needs exactly one section {name!r}, it has {found}")
     return text

@@ -25,7 +25,6 @@ from book.experiments.frame import Cell, Context, Experiment, Row, Rows
 from book.experiments.measure import INTERVAL, loss_intervals
 from book.experiments.setting import Setting, Subject
 from snnlib.conversion.convert import convert
-from snnlib.deploy.whole_numbers import IntegerNetwork
 from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import models
@@ -111,7 +110,7 @@ def rounded(net: SpikingNetwork) -> SpikingNetwork:
     return net.replace(balanced=balanced)
 
 
-def rebuild(row: Row, subject: Subject) -> IntegerNetwork:
+def rebuild(row: Row, subject: Subject) -> SpikingNetwork:
     """The whole-number network of a row, from the trained weights and the λ in the row."""
     setting = Setting.of(row["setting"])
     net = convert(subject.ann, subject.calibration[:10], setting.neuron, setting.balance)
@@ -121,7 +120,7 @@ def rebuild(row: Row, subject: Subject) -> IntegerNetwork:
     return net.replace(balanced=balanced).quantize(weight_bits=row["weight_bits"])
 
 
-def outputs(net: IntegerNetwork, split: Split) -> Iterator[tuple[int, tuple[bytes, Tensor]]]:
+def outputs(net: SpikingNetwork, split: Split) -> Iterator[tuple[int, tuple[bytes, Tensor]]]:
     """Summed outputs of a split as whole numbers, part by part.
 
     Yields:
@@ -139,7 +138,7 @@ def outputs(net: IntegerNetwork, split: Split) -> Iterator[tuple[int, tuple[byte
         yield done, (content, run.predictions.cpu())
 
 
-def largest(net: IntegerNetwork, split: Split) -> tuple[int, int]:
+def largest(net: SpikingNetwork, split: Split) -> tuple[int, int]:
     """Largest |current| that any neuron got in a step, and largest |potential| after one."""
     current = potential = 0.0
     for start in range(0, len(split), _TRACED_PART):

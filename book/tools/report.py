@@ -20,7 +20,7 @@ from typing import Any
 from book.experiments import index
 from book.tools import tables
 from snnlib.deploy.files import write_bytes
-from snnlib.plots.figures import MODES, Mode
+from snnlib.plots.style import MODES, Mode
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("book", "results")

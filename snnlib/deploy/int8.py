@@ -5,7 +5,7 @@ value and a weight of 8 bits are multiplied and added up in 32 bits by instructi
 twice the rate of bfloat16 and four times that of float32. oneDNN has them behind the operators that
 ``torch.compile`` emits for quantised networks. These are not documented, and processors before
 VNNI saturate in 16 bits, so `available` first computes sums as large as they get and compares.
-Where it says no, the same numbers come from a convolution in float32. Chapter *Fewer bits*.
+Where it says no, the same numbers come from a convolution in float32.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ channels are brought to a shared unit too, a power of two below θ: bound and θ
 then, their quotient is exact, and so is the ceiling.
 
 The largest possible value of every node is followed too. Where it stays below 2^24, the node is
-computed in float32, else in float64. Chapter *Fewer bits*.
+computed in float32, else in float64.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def quantize(net: Network, weight_bits: int = 8, cap: int | None = None) -> Netw
             sums could exceed 2^53.
         ValueError: weight_bits or cap is out of range.
 
-    Source: integer inference with per-channel scales, Jacob et al., CVPR 2018. Chapter *Fewer
-    bits*.
+    Source: integer inference with per-channel scales, Jacob et al., CVPR 2018.
+
     """
     weight_bits = whole("weight_bits", weight_bits, least=2, most=16)
     if net.whole is not None:

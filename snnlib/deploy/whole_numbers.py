@@ -6,7 +6,7 @@ pixels from 0 to 255, average pooling as a plain sum. Its sums are small enough 
 type they are computed in to hold every partial sum exactly (2^24 for float32, 2^53 for float64), so
 the order of the additions does not matter: a run gives the same bits on every machine, for every
 batch size and number of threads. Convolutions of values of 8 bits use 8-bit instructions where the
-processor has them (`snnlib.deploy.int8`). Chapter *Fewer bits*.
+processor has them (`snnlib.deploy.int8`).
 """
 
 from __future__ import annotations

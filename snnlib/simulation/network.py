@@ -121,6 +121,11 @@ class SpikingNetwork:
             return getattr(self.network.whole, name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("network", "reference", "_ready"):
+            raise AttributeError(f"{name} cannot be set: net.replace(...) makes another network")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         net = self.network
         neuron = "neurons of several kinds" if isinstance(net.neuron, Mapping) else repr(net.neuron)

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from book_rules import ROOT
-from test_book_site import contrast
+from book_rules import ROOT, contrast
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")

@@ -186,17 +186,6 @@ def test_api_page_documents_every_exported_name(site: Site) -> None:
         assert f"snnlib.{name}" in known, f"snnlib.{name} is not on the API page"
 
 
-def luminance(color: str) -> float:
-    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_colors_of_the_site_have_the_contrast_of_wcag_aa(theme: str) -> None:
     css = (ROOT / "book/_static/book.css").read_text(encoding="utf-8")
@@ -207,16 +196,16 @@ def test_colors_of_the_site_have_the_contrast_of_wcag_aa(theme: str) -> None:
     words = ("text-base", "text-muted", "link", "link-hover", "primary", "secondary", "inline-code")
     for name in words:
         for ground in grounds:
-            assert contrast(colors[f"pst-color-{name}"], ground) >= 4.5, (name, ground)
+            assert book_rules.contrast(colors[f"pst-color-{name}"], ground) >= 4.5, (name, ground)
     for name in ("goals", "provenance", "pitfall", "proof", "exercise", "if", "aug", "ann"):
         for ground in grounds:
-            assert contrast(colors[f"snn-{name}"], ground) >= 3, (name, ground)
+            assert book_rules.contrast(colors[f"snn-{name}"], ground) >= 3, (name, ground)
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_colors_of_figures_have_the_contrast_of_wcag_aa(mode: plots.Mode) -> None:
-    assert contrast(plots.INK[mode], plots.CARD[mode]) >= 4.5
+    assert book_rules.contrast(plots.INK[mode], plots.CARD[mode]) >= 4.5
     for name, look in plots.METHODS.items():
-        assert contrast(look.color(mode), plots.CARD[mode]) >= 3, name
+        assert book_rules.contrast(look.color(mode), plots.CARD[mode]) >= 3, name
     for look in plots.EXTRA:
-        assert contrast(look.color(mode), plots.CARD[mode]) >= 3, look
+        assert book_rules.contrast(look.color(mode), plots.CARD[mode]) >= 3, look

@@ -131,8 +131,8 @@ def converted(name: str, per_channel: bool = False, neuron: Any = None) -> Any:
     model = MODELS[name]()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.2, 0.4)  # type: ignore[union-attr, operator]
-            module.running_var.uniform_(0.3, 2.0)  # type: ignore[union-attr, operator]
+            module.running_mean.uniform_(-0.2, 0.4)
+            module.running_var.uniform_(0.3, 2.0)
     model = model.double().eval()
     neuron = neuron or snn.Augmented(levels=4)
     return snn.convert(model, X.double(), neuron, snn.Percentile(99.0), per_channel=per_channel)

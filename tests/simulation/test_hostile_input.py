@@ -58,7 +58,7 @@ CALLS: dict[str, tuple[Callable[[Net], Any], str]] = {
     "thresholds missing": (lambda n: n.replace(balanced={}), "thresholds and spiking layers"),
     "unknown part": (lambda n: n.replace(graph=n.graph), r"replace\(graph\): it takes neuron"),
     "seed of 24 digits": (lambda n: snn.Bernoulli(seed=10**24), "seed=10{24} must be a whole"),
-    "no seed": (lambda n: snn.Bernoulli(seed=None), "seed=None must be a whole number"),  # type: ignore[arg-type]
+    "no seed": (lambda n: snn.Bernoulli(seed=None), "seed=None must be a whole number"),
     "verify in no steps": (lambda n: n.verify(X, steps=0), "steps=0 must be a whole number"),
     "whole numbers verified": (lambda n: n.quantize().verify(X), r"net\.source\.verify"),
 }  # fmt: skip
@@ -86,8 +86,8 @@ def test_numbers_of_numpy_are_numbers(net: Net) -> None:
 
 
 def test_a_record_by_its_bare_name_or_none(net: Net) -> None:
-    assert list(net(X, 2, record="relu2").trace) == ["relu2"]  # type: ignore[arg-type]
-    assert net(X, 2, record=None).trace == {}  # type: ignore[arg-type]
+    assert list(net(X, 2, record="relu2").trace) == ["relu2"]
+    assert net(X, 2, record=None).trace == {}
 
 
 def test_closed_form_takes_any_number_of_steps(net: Net) -> None:
@@ -98,12 +98,12 @@ def test_closed_form_takes_any_number_of_steps(net: Net) -> None:
 
 def test_old_positions_warn_and_work(net: Net) -> None:
     with pytest.warns(DeprecationWarning, match="pass record, memory by name"):
-        run = net(X, 2, None, ("relu1",), "1GB")  # type: ignore[misc]
+        run = net(X, 2, None, ("relu1",), "1GB")
     assert list(run.trace) == ["relu1"]
     with pytest.raises(TypeError):
-        net(X, 2, None, ("relu1",), record=("relu1",))  # type: ignore[misc]
+        net(X, 2, None, ("relu1",), record=("relu1",))
     with pytest.raises(TypeError):
-        net(X, 2, None, *[None] * 20)  # type: ignore[misc]
+        net(X, 2, None, *[None] * 20)
 
 
 # files that ask for too much, or hold what no network has

@@ -96,9 +96,9 @@ def test_a_run_leaves_nothing_behind(base: Net) -> None:
 
 def test_a_record_cannot_be_changed(base: Net) -> None:
     with pytest.raises(AttributeError):
-        base.network.neuron = snn.IF()  # type: ignore[misc]
+        base.network.neuron = snn.IF()
     with pytest.raises(AttributeError):
-        base.graph.output = "relu1"  # type: ignore[misc]
+        base.graph.output = "relu1"
 
 
 def test_statements_that_changed_a_network_in_place_are_noticed(base: Net) -> None:

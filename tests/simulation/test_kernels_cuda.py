@@ -14,6 +14,7 @@ import torch
 from snnlib import IF, Augmented, Percentile, Ternary, convert
 from snnlib.neurons import State
 from snnlib.simulation import kernels
+from snnlib.simulation.kernels.layer import Layer
 
 NEURONS = [
     IF(),
@@ -52,9 +53,8 @@ def check(device, neuron, wide, dtype, choice):
     out = laid_out(z.new_empty(STEPS, 3, *shape), last) if constant else z.clone()
     source = z if constant else out
     assert kernels.fits(ours, source, theta, out, fan_out)
-    rows = kernels_cuda.advance(
-        neuron, ours, source, theta, out, 2, bound, counts, fan_out if counted else None
-    )
+    layer = Layer(neuron.fused, neuron.v0, theta, bound, counts, fan_out if counted else None)
+    rows = kernels_cuda.advance(layer, ours, source, out, 2)
     case = (neuron, wide, dtype, choice)
     for t in range(STEPS):
         ceiling = None if bound is None else neuron.ceiling(bound, theta, 2 + t)
@@ -75,7 +75,8 @@ def huge(device):
         z, theta = torch.full((1, 2, size), 1e9, device=device), torch.ones((), device=device)
         fan_out, neuron = torch.full((size,), 2304, device=device), Augmented()
         state = neuron.initial(z[0], theta)
-        rows = kernels_cuda.advance(neuron, state, z, theta, z.clone(), 1, None, False, fan_out)
+        layer = Layer(neuron.fused, neuron.v0, theta, None, False, fan_out)
+        rows = kernels_cuda.advance(layer, state, z, z.clone(), 1)
         n, total = 2 * size, 2 * size * 10**9
         assert rows.tolist() == [[n, total, n * 2304, n * 2304, total * 2304]]
 

@@ -92,7 +92,7 @@ def frontier(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
         if not points:
             continue
         seen |= {setting.method for setting in points}
-        best = next(
+        best: Any = next(
             (
                 row["points"]
                 for row in result.get("pareto", ())

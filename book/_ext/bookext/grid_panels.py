@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from book.experiments.ablations import BALANCES, LEVELS, V0S
+from book.experiments.ablations import BALANCES
+from book.experiments.ablations import LEVELS as LEVELS
+from book.experiments.ablations import V0S as V0S
 from bookext.axes import cost_axis, differ_axis
 from bookext.modes import Key, Panel
 from snnlib import plots

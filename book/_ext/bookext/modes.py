@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 
 from snnlib import plots
-from snnlib.plots.figures import MODES
+from snnlib.plots.style import MODES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

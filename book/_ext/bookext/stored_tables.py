@@ -99,9 +99,9 @@ def settings(run: dict[str, Any]) -> str:
     parts += [
         f"{key} {run[key]}" for key in ("levels", "negative", "v0") if run.get(key) is not None
     ]
-    balance = {"percentile": f"{run.get('percentile')} %"}.get(
-        run.get("balance"), run.get("balance")
-    )
+    balance = run.get("balance")
+    if balance == "percentile":
+        balance = f"{run.get('percentile')} %"
     return ", ".join([*parts, *([str(balance)] if balance else [])])
 
 

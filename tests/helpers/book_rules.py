@@ -288,3 +288,14 @@ def leaves_nothing_behind(chapter: Chapter) -> Iterator[str]:
         yield f"a leftover note: {note}"
     if chapter.size > MAX_BYTES:
         yield f"{chapter.size / 1e6:.1f} MB"
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
