@@ -138,7 +138,8 @@ needs_triton = pytest.mark.skipif(
 @pytest.mark.parametrize("part", ["interpreted", "machine_code"])
 def test_without_a_gpu(part, tmp_path):
     """Triton runs kernels on CPU tensors if told so before it is imported; it compiles for all."""
-    env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    path = os.pathsep.join(sys.path)  # what is tested here is what runs there
+    env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
     env.pop("TRITON_INTERPRET", None)
     if part == "interpreted":
         env["TRITON_INTERPRET"] = "1"
