@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -152,6 +155,48 @@ def test_largest_values_of_a_stream_fed_by_threads(threads: int) -> None:
         expected = values.transpose(0, 1).flatten(1).sort(1, descending=True).values
         for place in {0, count // 2, count - 1}:
             torch.testing.assert_close(largest.from_top(place), expected[:, place], rtol=0, atol=0)
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads that take turns as often as the interpreter lets them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("room", [0, 5])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_threads_may_compare_and_hand_in_in_any_order(count: int, room: int) -> None:
+    """All 2,520 orders in which four parts can be compared, each before it is handed in."""
+    parts = torch.tensor(
+        [[[1, 4, 2], [7, 0, 7]], [[9, 8, 9], [1, 1, 5]], [[3, 4, 5], [0, 0, 0]],
+         [[6, 9, 0], [7, 6, 7]]], dtype=torch.float32
+    )  # fmt: skip
+    expected = parts.transpose(0, 1).flatten(1).sort(1, descending=True).values
+    for order in set(itertools.permutations([0, 0, 1, 1, 2, 2, 3, 3])):
+        largest, found = Largest(2, count), {}
+        largest._room = room
+        for part in order:
+            if part in found:
+                largest._take(found[part])
+            else:
+                found[part] = largest._candidates(parts[part : part + 1])
+        for place in {0, count - 1}:
+            assert torch.equal(largest.from_top(place), expected[:, place]), order
+
+
+@pytest.mark.usefixtures("hasty")
+def test_largest_values_of_hasty_threads() -> None:
+    values = torch.rand(400, 3, 5, generator=torch.Generator().manual_seed(0))
+    expected = values.transpose(0, 1).flatten(1).sort(1, descending=True).values
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            largest = Largest(3, 40)
+            largest._room = 150
+            list(pool.map(largest.add, values.split(3)))
+            assert torch.equal(largest.from_top(39), expected[:, 39])
 
 
 def test_layouts_group_alike() -> None:
