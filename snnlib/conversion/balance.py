@@ -28,6 +28,7 @@ from snnlib.conversion.order_statistics import Largest, Sample, grouped
 from snnlib.graph.graph import Graph
 from snnlib.graph.layout import laid_out
 from snnlib.graph.operations import Node, rectify
+from snnlib.simulation.modes import own_mode
 from snnlib.simulation.parallel import even_size, for_each, rows_in_cache
 
 _BINS = 4096  # histogram resolution of MinError: λ within λ_max / 4096
@@ -104,6 +105,7 @@ class Group(NamedTuple):
 Found = dict[Group, Tensor]  # one number a channel, shape (channels,)
 
 
+@own_mode()
 def balance_thresholds(
     graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
 ) -> dict[str, Tensor]:
@@ -125,6 +127,7 @@ def balance_thresholds(
     return {g.layer: _shaped(graph, g, found[g], per_channel) for g in groups}
 
 
+@own_mode()
 def firing_thresholds(
     graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
 ) -> tuple[dict[str, Tensor], list[str]]:
