@@ -28,7 +28,8 @@ from snnlib.graph.graph import Graph
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.rand(23, 2, 9, 9, generator=torch.Generator().manual_seed(0))
+    """In float64: batches of other size differ by rounding, which is far below float32's."""
+    return torch.rand(23, 2, 9, 9, generator=torch.Generator().manual_seed(0)).double()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def graph(images: Tensor) -> Graph:
     )  # fmt: skip
     with torch.no_grad():
         model[0].bias[3] = -50.0  # type: ignore[index, union-attr, operator]  # a dead channel
-    return trace(model.eval(), images[:2])
+    return trace(model.double().eval(), images[:2])
 
 
 def activations(graph: Graph, images: Tensor, per_channel: bool) -> dict[str, np.ndarray]:
@@ -71,7 +72,9 @@ def test_percentile_is_numpys(
 
 
 def test_percentile_of_ties_and_of_one_value(images: Tensor) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(162, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    model = (
+        nn.Sequential(nn.Flatten(), nn.Linear(162, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
+    )
     with torch.no_grad():
         model[1].weight.zero_()
         model[1].bias.copy_(torch.tensor([1.0, 1.0, 1.0, 2.0]))
@@ -85,7 +88,7 @@ def test_percentile_of_ties_and_of_one_value(images: Tensor) -> None:
 def test_max_is_the_largest_activation(graph: Graph, images: Tensor, per_channel: bool) -> None:
     found = balance_thresholds(graph, images, Max(), per_channel, batch=5)
     for name, rows in activations(graph, images, per_channel).items():
-        np.testing.assert_array_equal(found[name].flatten().double().numpy(), rows.max(1))
+        np.testing.assert_allclose(found[name].flatten().numpy(), rows.max(1), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +140,15 @@ def test_levels_are_whole(levels: int) -> None:
         MinError(levels)
 
 
-@pytest.mark.parametrize("method", [Max(), Percentile(99.0), MinError(8)])
-def test_batch_size_changes_nothing(graph: Graph, images: Tensor, method: Max) -> None:
+@pytest.mark.parametrize(
+    ("method", "rtol"), [(Max(), 1e-12), (Percentile(99.0), 2e-7), (MinError(8), 1e-3)]
+)
+def test_batch_size_changes_nothing(graph: Graph, images: Tensor, method: Max, rtol: float) -> None:
+    """To rounding: percentiles are in float32, MinError may move to a neighbor in its grid."""
     one = balance_thresholds(graph, images, method, per_channel=True, batch=1)
     all_at_once = balance_thresholds(graph, images, method, per_channel=True, batch=23)
     for name, value in one.items():
-        torch.testing.assert_close(value, all_at_once[name], rtol=1e-5, atol=0)
+        torch.testing.assert_close(value, all_at_once[name], rtol=rtol, atol=0)
 
 
 def test_a_channel_that_never_fires_has_no_threshold_of_its_own(
@@ -166,7 +172,9 @@ def test_what_never_fires_gets_a_threshold_that_fires(
 
 
 def test_a_layer_that_never_fires_is_named(images: Tensor) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(162, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    model = (
+        nn.Sequential(nn.Flatten(), nn.Linear(162, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
+    )
     with torch.no_grad():
         model[1].bias.fill_(-1e3)
     found, dead = firing_thresholds(trace(model, images[:2]), images, Percentile(99.0))
@@ -241,6 +249,7 @@ def test_layouts_group_alike() -> None:
 
 
 def test_one_channel_of_its_own_keeps_its_shape(images: Tensor) -> None:
-    model = nn.Sequential(nn.Conv2d(2, 1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(49, 2)).eval()
+    model = nn.Sequential(nn.Conv2d(2, 1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(49, 2))
+    model.double().eval()
     found = balance_thresholds(trace(model, images[:2]), images, Max(), per_channel=True)
     assert found["1"].shape == (1, 1, 1)
