@@ -1,10 +1,11 @@
-"""The site, built once a test session, whatever the number of workers."""
+"""What tests share: threads in a hurry, and the site, built once whatever the number of workers."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,21 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    """SNNLIB_SWITCH_INTERVAL=1e-6 lets threads take turns as often as they can, in all tests."""
+    if interval := os.environ.get("SNNLIB_SWITCH_INTERVAL"):
+        sys.setswitchinterval(float(interval))
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads that take turns as often as they can, in one test."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -195,15 +193,6 @@ def test_largest_values_of_a_stream_fed_by_threads(threads: int) -> None:
         expected = values.transpose(0, 1).flatten(1).sort(1, descending=True).values
         for place in {0, count // 2, count - 1}:
             torch.testing.assert_close(largest.from_top(place), expected[:, place], rtol=0, atol=0)
-
-
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Threads that take turns as often as the interpreter lets them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.parametrize("room", [0, 5])
