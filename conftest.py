@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +64,21 @@ def missing(item: pytest.Item) -> str | None:
     if item.path.suffix == ".ipynb":
         names += notebook_datasets(item.path)
     return next(filter(None, map(why_absent, names)), None)
+
+
+def pytest_configure() -> None:
+    """SNNLIB_SWITCH_INTERVAL=1e-6 lets threads take turns as often as they can, in all tests."""
+    if interval := os.environ.get("SNNLIB_SWITCH_INTERVAL"):
+        sys.setswitchinterval(float(interval))
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads that take turns as often as they can, in one test."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

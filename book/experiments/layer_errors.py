@@ -16,7 +16,6 @@ from book.experiments.frame import Cell, Context, Experiment, Row
 from book.experiments.setting import Setting
 from snnlib.conversion.balance import Max
 from snnlib.neurons import IF, Augmented, Ternary
-from snnlib.simulation.verify import verify
 from snnlib.zoo import models
 from snnlib.zoo.data import to_float
 from snnlib.zoo.evaluate import LABELS

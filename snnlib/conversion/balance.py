@@ -14,23 +14,23 @@ Sources: Diehl et al., IJCNN 2015 (maximum); Rueckauer et al., 2017 (percentile)
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from snnlib._arguments import real, whole
+from snnlib.conversion.least_error import Histogram, least_error
 from snnlib.conversion.order_statistics import Largest, Sample, grouped
 from snnlib.graph.graph import Graph
 from snnlib.graph.layout import laid_out
 from snnlib.graph.operations import Node, rectify
+from snnlib.simulation.modes import own_mode
 from snnlib.simulation.parallel import even_size, for_each, rows_in_cache
 
-_BINS = 4096  # histogram resolution of MinError: λ within λ_max / 4096
 _KEPT = 1 << 24  # most activations that Percentile keeps, of all layers together: 256 MB at most
 
 
@@ -52,7 +52,7 @@ class Percentile:
     positions, with linear interpolation: exactly ``numpy.percentile(a, q)``.
 
     Args:
-        q: percentile, above 0 and at most 100.
+        q: percentile, above 1 (what is smaller is a fraction by mistake) and at most 100.
 
     Raises:
         ValueError: q is out of range.
@@ -64,9 +64,14 @@ class Percentile:
     q: float = 99.9
 
     def __post_init__(self) -> None:
-        number = isinstance(self.q, int | float) and not isinstance(self.q, bool)
-        if not (number and 0 < self.q <= 100):
-            raise ValueError(f"Percentile: q={self.q!r} must be above 0 and at most 100")
+        q = real("Percentile: q", self.q, 0, 100, above=True)
+        if q <= 1:
+            raise ValueError(
+                f"Percentile: q={self.q!r} must be above 1, it is in percent; did you mean "
+                f"q={100 * q:.10g}?"
+            )
+        if type(self.q) is not int:  # a NumPy number, say
+            object.__setattr__(self, "q", q)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class MinError:
             plan to run (levels × steps for augmented spikes, steps for IF).
 
     Raises:
-        ValueError: levels is not a whole number of at least 1.
+        ValueError: levels is not a whole number from 1 to 2^53.
 
     Source: Li et al., ICML 2021, in the clip-and-round form. Chapter *Threshold balancing*.
     """
@@ -87,8 +92,8 @@ class MinError:
     levels: int = 8
 
     def __post_init__(self) -> None:
-        if isinstance(self.levels, bool) or not isinstance(self.levels, int) or self.levels < 1:
-            raise ValueError(f"MinError: levels={self.levels!r} must be a whole number ≥ 1")
+        levels = whole("MinError: levels", self.levels, most=2**53)
+        object.__setattr__(self, "levels", levels)
 
 
 Balance = Max | Percentile | MinError
@@ -104,6 +109,7 @@ class Group(NamedTuple):
 Found = dict[Group, Tensor]  # one number a channel, shape (channels,)
 
 
+@own_mode()
 def balance_thresholds(
     graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
 ) -> dict[str, Tensor]:
@@ -125,6 +131,7 @@ def balance_thresholds(
     return {g.layer: _shaped(graph, g, found[g], per_channel) for g in groups}
 
 
+@own_mode()
 def firing_thresholds(
     graph: Graph, images: Tensor, balance: Balance, per_channel: bool = False, batch: int = 100
 ) -> tuple[dict[str, Tensor], list[str]]:
@@ -283,71 +290,17 @@ def _percentiles(
     return found, {group: top.to(images) for group, top in tops.items()}
 
 
-class _Histogram:
-    """Counts of every channel's values in equal bins up to its largest."""
-
-    def __init__(self, top: Tensor) -> None:
-        wide = top.to(torch.promote_types(top.dtype, torch.float32))
-        limits = torch.finfo(wide.dtype)
-        self.scale = (_BINS / wide.clamp_min(limits.tiny)).clamp_max(limits.max)[:, None]
-        # a bin for the largest value itself, which is counted with the last
-        first = torch.arange(len(top), dtype=torch.int32, device=top.device) * (_BINS + 1)
-        self.first = first[:, None]
-        self.counts = torch.zeros(len(top) * (_BINS + 1), dtype=torch.int64)
-        self.lock = threading.Lock()
-
-    def add(self, values: Tensor) -> None:
-        bins = (values * self.scale).int()
-        if len(self.first) > 1:
-            bins += self.first
-        found = torch.bincount(bins.flatten(), minlength=len(self.counts)).cpu()
-        with self.lock:
-            self.counts += found
-
-    @property
-    def rows(self) -> Tensor:
-        rows = self.counts.reshape(-1, _BINS + 1)
-        rows[:, -2] += rows[:, -1]
-        return rows[:, :-1].double()
-
-
 def _least_errors(
     graph: Graph, images: Tensor, groups: list[Group], batch: int, levels: int
 ) -> tuple[Found, Found]:
-    """λ of the smallest squared error, from a histogram of ``_BINS`` bins per group."""
+    """λ of the smallest squared error, from a histogram of every group."""
     tops = _maxima(graph, images, groups, batch)
     for group, top in list(tops.items()):
         if group.channels > 1 and not bool((top > 0).all()):  # the layer's λ will be asked for
             tops[Group(group.layer, 1)] = top.amax().reshape(1)
-    histograms = {group: _Histogram(top) for group, top in tops.items()}
+    histograms = {group: Histogram(top) for group, top in tops.items()}
     _show(graph, images, batch, {group: [histogram] for group, histogram in histograms.items()})
     found = {}
     for group, top in tops.items():
-        parts = histograms[group].rows.split(max(1, _BINS // levels))  # bounds the memory
-        found[group] = top * torch.cat([_least_error(part, levels) for part in parts]).to(top)
+        found[group] = top * least_error(histograms[group].rows, levels).to(top)
     return found, tops
-
-
-def _least_error(counts: Tensor, levels: int) -> Tensor:
-    """The best λ of every row, in units of its maximum: a coarse grid, then a fine one.
-
-    The squared error of a cell of the quantiser, Σ (x − jθ)², follows from running sums of 1, x
-    and x² over the bins.
-    """
-    centres = ((torch.arange(_BINS) + 0.5) / _BINS).double()
-    moments = torch.stack([counts, counts * centres, counts * centres.square()])
-    sums = F.pad(moments.cumsum(2), (1, 0))
-    cell = torch.arange(levels + 1, dtype=torch.float64)
-    low, high = torch.zeros(len(counts), 1).double(), torch.ones(len(counts), 1).double()
-    for _ in range(2):
-        candidates = low + (high - low) * torch.linspace(0, 1, 129, dtype=torch.float64)[1:]
-        theta = candidates[:, :, None] / levels
-        edges = ((theta * (cell[1:] - 0.5)) * _BINS - 0.5).ceil().long().clamp(0, _BINS)
-        edges = F.pad(F.pad(edges, (1, 0)), (0, 1), value=_BINS)
-        index = edges.flatten(1).expand(3, -1, -1)
-        number, total, square = sums.gather(2, index).unflatten(2, edges.shape[1:]).diff(dim=3)
-        sent = theta * cell
-        errors = (square - 2 * sent * total + sent.square() * number).sum(2)
-        best, step = candidates.gather(1, errors.argmin(1, keepdim=True)), (high - low) / 128
-        low, high = (best - step).clamp_min(0), (best + step).clamp_max(1)
-    return best[:, 0]

@@ -39,7 +39,9 @@ class Largest:
     Values that are at most ``low`` (C,) cannot be among them: that many values of at least ``low``
     have been seen. So nearly all values fall to one comparison, and the few others are kept with
     their channel in the upper half of a whole number, sorted now and then. May be fed from several
-    threads at once.
+    threads at once: they compare side by side, with whatever bound holds then, and take turns to
+    hand in what they found. A bound only rises, and what was compared with a lower one than holds
+    by its turn is compared again.
 
     Args:
         channels: number of channels C.
@@ -56,9 +58,15 @@ class Largest:
 
     def add(self, values: Tensor) -> None:
         """Take in values of shape (outer, C, inner), none below 0."""
+        self._take(self._candidates(values))
+
+    def _candidates(self, values: Tensor) -> Any:
+        """Values above the bounds, as whole numbers: channel above 32 bits, pattern below."""
         where, found = _above(values, self.low)
         channel = where // values.shape[2] % self.channels if self.channels > 1 else 0
-        keys = (found.view(np.int32).astype(np.int64)) | (channel << 32)
+        return (found.view(np.int32).astype(np.int64)) | (channel << 32)
+
+    def _take(self, keys: Any) -> None:
         with self._lock:
             self._new.append(keys)
             self._waiting += len(keys)
@@ -67,7 +75,8 @@ class Largest:
 
     def from_top(self, place: int) -> Tensor:
         """The values at a place from the top, 0 being the largest, below ``count``; shape (C,)."""
-        self._prune()
+        with self._lock:
+            self._prune()
         if len(self._kept) == 0:
             return torch.from_numpy(self.low.copy())
         ends = np.cumsum(self._sizes(self._kept))
@@ -79,7 +88,7 @@ class Largest:
         return np.bincount(keys >> 32, minlength=self.channels)
 
     def _prune(self) -> None:
-        keys = np.concatenate([self._kept, *self._new])
+        keys = self._over(np.concatenate([self._kept, *self._new]), self.low)
         keys.sort()
         sizes = self._sizes(keys)
         ends = np.cumsum(sizes)
@@ -87,9 +96,13 @@ class Largest:
         bits = (keys[(ends - self.count)[full]] & 0xFFFFFFFF).astype(np.int32)
         low = self.low.copy()
         low[full] = bits.view(np.float32)
-        bound = low.view(np.int32) | (np.arange(self.channels, dtype=np.int64) << 32)
-        self._kept = keys[keys > bound[keys >> 32]]
+        self._kept = self._over(keys, low)
         self.low, self._new, self._waiting = low, [], 0
+
+    def _over(self, keys: Any, low: Any) -> Any:
+        """The keys whose values exceed their channel's bound."""
+        bound = low.view(np.int32) | (np.arange(self.channels, dtype=np.int64) << 32)
+        return keys[keys > bound[keys >> 32]]
 
 
 def _above(values: Tensor, low: Any) -> tuple[Any, Any]:

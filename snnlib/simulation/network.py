@@ -233,14 +233,14 @@ class SpikingNetwork:
         )
         return decide(self._ready, x, confidence, request)
 
-    @own_mode
+    @own_mode()
     def ann(self, x: Tensor) -> Tensor:
         """Logits of the folded ANN, shape (B, classes)."""
         if self.network.whole is not None:
             return self.source.ann(self.checked(x))
         return self.graph.without_corrections().evaluate(self.checked(x))
 
-    @own_mode
+    @own_mode()
     def closed_form(self, mean_input: Tensor, steps: int) -> Tensor:
         """Logits after ``steps`` steps of memoryless neurons, in one pass; shape (B, classes).
 

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import torch
 
+from snnlib.simulation.modes import own_mode
+
 Item = TypeVar("Item")
 
 _CACHE = 12 * 2**20  # bytes a thread's largest layer may take on a CPU: measured, see benchmarks/
@@ -42,7 +44,7 @@ def even_size(count: int, most: int, workers: int) -> int:
 
 
 def for_each(items: Sequence[Item], workers: int, work: Callable[[Item, int], None]) -> None:
-    """Call ``work(item, worker)`` for every item, without gradients.
+    """Call ``work(item, worker)`` for every item, in a mode of its own (`own_mode`).
 
     Args:
         items: what to work on.
@@ -52,23 +54,22 @@ def for_each(items: Sequence[Item], workers: int, work: Callable[[Item, int], No
             results of its own.
 
     Raises:
-        The first exception of ``work``; what was not begun by then is left.
+        What ``work`` raised; what was not begun by then is left.
     """
     _keep_freed_memory()
     if workers == 1:
-        with torch.no_grad():
+        with own_mode():
             for item in items:
                 work(item, 0)
         return
-    threads, queue, lock = torch.get_num_threads(), iter(items), threading.Lock()
+    queue, lock, failed = iter(items), threading.Lock(), threading.Event()
     ready = threading.Barrier(workers + 1)
-    failed = threading.Event()
 
     def serve(worker: int) -> None:
+        torch.get_num_threads()  # a thread's first look takes over what was set last, anywhere
         torch.set_num_threads(1)
-        torch.get_num_threads()  # the setting takes effect for this thread when it is first read
         ready.wait()
-        with torch.no_grad():
+        with own_mode():
             while not failed.is_set():
                 with lock:
                     item = next(queue, None)
@@ -80,15 +81,20 @@ def for_each(items: Sequence[Item], workers: int, work: Callable[[Item, int], No
                     failed.set()
                     raise
 
+    threads = torch.get_num_threads()
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(serve, worker) for worker in range(workers)]
         try:
+            futures = [pool.submit(serve, worker) for worker in range(workers)]
             ready.wait()
             torch.set_num_threads(threads)
             for future in futures:
                 future.result()
-        finally:
+        except BaseException:
             failed.set()
+            ready.abort()  # not all could be started: those that wait for them must not
+            pool.shutdown()
+            torch.set_num_threads(threads)
+            raise
 
 
 @functools.cache

@@ -8,6 +8,7 @@ cache. Chapter *Converting a network*.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -23,7 +24,7 @@ from snnlib.simulation.costs import Account
 from snnlib.simulation.early_exit import Decision
 from snnlib.simulation.engine import Plan, Simulation, make_plan
 from snnlib.simulation.images import checked
-from snnlib.simulation.modes import exact_convolutions, own_mode
+from snnlib.simulation.modes import exact_sums, own_mode
 from snnlib.simulation.parallel import for_each
 from snnlib.simulation.run import Run, Statistics, Trace
 
@@ -82,7 +83,7 @@ class Request:
             raise ValueError("record needs every step: leave out only_last=True")
 
 
-@own_mode
+@own_mode()
 def simulate(ready: Ready, x: Tensor, request: Request) -> Run:
     """Simulate images from t = 0.
 
@@ -129,7 +130,7 @@ def simulate(ready: Ready, x: Tensor, request: Request) -> Run:
         bar.update(min(pieces.images, count - start))
 
     bar = tqdm(total=count, disable=not request.progress, unit="image")
-    with exact_convolutions(net.whole is not None), bar:
+    with _arithmetic(net), bar:
         for_each(starts, pieces.workers, work)
     for other in statistics[1:]:
         statistics[0].add(other)
@@ -160,7 +161,12 @@ def _room(
         ) from None
 
 
-@own_mode
+def _arithmetic(net: Network) -> AbstractContextManager[None]:
+    """What whole numbers need of the process: sums that are not rounded."""
+    return exact_sums() if net.whole is not None else nullcontext()
+
+
+@own_mode()
 def decide(ready: Ready, x: Tensor, confidence: float, request: Request) -> Decision:
     """Answer each image as soon as its softmax reaches a confidence, and stop computing it.
 
@@ -177,7 +183,7 @@ def decide(ready: Ready, x: Tensor, confidence: float, request: Request) -> Deci
     size = request.batch or schedule.chunk(net, len(x), request.memory)
     readout = net.readout if request.readout is None else request.readout
     plan, found = ready.plan(constant_input=True), []
-    with exact_convolutions(net.whole is not None), torch.no_grad():
+    with _arithmetic(net):
         for start in range(0, len(x), size):
             simulation = Simulation(plan, x[start : start + size], coding, start)
             answers = _Answers(simulation, readout.reader())

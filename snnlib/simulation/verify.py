@@ -134,7 +134,7 @@ def _row(name: str, cells: Sequence[str], width: int, column: int = 9) -> str:
     return (f"{short:<{width}}" + "".join(f"{cell:>{column}}" for cell in cells)).rstrip()
 
 
-@own_mode
+@own_mode()
 def verify(
     net: Network, x: Tensor, original: nn.Module | None = None, *, steps: int = 64, batch: int = 32
 ) -> Verification:

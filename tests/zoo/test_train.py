@@ -1,5 +1,6 @@
 """Training: resuming and seeds are exact, augmentation does what it says, choices see no test."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from tqdm import tqdm
 
 from snnlib.zoo import augment, checkpoints, data, models, train
 from snnlib.zoo.recipes import RECIPES
@@ -180,26 +182,57 @@ def test_a_further_cycle_takes_no_other_recipe(tmp_path):
         fit(tmp_path / "x.safetensors", recipe=SHORT, first=where)
 
 
-def test_a_student_comes_closer_to_its_teacher(tmp_path):
-    """From random weights, half of the loss from the labels: the answers agree more."""
-    recipe = replace(SHORT, epochs=6)
-    _, validation = data.validation_split(data.load("digits")[0])
-    teacher = models.load("digits-cnn")
-    apart = []
-    for teachers in ((), ("digits-cnn",)):
-        path = fit(
-            tmp_path / f"{len(teachers)}.safetensors", recipe=replace(recipe, teachers=teachers)
+def pupil(**options):
+    """A run in float32 from random weights, and the first images of its data set."""
+    run = train.Run("digits-cnn", replace(SHORT, **options), 0, torch.device("cpu"))
+    run.reduced = False
+    return run, data.load("digits")[0][:128]
+
+
+@pytest.mark.parametrize("teachers", [1, 2])
+def test_a_student_comes_closer_to_its_teachers_with_every_step(teachers):
+    """The divergence is convex in the answers, with a curvature of ½ an image at most."""
+    run, split = pupil(teachers=("digits-cnn",) * teachers)
+    if teachers == 2:
+        run.teachers[1] = models.create("digits-cnn").eval()
+    x, apart = data.to_float(split.images), []
+    answers = torch.zeros(len(x), 10, requires_grad=True)
+    with torch.no_grad():
+        goal = torch.stack([F.log_softmax(teacher(x), 1) for teacher in run.teachers]).mean(0)
+    for _ in range(20):
+        apart.append(run._divergence(answers, x))
+        (gradient,) = torch.autograd.grad(apart[-1], answers)
+        difference = (answers / 2).softmax(1) - (goal / 2).softmax(1)
+        torch.testing.assert_close(gradient * len(x), 2 * difference, rtol=1e-4, atol=1e-5)
+        answers = (answers - len(x) * gradient).detach().requires_grad_()
+    assert all(later < earlier for earlier, later in itertools.pairwise(apart))
+    assert run._divergence(goal, x).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_a_student_learns_as_much_from_its_teachers_as_from_the_labels(monkeypatch):
+    """One step without momentum: the learning rate times the mean of both gradients."""
+    run, split = pupil(teachers=("digits-cnn",), momentum=0.0, decay=0.0, average=0.0)
+    weights, parts = list(run.network.parameters()), []
+
+    def watched(loss):
+        def compute(*args, **options):
+            value = loss(*args, **options)
+            parts.append(torch.autograd.grad(value, weights, retain_graph=True))
+            return value
+
+        return compute
+
+    monkeypatch.setattr(train.F, "cross_entropy", watched(F.cross_entropy))
+    monkeypatch.setattr(run, "_divergence", watched(run._divergence))
+    before = [weight.detach().clone() for weight in weights]
+    run.train_epoch(split, tqdm(disable=True))
+    rate = run.optimizer.param_groups[0]["lr"]
+    assert len(parts) == 2
+    for weight, old, labels, teachers in zip(weights, before, *parts, strict=True):
+        torch.testing.assert_close(
+            old - weight, rate * (labels + teachers) / 2, rtol=1e-3, atol=1e-6
         )
-        student = models.load("digits-cnn", path)
-        x = data.to_float(validation.images)
-        with torch.no_grad():
-            apart.append(
-                F.kl_div(
-                    F.log_softmax(student(x), 1), F.log_softmax(teacher(x), 1),
-                    reduction="batchmean", log_target=True,
-                ).item()
-            )  # fmt: skip
-    assert apart[1] < apart[0]
+        assert labels.abs().max() > 0 < teachers.abs().max()
 
 
 # --- parts ---------------------------------------------------------------------------------------
