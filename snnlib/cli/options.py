@@ -100,18 +100,12 @@ def device_of(name: str | None) -> torch.device:
     Raises:
         UsageError: there is no such device here.
     """
-    import torch
+    from snnlib.zoo import distributed
 
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"--device {name}: not on this machine; leave it out or use cpu"
-        ) from error
-    return device
+        return distributed.device(name)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
 
 
 def check_positive(options: argparse.Namespace, *names: str) -> None:
