@@ -8,15 +8,17 @@ the number of images; `report` makes one JSON-ready object of it, the one that
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from snnlib._arguments import whole
+from snnlib._compatibility import by_name_after
 from snnlib.conversion.balance import Balance
-from snnlib.neurons import NEURONS
 from snnlib.simulation import costs
 from snnlib.simulation.coding import Bernoulli, Coding, Constant
 from snnlib.simulation.network import SpikingNetwork
@@ -68,11 +70,13 @@ class Evaluation:
     ann_answers: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
+@by_name_after(4)
 def evaluate(
     net: SpikingNetwork,
-    ann: nn.Module,
+    ann: Callable[[Tensor], Tensor],
     split: Split,
     steps: int,
+    *,
     coding: Coding | None = None,
     batch: int | None = None,
     only_last: bool = False,
@@ -91,44 +95,41 @@ def evaluate(
         progress: show a progress bar on stderr.
 
     Raises:
-        ConversionError, ValueError: as for calling the network; an empty split.
+        ConversionError, ValueError: as for calling the network; an empty split; an output that is
+            not one number a class, or has fewer classes than the split.
     """
     if len(split) == 0:
         raise ValueError("the split holds no image: nothing to evaluate")
+    check_classes(net, split)
     coding = Constant() if coding is None else coding
+    batch = None if batch is None else whole("batch", batch)
     part = _PART if batch is None else max(batch, _PART // batch * batch)
-    macs = _macs(net, coding)
-    starts = list(range(0, len(split), part))
-    found_parts = []
+    found = []
     silent = not progress or distributed.rank() > 0
     with tqdm(total=len(split), unit="image", disable=silent, mininterval=0.5) as bar:
-        for start in distributed.mine(starts):
+        for start in distributed.mine(list(range(0, len(split), part))):
             piece = split[start : start + part]
-            found_parts.append(_part(net, ann, piece, steps, coding, batch, only_last, start))
+            options = {"coding": coding, "only_last": only_last, "batch": batch, "first": start}
+            found.append(_part(net, ann, piece, steps, options))
             # One bar for all processes: the others are about as far.
             bar.update(min(len(split) - bar.n, part * distributed.size()))
-    parts = distributed.gather(found_parts)
-    right = torch.stack([found.right for found in parts]).sum(0)
-    same = torch.stack([found.same for found in parts]).sum(0)
-    ann_right = sum(found.ann_right for found in parts)
-    seconds = sum(found.seconds for found in parts) / distributed.size()
-    sums: dict[str, Tensor] = {}
-    for name in parts[0].sums:
-        sums[name] = torch.stack([found.sums[name] for found in parts]).sum(0)
-    n = len(split)
-    mean = {name: total / n for name, total in sums.items()}
-    found = Evaluation(
-        n, ann_right / n, (right / n).tolist(), (same / n).tolist(), seconds=seconds,
-        answers=torch.cat([found.answers for found in parts], 1),
-        ann_answers=torch.cat([found.ann_answers for found in parts]),
-    )  # fmt: skip
-    if mean:
-        found.events, found.spikes = mean["events"].tolist(), mean["spikes"].tolist()
-        every = macs[0] * torch.arange(1, steps + 1)
-        found.synops = costs.SynOps(
-            mean["total"], mean["multiplications"], mean["unit_spikes"], macs[0], every, macs[1]
+    return _together(distributed.gather(found), steps, _macs(net, coding))
+
+
+def check_classes(net: SpikingNetwork, split: Split) -> None:
+    """Raise ValueError unless the network answers with one number a class of the split."""
+    shape = tuple(net.graph.shapes[net.graph.output])
+    if len(shape) != 1 or shape[0] < 2:
+        raise ValueError(
+            f"the network's output has shape {shape} an image: accuracy needs one number for each "
+            "of two classes or more. Compare real or dense outputs with the ANN's: net.verify "
+            "(snnlib verify), or net(x, steps).logits"
         )
-    return found
+    if shape[0] < len(split.classes):
+        raise ValueError(
+            f"the images have {len(split.classes)} classes, the network answers with {shape[0]}: "
+            "is it another data set's?"
+        )
 
 
 @dataclass
@@ -145,16 +146,19 @@ class _Found:
 
 
 def _part(
-    net: SpikingNetwork, ann: nn.Module, piece: Split, steps: int, coding: Coding,
-    batch: int | None, only_last: bool, first: int,
-) -> _Found:  # fmt: skip
-    x, labels = data.to_float(piece.images).to(net.device), piece.labels.to(net.device)
+    net: SpikingNetwork,
+    ann: Callable[[Tensor], Tensor],
+    piece: Split,
+    steps: int,
+    options: dict[str, Any],
+) -> _Found:
+    x, labels = piece.floats().to(net.device), piece.labels.to(net.device)
     with torch.no_grad():
         answers = ann(x)
     x = x.to(net.dtype)
     _wait(net.device)
     began = time.perf_counter()
-    run = net(x, steps, coding, only_last=only_last, batch=batch, first=first)
+    run = net(x, steps, **options)
     _wait(net.device)
     seconds = time.perf_counter() - began
     return _Found(
@@ -166,6 +170,32 @@ def _part(
         run.predictions.cpu(),
         answers.argmax(1).cpu(),
     )
+
+
+def _together(parts: list[_Found], steps: int, macs: tuple[int, int]) -> Evaluation:
+    """The parts of all processes as one result, in means an image."""
+    answers = torch.cat([part.answers for part in parts], 1)
+    n = answers.shape[1]
+    mean = {
+        name: torch.stack([part.sums[name] for part in parts]).sum(0) / n for name in parts[0].sums
+    }
+    found = Evaluation(
+        n,
+        sum(part.ann_right for part in parts) / n,
+        (torch.stack([part.right for part in parts]).sum(0) / n).tolist(),
+        (torch.stack([part.same for part in parts]).sum(0) / n).tolist(),
+        seconds=sum(part.seconds for part in parts) / distributed.size(),
+        answers=answers,
+        ann_answers=torch.cat([part.ann_answers for part in parts]),
+    )
+    if mean:
+        found.events, found.spikes = mean["events"].tolist(), mean["spikes"].tolist()
+        first, ann = macs
+        found.synops = costs.SynOps(
+            mean["total"], mean["multiplications"], mean["unit_spikes"],
+            first, first * torch.arange(1, steps + 1), ann,
+        )  # fmt: skip
+    return found
 
 
 def _sums(run: Run, images: int) -> dict[str, Tensor]:
@@ -188,18 +218,24 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+@by_name_after(3)
 def report(
-    found: Evaluation, net: SpikingNetwork, model: str, dataset: str, steps: int, coding: Coding,
-    balance: Balance,
-) -> dict[str, Any]:  # fmt: skip
+    found: Evaluation,
+    net: SpikingNetwork,
+    model: str,
+    *,
+    dataset: str,
+    steps: int,
+    coding: Coding,
+    balance: Balance | None = None,
+) -> dict[str, Any]:
     """One JSON-ready object: the setting, the accuracies (fractions), the costs an image.
 
     ``events_per_image``, ``spikes_per_image``, ``synops_per_image`` and ``energy_nj_per_image``
     are cumulative, one entry a step, and None with only_last; ``levels``, ``negative``, ``cap``
-    and ``reset`` are None where the neuron has no such parameter.
+    and ``reset`` are None where the neuron has no such parameter. Without ``balance`` (a network
+    from a file) it is what the network itself says.
     """
-    import snnlib
-
     neuron, synops = net.neuron, found.synops
     first, every = _macs(net, coding)
     return {
@@ -212,7 +248,7 @@ def report(
         "v0": neuron.v0,
         "cap": getattr(neuron, "cap", None),
         "reset": getattr(neuron, "reset", "subtract"),
-        "balance": balance.kind,
+        "balance": net.report.get("balance") if balance is None else balance.kind,
         "percentile": getattr(balance, "q", None),
         "per_channel": net.report.get("per_channel"),
         "calibration_images": net.report.get("images"),
@@ -237,44 +273,5 @@ def report(
         "device": str(net.device),
         "hardware": provenance.hardware(net.device),
         "dtype": str(net.dtype).removeprefix("torch."),
-        "versions": {"snnlib": snnlib.__version__, **provenance.versions("torch", "numpy")},
+        "versions": provenance.versions("numpy"),
     }
-
-
-def table(result: dict[str, Any]) -> str:
-    """A `report` as text: the setting, then one line a time step."""
-    names = ("levels", "negative", "v0", "cap", "reset")
-    parameters = {f.name for f in fields(NEURONS[result["neuron"]])}  # type: ignore[arg-type]
-    own = [k for k in names if k in parameters and result[k] is not None]
-    setting = ", ".join(f"{k} {result[k]}" for k in own)
-    quantile = "" if result["percentile"] is None else f" {result['percentile']:g}"
-    scope = "channel" if result["per_channel"] else "layer"
-    lines = [
-        f"{result['model']} on {result['n']:,} test images of {result['dataset']}",
-        f"{LABELS[result['neuron']]}: {setting}; {result['input']} input",
-        f"thresholds: {result['balance']}{quantile} per {scope}, on the first "
-        f"{result['calibration_images']:,} training images (validation images left out)",
-        f"ANN: {100 * result['ann_accuracy']:.2f} %, {result['ann_macs']:,} MACs, "
-        f"{result['ann_energy_nj']:,.0f} nJ an image",
-        f"SNN: {result['neurons']:,} neurons; analog first layer {result['macs_first_layer']:,} "
-        "MACs, computed once",
-        "",
-        f"{'step':>5}{'accuracy':>11}{'- ANN':>9}{'same as ANN':>13}",
-    ]
-    first = result["steps"] - len(result["accuracy"]) + 1
-    costly = result["events_per_image"] is not None
-    if costly:
-        lines[-1] += f"{'events':>12}{'spikes':>12}{'SynOps':>14}{'energy (nJ)':>13}"
-    for i, accuracy in enumerate(result["accuracy"]):
-        loss = 100 * (accuracy - result["ann_accuracy"])
-        line = f"{first + i:>5}{100 * accuracy:>9.2f} %{loss:>+9.2f}"
-        line += f"{100 * result['agreement'][i]:>11.2f} %"
-        if costly:
-            line += (
-                f"{result['events_per_image'][i]:>12,.0f}{result['spikes_per_image'][i]:>12,.0f}"
-            )
-            line += f"{result['synops_per_image'][i]:>14,.0f}"
-            line += f"{result['energy_nj_per_image'][i]:>13,.0f}"
-        lines.append(line)
-    speed = f"{result['seconds']:.1f} s, {result['images_per_second']:,.0f} images/s"
-    return "\n".join([*lines, "", f"{speed} on {result['hardware']}, {result['dtype']}"])
