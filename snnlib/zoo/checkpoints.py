@@ -85,6 +85,51 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record
 
 
+def weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights by name: ``.safetensors``, or PyTorch's ``.pt``, ``.pth``.
+
+    A state dict inside a dictionary is found where it is the only one; the prefixes of DataParallel
+    and torch.compile are taken off. Nothing but tensors and plain values is unpickled.
+
+    Raises:
+        CheckpointError: no such file, or no weights in it, or more than weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file of weights. Check the path.")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, "Write the weights with safetensors.torch.save_file.")[1]
+    way = "Save them with torch.save(model.state_dict(), path)."
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file, or a pickle that asks for more
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} cannot be read as weights alone ({reason}). Pickled objects may run code, so "
+            f"snnlib opens none. {way}"
+        ) from error
+    if not _weights(held):
+        inside = {k: v for k, v in held.items() if _weights(v)} if isinstance(held, dict) else {}
+        if len(inside) != 1:
+            names = f": {', '.join(map(str, inside))}" if inside else ""
+            raise CheckpointError(f"{path} holds {len(inside)} state dicts{names}. {way}")
+        (held,) = inside.values()
+    found: dict[str, Tensor] = dict(held)
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
+
+
+def _weights(held: object) -> bool:
+    """Whether something is a state dict: names and tensors."""
+    return (
+        isinstance(held, dict)
+        and bool(held)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in held.items())
+    )
+
+
 def find(name: str) -> Path:
     """Where the checkpoint of a network is; fetched into the cache folder if nowhere.
 

@@ -15,7 +15,7 @@ Where they are explained: the chapter on networks and data. Trained by :mod:`snn
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,7 @@ def _stages(
     """The layers of `_cnn` up to the last ReLU, by name, and the number of its channels."""
     layers: dict[str, nn.Module] = {}
     if normalize:
-        layers["normalize"] = _normalize(*normalize)
+        layers["normalize"] = normalization(*normalize)
     inputs, i = channels, 0
     for s, widths in enumerate(stages, 1):
         for width in widths:
@@ -224,7 +224,7 @@ def _resnet(
     return Network(**layers, **_mean_head(inputs))
 
 
-def _normalize(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.BatchNorm2d:
+def normalization(mean: Sequence[float], std: Sequence[float]) -> nn.BatchNorm2d:
     """(x − mean) / std as a batch norm without weights whose statistics are given and stay."""
     layer = nn.BatchNorm2d(len(mean), eps=1e-9, momentum=0.0, affine=False)
     assert layer.running_mean is not None
@@ -289,20 +289,34 @@ def load(name: str, path: str | Path | None = None) -> Network:
             f"{where} holds the weights of {metadata['architecture']!r}, not of {name!r}. "
             f"Load it by its own name, or train {name}: snnlib train {name}"
         )
-    own = network.state_dict()
-    strange = [k for k in own.keys() | tensors.keys() if not _fits(own.get(k), tensors.get(k))]
-    if strange:
-        raise CheckpointError(
-            f"{where} does not fit the architecture {name!r} of this version: "
-            f"{', '.join(sorted(strange)[:3])} differ. Train it anew: snnlib train {name}"
-        )
-    network.load_state_dict(tensors)  # float16 is widened on the way in
+    fill(network, tensors, f"{where} does not fit the architecture {name!r} of this version")
     network.metadata = metadata
     return network.eval()
 
 
-def _fits(own: Tensor | None, other: Tensor | None) -> bool:
-    return own is not None and other is not None and own.shape == other.shape
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], complaint: str) -> None:
+    """Give a network its weights; float16 is widened on the way in.
+
+    Args:
+        network: changed in place.
+        tensors: its state dict.
+        complaint: how the message begins if they do not fit.
+
+    Raises:
+        CheckpointError: a name is absent on one side, or a shape differs.
+    """
+    shapes = [
+        {name: tuple(value.shape) for name, value in held.items()}
+        for held in (tensors, network.state_dict())
+    ]
+    strange = sorted(n for n in shapes[0] | shapes[1] if shapes[0].get(n) != shapes[1].get(n))
+    if strange:
+        told = "; ".join(
+            f"{name} is {shapes[0].get(name, 'absent')} there, {shapes[1].get(name, 'absent')} here"
+            for name in strange[:3]
+        )
+        raise CheckpointError(f"{complaint}: {len(strange)} tensors differ, such as {told}")
+    network.load_state_dict(tensors)
 
 
 def _lookup(name: str) -> tuple[str, Callable[[], Network]]:
