@@ -1,33 +1,79 @@
-"""Checks of single arguments: each returns the value in plain Python, or says what is wrong."""
+"""The checks of arguments, one each: whole numbers, real numbers, switches.
+
+They take what Python and NumPy call a number and return a plain Python value, or raise ValueError
+with the argument's name, what was given and what is allowed.
+"""
 
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
-from typing import Any
+import numbers
 
 
-def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """A whole number (NumPy's too) from ``least`` to ``most``; else ValueError."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        number = int(value)
-        if least <= number and (most is None or number <= most):
-            return number
-    bound = f"of at least {least}" if most is None else f"from {least} to {most}"
-    raise ValueError(f"{name}={value!r} must be a whole number {bound}")
+def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+    """A whole number from ``least`` to ``most``, as an int.
+
+    Args:
+        name: of the argument, for the message.
+        value: an int, or what stands for one (``numpy.int64``); no bool, no float.
+        least: smallest allowed.
+        most: largest allowed; None for no limit.
+
+    Raises:
+        ValueError: it is something else, or out of range.
+    """
+    known = isinstance(value, numbers.Integral) and not _is_flag(value)
+    number = int(value) if known else None  # type: ignore[call-overload]
+    if number is None or number < least or (most is not None and number > most):
+        limit = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}={_shown(value)} must be a whole number {limit}")
+    return number
 
 
-def real(name: str, value: Any, low: float, high: float) -> float:
-    """A real number (NumPy's too) from ``low`` to ``high``; else ValueError."""
-    if isinstance(value, Real) and not isinstance(value, bool):
+def real(
+    name: str, value: object, low: float = -math.inf, high: float = math.inf, *,
+    above: bool = False, what: str = "a number",
+) -> float:  # fmt: skip
+    """A finite number from ``low`` to ``high``, as a float.
+
+    Args:
+        name: of the argument, for the message.
+        value: an int or float, or what stands for one (``numpy.float32``); no bool.
+        low: smallest allowed, or with ``above`` the number it must exceed.
+        high: largest allowed.
+        above: leave ``low`` itself out.
+        what: what it is, for the message.
+
+    Raises:
+        ValueError: it is something else, not finite, or out of range.
+    """
+    number = math.nan
+    if isinstance(value, numbers.Real) and not _is_flag(value):
         number = float(value)
-        if math.isfinite(number) and low <= number <= high:
-            return number
-    raise ValueError(f"{name}={value!r} must be a number from {low:g} to {high:g}")
+    inside = low < number <= high if above else low <= number <= high
+    if not (inside and math.isfinite(number)):
+        limits = [f"{'above' if above else 'of at least'} {low:g}"] * (low > -math.inf)
+        limits += [f"at most {high:g}"] * (high < math.inf)
+        raise ValueError(f"{name}={_shown(value)} must be {what} {' and '.join(limits)}".rstrip())
+    return number
 
 
-def flag(name: str, value: Any) -> bool:
-    """True or False (NumPy's too); else ValueError."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-        return bool(value)
-    raise ValueError(f"{name}={value!r} must be True or False")
+def flag(name: str, value: object) -> bool:
+    """A switch: True or False and nothing that merely counts as one.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _is_flag(value):
+        raise ValueError(f"{name}={_shown(value)} must be True or False")
+    return bool(value)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+
+
+def _shown(value: object) -> str:
+    """The value as the message quotes it: never longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}… ({type(value).__name__})"

@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Run the command."""
+    from snnlib import SpikingNetwork
     from snnlib.cli import own
 
     check_positive(options, "steps", "calibration_images")
@@ -34,10 +35,8 @@ def execute(options: argparse.Namespace) -> None:
     work = own.converted(options, images)
     if work.balance is None:
         raise UsageError(f"{options.network} is a converted network already")
-    work.net.report |= {
-        "calibration_from": work.calibration_from,
-        "calibration_digests": " ".join(work.known),
-    }
-    path = work.net.save(options.output)
-    print(work.net.summary())
-    print(f"{path}: thresholds from {len(work.known):,} {work.calibration_from}")
+    net, origin = work.net, work.calibration_from
+    report = {**net.report, "calibration_from": origin, "calibration_digests": " ".join(work.known)}
+    path = SpikingNetwork(net.graph, net.neuron, net.balanced, report=report).save(options.output)
+    print(net.summary())
+    print(f"{path}: thresholds from {len(work.known):,} {origin}")

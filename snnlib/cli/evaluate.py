@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snnlib._arguments import whole
-from snnlib.cli.options import add_conversion, add_network, check_positive, refuse
+from snnlib.cli.options import UsageError, add_conversion, add_network, check_positive, refuse
 
 if TYPE_CHECKING:
     from snnlib.simulation.coding import Coding
@@ -59,6 +59,7 @@ def execute(options: argparse.Namespace) -> None:
     from snnlib.cli.table import table
     from snnlib.zoo import distributed, provenance
     from snnlib.zoo.evaluate import evaluate, report
+    from snnlib.zoo.pictures import Folder
 
     coding = _coding(options)
     check_positive(options, "steps", "limit", "batch", "calibration_images")
@@ -68,7 +69,13 @@ def execute(options: argparse.Namespace) -> None:
     work = own.converted(options, images)
     made = provenance.record(work.net.device, "numpy", command=["snnlib", *shown])
     split, origin = own.tried(options, images, work)
-    own.check_classes(images, work)
+    answers = work.net.graph.shapes[work.net.graph.output]
+    if isinstance(images.whole, Folder) and len(answers) == 1 and answers != (len(split.classes),):
+        raise UsageError(
+            f"{images.name} has {len(split.classes)} classes, the network answers with "
+            f"{answers[0]}: make a folder for each, in their order (an empty one for a class "
+            "without pictures), or labels would mean other classes"
+        )
     with distributed.together():
         found = evaluate(
             work.net, work.ann, split, options.steps, coding=coding, batch=options.batch,
@@ -106,6 +113,6 @@ def _write(path: Path, made: dict[str, Any], result: dict[str, Any]) -> None:
     record = {
         **made,
         **{key: result[key] for key in ("n", "seed", "seconds")},
-        "runs": [{"label": LABELS[result["neuron"]], **result}],
+        "runs": [{"label": LABELS.get(result["neuron"], result["neuron"]), **result}],
     }
     write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())

@@ -41,9 +41,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     add("--calibration", metavar="IMAGES", help=text)
     add("--calibration-images", type=int, metavar="N", help="how many of them")
     text = "what your network wants subtracted from images in [0, 1], one number or one a channel"
-    add("--mean", type=_numbers, metavar="M,...", help=text)
-    add("--std", type=_numbers, metavar="S,...", help="and what they are divided by then")
-    add("--size", type=_size, metavar="HxW", help="scale pictures of a folder to this size")
+    add("--mean", type=numbers, metavar="M,...", help=text)
+    add("--std", type=numbers, metavar="S,...", help="and what they are divided by then")
+    add("--size", type=size, metavar="HxW", help="scale pictures of a folder to this size")
     text = "read pictures of a folder as gray or as RGB (default: gray if all are)"
     add("--channels", type=int, choices=(1, 3), help=text)
     text = "of the images of an .npz file (default: as their shape shows)"
@@ -72,7 +72,7 @@ def add_conversion(parser: argparse.ArgumentParser, steps: int) -> None:
     add("--device", metavar="D", help="cpu or cuda; default: cuda where it is")
 
 
-def _numbers(text: str) -> list[float]:
+def numbers(text: str) -> list[float]:
     """``0.5`` or ``0.49,0.48,0.45``."""
     found = [float(word) for word in text.split(",")]
     if not all(map(math.isfinite, found)):
@@ -80,7 +80,7 @@ def _numbers(text: str) -> list[float]:
     return found
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
     """``32`` or ``32x48``: height and width."""
     height, _, width = text.partition("x")
     found = int(height), int(width or height)

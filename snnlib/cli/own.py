@@ -1,8 +1,8 @@
-"""What a command works on: a network and images, the book's or one's own.
+"""What a command works on: a network and images, the book's or one's own, all in the same way.
 
 A network is one of the book's by name, ``FILE.py:FUNCTION`` (the file is run, the function called),
 or a spiking network in a ``.safetensors`` file. Images are one of the book's data sets by name, a
-folder, or an ``.npz`` file (`snnlib.zoo.pictures`). All of them go the same way from here on.
+folder, or an ``.npz`` file (`snnlib.zoo.pictures`).
 
 Thresholds never come from an image that is evaluated. A data set has its training images; of other
 images some are set aside, and whatever equals one of those is left out. A saved network remembers
@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnlib import load
 from snnlib.cli.options import UsageError, balance_of, device_of, neuron_of, refuse
 from snnlib.conversion.balance import Balance
 from snnlib.conversion.convert import convert
-from snnlib.graph.storage import load
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import checkpoints, data, models, pictures
 from snnlib.zoo.data import Split
@@ -43,13 +43,7 @@ _OF_CONVERSION = (
 
 @dataclass(frozen=True)
 class Images:
-    """A source of images.
-
-    Attributes:
-        name: of the data set, the folder or the file.
-        whole: what there is to evaluate.
-        training: images for thresholds; None where they have to be taken from the whole.
-    """
+    """A source of images: all that can be evaluated, and the training images of a data set."""
 
     name: str
     whole: Split | pictures.Folder
@@ -58,15 +52,9 @@ class Images:
 
 @dataclass(frozen=True)
 class Work:
-    """A converted network, and where its thresholds came from.
+    """A spiking network and its ANN (float32), how and on which images thresholds were balanced.
 
-    Attributes:
-        name: of the network.
-        net: the spiking network, on the device and in the dtype asked for.
-        ann: gives the ANN's answers to images, in float32.
-        balance: how its thresholds were balanced; None for a saved network.
-        calibration_from: which images set the thresholds, in words.
-        known: their digests.
+    Of a saved network ``balance`` is None; ``known`` are the digests of its calibration images.
     """
 
     name: str
@@ -81,8 +69,7 @@ def images_of(options: argparse.Namespace, labelled: bool = True) -> Images:
     """The images that --data names, or those that a network of the book is for.
 
     Raises:
-        UsageError: none are named, or there is nothing of this name.
-        DatasetUnavailable: they cannot be read.
+        UsageError, DatasetUnavailable: none are named or found, or they cannot be read.
     """
     source = options.data
     if source is None and _kind(options.network) == "book":
@@ -93,7 +80,7 @@ def images_of(options: argparse.Namespace, labelled: bool = True) -> Images:
 
 
 def converted(options: argparse.Namespace, images: Images | None) -> Work:
-    """The spiking network that the options ask for, converted or loaded.
+    """The spiking network that the options ask for, loaded or converted.
 
     Args:
         options: of `snnlib.cli.options.add_network` and ``add_conversion``.
@@ -110,20 +97,15 @@ def converted(options: argparse.Namespace, images: Images | None) -> Work:
     device, kind = device_of(options.device), _kind(options.network)
     name = options.network if kind == "book" else Path(options.network).name
     if kind == "saved":
-        refuse(options, "belongs to a conversion, and this network is converted", *_OF_CONVERSION)
-        net = load(options.network, device)
-        net = net if options.dtype is None else net.to(getattr(torch, options.dtype))
-        known = net.report.get("calibration_digests", "").split()
-        origin = net.report.get("calibration_from", "images, when it was converted")
-        return Work(name, net, lambda x: net.ann(x.to(net.dtype)), None, origin, known)
+        return _loaded(options, device, name)
     neuron = neuron_of(options)
     balance = balance_of(options, neuron)
-    network = _network(options)
+    network = models.load(name, options.weights) if kind == "book" else _own_network(options)
     calibration, origin = _calibration(options, images)
-    if options.mean is not None or options.std is not None:
-        if kind == "book":
-            refuse(options, f"is inside {name} already: it takes images in [0, 1]", "mean", "std")
-        inside = models.normalization(*_scale(options, calibration.images.shape[1]))
+    if kind == "book":
+        refuse(options, f"is inside {name} already: it takes images in [0, 1]", "mean", "std")
+    if scale := _scale(options, calibration):
+        inside = models.normalization(*scale)
         network = nn.Sequential(OrderedDict(normalize=inside, network=network)).eval()
     network, x = network.to(device), calibration.floats().to(device)
     model = network
@@ -147,39 +129,24 @@ def tried(options: argparse.Namespace, images: Images, work: Work) -> tuple[Spli
     while len(chosen) < (options.limit or 0) and most < len(images.whole):  # images that are twice
         most *= 2
         chosen = pictures.apart(part := images.whole[:most], work.known)
-    origin = f"images of {images.name}"
-    if left := len(part) - len(chosen):
-        origin += f" ({left:,} others left out: they set the thresholds)"
     if not len(chosen):
         raise UsageError(f"{images.name}: all of its images set the thresholds, none is left")
-    if work.balance is None and (options.mean is not None or options.std is not None):
-        mean, std = (torch.tensor(v)[:, None, None] for v in _scale(options, part.images.shape[1]))
+    left, origin = len(part) - len(chosen), f"images of {images.name}"
+    origin += f" ({left:,} others left out: they set the thresholds)" if left else ""
+    scale = _scale(options, chosen)
+    if scale and work.balance is None:
+        mean, std = (torch.tensor(values)[:, None, None] for values in scale)
         chosen = replace(chosen, images=(chosen.floats() - mean) / std)
     return chosen[: options.limit], origin
-
-
-def check_classes(images: Images, work: Work) -> None:
-    """Raise UsageError unless a folder has as many classes as the network has answers.
-
-    With a class missing, all labels after it would mean another class.
-    """
-    shape = work.net.graph.shapes[work.net.graph.output]
-    classes = images.whole.classes
-    if isinstance(images.whole, pictures.Folder) and shape and len(classes) != shape[0]:
-        raise UsageError(
-            f"{images.name} has {len(classes)} classes, the network answers with {shape[0]}: it "
-            "needs a folder for each (an empty one for a class without pictures), named so that "
-            "their order is that of the answers"
-        )
 
 
 def _kind(network: str) -> str:
     if network.rpartition(":")[0].endswith(".py"):
         return "own"
-    if network.endswith((".pt", ".pth")):
-        raise UsageError(f"{network}: weights need their network: FILE.py:FUNCTION --weights FILE")
     if network.endswith(".py"):
         raise UsageError(f"{network}: say which function makes the network: {network}:FUNCTION")
+    if network.endswith((".pt", ".pth")):
+        raise UsageError(f"{network}: weights need their network: FILE.py:FUNCTION --weights FILE")
     return "saved" if network.endswith(".safetensors") else "book"
 
 
@@ -213,35 +180,43 @@ def _calibration(options: argparse.Namespace, images: Images | None) -> tuple[Sp
     return part, f"images of {images.name}"
 
 
-def _scale(options: argparse.Namespace, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of every channel."""
-    found = []
-    for name in ("mean", "std"):
-        values: list[float] | None = getattr(options, name)
-        if values is None:
-            raise UsageError("--mean and --std go together")
-        if len(values) not in (1, channels):
-            raise UsageError(f"--{name} has {len(values)} numbers, the images {channels} channels")
-        found.append(values * (channels if len(values) == 1 else 1))
-    if min(found[1]) <= 0:
-        raise UsageError(f"--std {min(found[1]):g}: must be above 0")
-    return found[0], found[1]
+def _scale(options: argparse.Namespace, split: Split) -> list[list[float]]:
+    """Mean and standard deviation of every channel; empty if none are given."""
+    channels, given = split.images.shape[1], (options.mean, options.std)
+    if given == (None, None):
+        return []
+    if None in given:
+        raise UsageError("--mean and --std go together")
+    if wrong := [values for values in given if len(values) not in (1, channels)]:
+        raise UsageError(
+            f"--mean, --std: {len(wrong[0])} numbers for images of {channels} channels"
+        )
+    if min(options.std) <= 0:
+        raise UsageError(f"--std {min(options.std):g}: must be above 0")
+    return [values * (channels // len(values)) for values in given]
 
 
-def _network(options: argparse.Namespace) -> nn.Module:
-    """A network of the book, or what a function in a file of one's own returns."""
-    if _kind(options.network) == "book":
-        return models.load(options.network, options.weights)
+def _loaded(options: argparse.Namespace, device: torch.device, name: str) -> Work:
+    refuse(options, "belongs to a conversion, and this network is converted", *_OF_CONVERSION)
+    net = load(options.network, device)
+    net = net if options.dtype is None else net.to(getattr(torch, options.dtype))
+    known = str(net.report.get("calibration_digests", "")).split()
+    origin = str(net.report.get("calibration_from", "images, when it was converted"))
+    return Work(name, net, lambda x: net.ann(x.to(net.dtype)), None, origin, known)
+
+
+def _own_network(options: argparse.Namespace) -> nn.Module:
+    """What the function in a file of one's own returns, with its weights."""
     file, _, function = options.network.rpartition(":")
-    module = _guarded(file, lambda: _run(Path(file)))
-    make = vars(module).get(function)
-    if make is None:
-        there = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == _OWN]
+    names = vars(_guarded(file, lambda: _run(Path(file))))
+    if function not in names:
+        there = [name for name, v in names.items() if getattr(v, "__module__", None) == _OWN]
         raise UsageError(f"{file} has no {function!r}; it defines {', '.join(there) or 'nothing'}")
-    network = make if isinstance(make, nn.Module) else _guarded(file, make)
+    made = names[function]
+    network = made if isinstance(made, nn.Module) else _guarded(file, made)
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
-        raise UsageError(f"{options.network} gives a {kind}, not a torch.nn.Module")
+        raise UsageError(f"{options.network} gives {kind}, no torch.nn.Module")
     if options.weights is not None:
         tensors = checkpoints.weights(options.weights)
         models.fill(network, tensors, f"{options.weights} does not fit {Path(file).name}")

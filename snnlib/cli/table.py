@@ -12,7 +12,8 @@ from snnlib.zoo.evaluate import LABELS
 def table(result: dict[str, Any]) -> str:
     """A `report` as text: the setting, then one line a time step."""
     names = ("levels", "negative", "v0", "cap", "reset")
-    parameters = {f.name for f in fields(NEURONS[result["neuron"]])}  # type: ignore[arg-type]
+    kind: Any = NEURONS.get(result["neuron"])  # none where each layer has its own
+    parameters = {f.name for f in fields(kind)} if kind else set()
     own = [k for k in names if k in parameters and result[k] is not None]
     setting = ", ".join(f"{k} {result[k]}" for k in own)
     quantile = "" if result["percentile"] is None else f" {result['percentile']:g}"
@@ -20,7 +21,7 @@ def table(result: dict[str, Any]) -> str:
     scope = "channel" if result["per_channel"] else "layer"
     lines = [
         f"{result['model']} on {result['n']:,} {result['images_from']}",
-        f"{LABELS[result['neuron']]}: {setting}; {result['input']} input",
+        f"{LABELS.get(result['neuron'], result['neuron'])}: {setting}; {result['input']} input",
         f"thresholds: {result['balance']}{quantile} per {scope}, on {known}"
         f"{result['calibration_from']}",
         f"ANN: {100 * result['ann_accuracy']:.2f} %, {result['ann_macs']:,} MACs, "

@@ -86,10 +86,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file of weights by name: ``.safetensors``, or PyTorch's ``.pt``, ``.pth``.
+    """The tensors of a file of weights: ``.safetensors``, or PyTorch's, read as tensors alone.
 
     A state dict inside a dictionary is found where it is the only one; the prefixes of DataParallel
-    and torch.compile are taken off. Nothing but tensors and plain values is unpickled.
+    and torch.compile are taken off.
 
     Raises:
         CheckpointError: no such file, or no weights in it, or more than weights.
@@ -102,19 +102,16 @@ def weights(path: str | Path) -> dict[str, Tensor]:
     way = "Save them with torch.save(model.state_dict(), path)."
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file, or a pickle that asks for more
-        reason = str(error).partition("\n")[0]
+    except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as weights alone ({reason}). Pickled objects may run code, so "
-            f"snnlib opens none. {way}"
+            f"{path} cannot be read as weights alone: it is damaged, or pickles more than tensors, "
+            f"which may run code and is not opened. {way}"
         ) from error
-    if not _weights(held):
-        inside = {k: v for k, v in held.items() if _weights(v)} if isinstance(held, dict) else {}
-        if len(inside) != 1:
-            names = f": {', '.join(map(str, inside))}" if inside else ""
-            raise CheckpointError(f"{path} holds {len(inside)} state dicts{names}. {way}")
-        (held,) = inside.values()
-    found: dict[str, Tensor] = dict(held)
+    entries = held.items() if isinstance(held, dict) else ()
+    inside = {"": held} if _weights(held) else {k: v for k, v in entries if _weights(v)}
+    if len(inside) != 1:
+        raise CheckpointError(f"{path} holds {len(inside)} state dicts {[*inside]}. {way}")
+    (found,) = inside.values()
     for prefix in ("module.", "_orig_mod."):
         if all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
@@ -123,11 +120,8 @@ def weights(path: str | Path) -> dict[str, Tensor]:
 
 def _weights(held: object) -> bool:
     """Whether something is a state dict: names and tensors."""
-    return (
-        isinstance(held, dict)
-        and bool(held)
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in held.items())
-    )
+    known = isinstance(held, dict) and bool(held)
+    return known and all(isinstance(v, Tensor) for v in held.values())  # type: ignore[attr-defined]
 
 
 def find(name: str) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,6 @@ from snnlib.conversion.balance import Balance
 from snnlib.simulation import costs
 from snnlib.simulation.coding import Bernoulli, Coding, Constant
 from snnlib.simulation.network import SpikingNetwork
-from snnlib.simulation.run import Run
 from snnlib.zoo import data, distributed, provenance
 from snnlib.zoo.data import Split
 
@@ -132,26 +131,19 @@ def check_classes(net: SpikingNetwork, split: Split) -> None:
         )
 
 
-@dataclass
-class _Found:
-    """One part's result: sums over its images, whole numbers, so that any order adds up alike."""
+class _Found(NamedTuple):
+    """One part's result; sums over its images are whole numbers, so any order adds up alike."""
 
-    right: Tensor
-    same: Tensor
-    ann_right: int
-    seconds: float
     sums: dict[str, Tensor]
+    seconds: float
     answers: Tensor
     ann_answers: Tensor
 
 
 def _part(
-    net: SpikingNetwork,
-    ann: Callable[[Tensor], Tensor],
-    piece: Split,
-    steps: int,
+    net: SpikingNetwork, ann: Callable[[Tensor], Tensor], piece: Split, steps: int,
     options: dict[str, Any],
-) -> _Found:
+) -> _Found:  # fmt: skip
     x, labels = piece.floats().to(net.device), piece.labels.to(net.device)
     with torch.no_grad():
         answers = ann(x)
@@ -161,15 +153,14 @@ def _part(
     run = net(x, steps, **options)
     _wait(net.device)
     seconds = time.perf_counter() - began
-    return _Found(
-        (len(piece) * run.accuracy(labels).cpu()).round(),
-        (len(piece) * run.agreement(answers).cpu()).round(),
-        int((answers.argmax(1) == labels).sum()),
-        seconds,
-        _sums(run, len(piece)),
-        run.predictions.cpu(),
-        answers.argmax(1).cpu(),
-    )
+    means = {"accuracy": run.accuracy(labels), "agreement": run.agreement(answers)}
+    means["ann_accuracy"] = (answers.argmax(1) == labels).double().mean()
+    synops, events, spikes = run.synops(), run.events, run.spikes
+    if synops is not None and events is not None and spikes is not None:
+        means |= {"events": events, "spikes": spikes, "total": synops.total}
+        means |= {"multiplications": synops.multiplications, "unit_spikes": synops.unit_spikes}
+    sums = {name: (value.double().cpu() * len(piece)).round() for name, value in means.items()}
+    return _Found(sums, seconds, run.predictions.cpu(), answers.argmax(1).cpu())
 
 
 def _together(parts: list[_Found], steps: int, macs: tuple[int, int]) -> Evaluation:
@@ -180,15 +171,11 @@ def _together(parts: list[_Found], steps: int, macs: tuple[int, int]) -> Evaluat
         name: torch.stack([part.sums[name] for part in parts]).sum(0) / n for name in parts[0].sums
     }
     found = Evaluation(
-        n,
-        sum(part.ann_right for part in parts) / n,
-        (torch.stack([part.right for part in parts]).sum(0) / n).tolist(),
-        (torch.stack([part.same for part in parts]).sum(0) / n).tolist(),
-        seconds=sum(part.seconds for part in parts) / distributed.size(),
-        answers=answers,
+        n, float(mean["ann_accuracy"]), mean["accuracy"].tolist(), mean["agreement"].tolist(),
+        seconds=sum(part.seconds for part in parts) / distributed.size(), answers=answers,
         ann_answers=torch.cat([part.ann_answers for part in parts]),
-    )
-    if mean:
+    )  # fmt: skip
+    if "total" in mean:
         found.events, found.spikes = mean["events"].tolist(), mean["spikes"].tolist()
         first, ann = macs
         found.synops = costs.SynOps(
@@ -196,15 +183,6 @@ def _together(parts: list[_Found], steps: int, macs: tuple[int, int]) -> Evaluat
             first, first * torch.arange(1, steps + 1), ann,
         )  # fmt: skip
     return found
-
-
-def _sums(run: Run, images: int) -> dict[str, Tensor]:
-    synops, events, spikes = run.synops(), run.events, run.spikes
-    if synops is None or events is None or spikes is None:
-        return {}
-    found = {"events": events, "spikes": spikes, "total": synops.total}
-    found |= {"multiplications": synops.multiplications, "unit_spikes": synops.unit_spikes}
-    return {name: (value.double().cpu() * images).round() for name, value in found.items()}
 
 
 def _macs(net: SpikingNetwork, coding: Coding) -> tuple[int, int]:
@@ -242,10 +220,10 @@ def report(
         "model": model,
         "dataset": dataset,
         "n": found.n,
-        "neuron": neuron.kind,
-        "levels": neuron.levels,
+        "neuron": getattr(neuron, "kind", "several"),  # a neuron a layer
+        "levels": getattr(neuron, "levels", None),
         "negative": getattr(neuron, "negative", None),
-        "v0": neuron.v0,
+        "v0": getattr(neuron, "v0", None),
         "cap": getattr(neuron, "cap", None),
         "reset": getattr(neuron, "reset", "subtract"),
         "balance": net.report.get("balance") if balance is None else balance.kind,

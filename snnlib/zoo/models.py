@@ -73,20 +73,12 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 def _unit(i: int, conv: nn.Conv2d) -> dict[str, nn.Module]:
     """The i-th convolution with its batch norm and ReLU, by name."""
-    return {
-        f"conv{i}": conv,
-        f"bn{i}": nn.BatchNorm2d(conv.out_channels),
-        f"relu{i}": nn.ReLU(),
-    }
+    return {f"conv{i}": conv, f"bn{i}": nn.BatchNorm2d(conv.out_channels), f"relu{i}": nn.ReLU()}
 
 
 def _mean_head(width: int) -> dict[str, nn.Module]:
     """The mean over positions, then one linear layer."""
-    return {
-        "mean": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        "fc": nn.Linear(width, 10),
-    }
+    return {"mean": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(width, 10)}
 
 
 def _dense_head(inputs: int, hidden: int, dropout: float, relu: int) -> dict[str, nn.Module]:
@@ -120,14 +112,7 @@ def _cnn(
     pool: Callable[[int], nn.Module] = nn.AvgPool2d,
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> Network:
-    """Conv–BN–ReLU layers in stages of halving resolution, then the mean over positions.
-
-    Args:
-        channels: channels of the image.
-        stages: for each resolution the widths of its layers.
-        pool: what stands between two stages.
-        normalize: mean and standard deviation a channel, subtracted and divided inside.
-    """
+    """Conv–BN–ReLU layers in stages of halving resolution, then the mean over positions."""
     layers, width = _stages(channels, *stages, pool=pool, normalize=normalize)
     return Network(**layers, **_mean_head(width))
 
@@ -139,13 +124,6 @@ def _dense(
 
     A dense layer learns to live with noise at single positions, where the mean over positions adds
     up what all of them got wrong in the same direction: so it suits single spikes better.
-
-    Args:
-        channels: channels of the image.
-        stages: for each resolution the widths of its layers.
-        hidden: width of the first linear layer.
-        side: pixels of the image's side.
-        dropout: before the last layer, in training.
     """
     layers, width = _stages(channels, *stages)
     relus = sum(len(widths) for widths in stages)
@@ -160,7 +138,14 @@ def _stages(
     pool: Callable[[int], nn.Module] = nn.AvgPool2d,
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> tuple[dict[str, nn.Module], int]:
-    """The layers of `_cnn` up to the last ReLU, by name, and the number of its channels."""
+    """The layers of `_cnn` up to the last ReLU, by name, and the number of its channels.
+
+    Args:
+        channels: channels of the image.
+        stages: for each resolution the widths of its layers.
+        pool: what stands between two stages.
+        normalize: mean and standard deviation a channel, subtracted and divided inside.
+    """
     layers: dict[str, nn.Module] = {}
     if normalize:
         layers["normalize"] = normalization(*normalize)
@@ -180,13 +165,6 @@ def _lenet(channels: int, *widths: int, hidden: int, side: int, dropout: float) 
 
     Few layers and a dense one at the end: the unevenness of single spikes has little depth to grow
     in, so even plain integrate-and-fire neurons reach the ANN in some tens of steps.
-
-    Args:
-        channels: channels of the image.
-        widths: channels of each convolution.
-        hidden: width of the first linear layer.
-        side: pixels of the image's side.
-        dropout: before the last layer, in training.
     """
     layers: dict[str, nn.Module] = {}
     inputs = channels
@@ -208,12 +186,6 @@ def _resnet(
 
     The form of the small residual networks that train fast on CIFAR-10 (Page, 2018), at half their
     width, with average pooling and a residual block at every resolution.
-
-    Args:
-        channels: channels of the image.
-        stem: channels of the first convolution.
-        widths: channels of each stage.
-        normalize: mean and standard deviation a channel, subtracted and divided inside.
     """
     layers, inputs = _stages(channels, (stem,), normalize=normalize)
     for i, width in enumerate(widths, 2):

@@ -3,8 +3,7 @@
     photos/cat/1.png  photos/dog/7.jpg              classes in the order of their names
     numpy.savez("digits.npz", images=x, labels=y)   uint8 0…255, or floats as a network takes them
 
-Both come in one random order that is always the same, so that the first N hold all classes. Nothing
-is left out silently: what cannot be used is an error that names the file.
+Both come in one random order that is always the same, so that the first N hold all classes.
 """
 
 from __future__ import annotations
@@ -23,39 +22,34 @@ from torch import Tensor
 from snnlib.zoo.data import DatasetUnavailable, Split
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-LAYOUTS = ("nchw", "nhwc")
 _MODES = {1: "L", 3: "RGB"}  # channels → Pillow's mode
-_DEEP = ("I", "F")  # modes of more than 8 bits begin so; Pillow would cut them off at 255
 _MOST_CLASSES = 100_000
 
 
 class Folder:
-    """A folder of pictures, read when a slice of it is asked for: ``Folder("photos")[:100]``.
+    """A folder of pictures, read when a slice of it is asked for: ``Folder(path)[:100]``.
 
     Args:
-        path: the folder; its folders are the classes, in the order of their names. One without a
-            picture counts as a class, too.
+        path: the folder; its folders are the classes, also those without a picture.
         size: (height, width) to scale the pictures to (bilinear, as torchvision's ``Resize`` with
             both sides given); without it all must have one size.
         channels: 1 (gray) or 3 (RGB); by default 1 where all pictures are gray, else 3.
 
     Raises:
-        DatasetUnavailable: no folder, no classes, no pictures; a file that is no picture or cannot
-            be read; different sizes.
+        DatasetUnavailable: no folder holds a picture; one cannot be read, or has another size.
     """
 
     def __init__(
         self, path: Path, size: tuple[int, int] | None = None, channels: int | None = None
     ) -> None:
-        self.path, self.size = path, size
+        self.size = size
         inside = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
         self.classes = tuple(entry.name for entry in inside if entry.is_dir())
-        self.files: list[tuple[Path, int]] = []
-        left = [entry for entry in inside if entry.is_file()]
+        found, left = [], [entry for entry in inside if entry.is_file()]
         for label, name in enumerate(self.classes):
             for file in sorted((path / name).rglob("*")):
                 if file.suffix.lower() in SUFFIXES:
-                    self.files.append((file, label))
+                    found.append((file, label))
                 elif file.is_file() and not file.name.startswith("."):
                     left.append(file)
         if left:
@@ -64,15 +58,14 @@ class Folder:
                 f"a class ({', '.join(SUFFIXES)}), such as {left[0]}",
                 stacklevel=2,
             )
-        if not self.files:
+        if not found:
             raise DatasetUnavailable(
                 f"{path} holds no folder with pictures: it needs one folder a class, such as "
                 f"{path.name}/cat/1.png"
             )
-        gray = self._look()
+        gray = self._look([file for file, _ in found])
         self.channels = channels or (1 if gray else 3)
-        order = np.random.RandomState(0).permutation(len(self.files))
-        self.files = [self.files[i] for i in order]
+        self.files = [found[i] for i in np.random.RandomState(0).permutation(len(found))]
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -80,40 +73,37 @@ class Folder:
 
     def __getitem__(self, part: slice) -> Split:
         """The pictures of a slice and their labels."""
-        pictures = []
-        for file, _ in self.files[part]:
-            with _opened(file) as picture:
-                picture = picture.convert(_MODES[self.channels])
-                if self.size is not None:
-                    picture = picture.resize(self.size[::-1], 2)  # bilinear
-                pixels = np.asarray(picture)
-            pictures.append(pixels.reshape(*pixels.shape[:2], self.channels))
+        pictures = [self._pixels(file) for file, _ in self.files[part]]
+        stacked = np.stack(pictures) if pictures else np.zeros((0, 1, 1, self.channels), np.uint8)
+        images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (N, C, H, W)
         labels = torch.tensor([label for _, label in self.files[part]], dtype=torch.int64)
-        if not pictures:
-            return Split(
-                torch.zeros(0, self.channels, 1, 1, dtype=torch.uint8), labels, self.classes
-            )
-        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
         return Split(images, labels, self.classes)
 
-    def _look(self) -> bool:
+    def _pixels(self, file: Path) -> np.ndarray:
+        """A picture as uint8 (H, W, C)."""
+        with _opened(file) as picture:
+            picture = picture.convert(_MODES[self.channels])
+            if self.size is not None:
+                picture = picture.resize(self.size[::-1], 2)  # bilinear
+            pixels = np.asarray(picture)
+        return pixels.reshape(*pixels.shape[:2], self.channels)
+
+    def _look(self, files: list[Path]) -> bool:
         """Read the heads of all files; returns whether all pictures are gray."""
-        gray, first = True, None
-        for file, _ in self.files:
+        gray, sizes = True, {}
+        for file in files:
             with _opened(file) as picture:
-                mode, side = picture.mode, picture.size
-            if mode.startswith(_DEEP):
+                mode = picture.mode
+                sizes[picture.size[::-1]] = file
+            if mode.startswith(("I", "F")):  # Pillow would cut it off at 255
                 raise DatasetUnavailable(
                     f"{file} has more than 8 bits a pixel (mode {mode}): save it with 8, or put "
                     "the values into an .npz file"
                 )
             gray = gray and mode in ("1", "L", "LA")
-            first = first or (file, side)
-            if self.size is None and side != first[1]:
-                raise DatasetUnavailable(
-                    f"{file} is {side[1]} × {side[0]} pixels, {first[0]} {first[1][1]} × "
-                    f"{first[1][0]}: give one size for all (--size HEIGHTxWIDTH)"
-                )
+            if self.size is None and len(sizes) > 1:
+                told = ", ".join(f"{name} is {h} × {w}" for (h, w), name in sizes.items())
+                raise DatasetUnavailable(f"{told} pixels: give one size for all (--size HxW)")
         return gray
 
 
@@ -127,8 +117,6 @@ def _opened(file: Path) -> Iterator[Any]:
     try:
         with Image.open(file) as picture:
             yield picture
-    except DatasetUnavailable:
-        raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         raise DatasetUnavailable(
             f"{file} cannot be read as a picture ({error}): repair it or take it out of the folder"
@@ -147,21 +135,24 @@ def read_arrays(path: Path, layout: str | None = None, labelled: bool = True) ->
     Raises:
         DatasetUnavailable: no such arrays in the file, or not of this kind.
     """
-    arrays = _arrays(path)
-    needed = ("images", "labels") if labelled else ("images",)
-    if missing := [name for name in needed if name not in arrays]:
-        raise DatasetUnavailable(
-            f"{path} has no array {missing[0]!r} (it has {', '.join(arrays) or 'none'}): write it "
-            "with numpy.savez(path, images=images, labels=labels)"
-        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # zip, header or array may be damaged, or pickled, or no zip at all
+        raise DatasetUnavailable(f"{path} cannot be read as an .npz file: {error}") from error
+    for name in ("images", "labels") if labelled else ("images",):
+        if name not in arrays:
+            raise DatasetUnavailable(
+                f"{path} has no array {name!r} (it has {', '.join(arrays) or 'none'}): write it "
+                "with numpy.savez(path, images=images, labels=labels)"
+            )
     images = arrays["images"]
-    if images.ndim not in (3, 4) or 0 in images.shape or images.dtype.kind not in "fu":
+    known = images.dtype == np.uint8 or images.dtype.kind == "f"
+    if images.ndim not in (3, 4) or 0 in images.shape or not known:
         raise DatasetUnavailable(
             f"{path}: images are {images.dtype} of shape {images.shape}; they must be uint8 or "
             "floating point, (N, H, W), (N, C, H, W) or (N, H, W, C)"
         )
-    if images.dtype.kind == "u" and images.dtype != np.uint8:
-        raise DatasetUnavailable(f"{path}: images are {images.dtype}: make them uint8 or floats")
     images = images.astype(np.uint8 if images.dtype == np.uint8 else np.float32)
     if not np.isfinite(images).all():
         raise DatasetUnavailable(f"{path}: the images hold NaN or infinite values")
@@ -175,32 +166,21 @@ def read_arrays(path: Path, layout: str | None = None, labelled: bool = True) ->
     order = np.random.RandomState(0).permutation(len(images))
     images = np.ascontiguousarray(_channels_first(images, layout, path)[order])
     classes = tuple(str(label) for label in range(int(labels.max()) + 1))
-    return Split(
-        torch.from_numpy(images), torch.from_numpy(labels[order].astype(np.int64)), classes
-    )
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # zip, header or array may be damaged, or pickled, or no zip at all
-        raise DatasetUnavailable(f"{path} cannot be read as an .npz file: {error}") from error
+    numbers = torch.from_numpy(labels[order].astype(np.int64))
+    return Split(torch.from_numpy(images), numbers, classes)
 
 
 def _channels_first(images: np.ndarray, layout: str | None, path: Path) -> np.ndarray:
     """(N, H, W) or (N, H, W, C) → (N, C, H, W)."""
     if images.ndim == 3:
         return images[:, None]
-    if layout is None:
-        few = [images.shape[side] in _MODES for side in (1, 3)]
-        if few[0] == few[1]:
-            raise DatasetUnavailable(
-                f"{path}: images of shape {images.shape} may be (N, C, H, W) or (N, H, W, C): say "
-                "which (--layout nchw or nhwc)"
-            )
-        layout = LAYOUTS[few[1]]
-    return images if layout == "nchw" else images.transpose(0, 3, 1, 2)
+    first, last = (images.shape[side] in _MODES for side in (1, 3))
+    if layout is None and first == last:
+        raise DatasetUnavailable(
+            f"{path}: images of shape {images.shape} may be (N, C, H, W) or (N, H, W, C): say "
+            "which (--layout nchw or nhwc)"
+        )
+    return images if layout == "nchw" or (not layout and first) else images.transpose(0, 3, 1, 2)
 
 
 def digests(images: Tensor) -> list[str]:

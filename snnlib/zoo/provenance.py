@@ -61,21 +61,11 @@ def versions(*packages: str) -> dict[str, str]:
 
 def commit() -> str | None:
     """The commit of the source tree, where this file is part of one."""
-    folder = Path(__file__).parent
-    answers = []
     # A virtual environment may lie inside another project, whose commit says nothing about us.
-    for question in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
-        try:
-            answers.append(
-                subprocess.run(
-                    ["git", *question],
-                    cwd=folder,
-                    capture_output=True,
-                    text=True,
-                    timeout=10,
-                    check=True,
-                ).stdout.strip()
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-    return answers[-1]
+    command = ["git", "rev-parse", "HEAD", f"HEAD:./{Path(__file__).name}"]
+    options = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 10}
+    try:
+        answer = subprocess.run(command, check=True, **options)  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return str(answer.stdout).split()[0]

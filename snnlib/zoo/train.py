@@ -81,23 +81,24 @@ def fit(
             run.restore(state_file)
         _train(run, parts, state_file, progress)
     weights, found = _finished(run, parts[1], test)
-    record = {
-        "architecture": name,
-        "dataset": dataset,
-        **found,
-        "recipe": asdict(recipe),
-        "best_epoch": run.best_epoch,
-        "validation_history": [round(a, 5) for a in run.history],
-        "seed": seed,
-        **made,
-        "seconds": round(run.seconds, 1),
-        "precision": "bfloat16 autocast" if run.reduced else "float32",
-    }
+    record = {"architecture": name, "dataset": dataset, **found, **_about(run), **made}
     if before is not None:
         record["first"] = before
     checkpoints.write(path, weights, record)
     state_file.unlink(missing_ok=True)
     return path
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """What a finished run says of itself, for the record."""
+    return {
+        "recipe": asdict(run.recipe),
+        "best_epoch": run.best_epoch,
+        "validation_history": [round(a, 5) for a in run.history],
+        "seed": run.seed,
+        "seconds": round(run.seconds, 1),
+        "precision": "bfloat16 autocast" if run.reduced else "float32",
+    }
 
 
 def _plan(

@@ -34,6 +34,7 @@ from snnlib.zoo.data import Split
 from snnlib.zoo.recipes import Recipe
 
 TEMPERATURE = 2.0  # of the answers that teachers and their student are compared by
+_PROGRESS = ("best", "best_epoch", "epoch", "history", "seconds")  # of a `Run`, kept in its state
 
 
 class Run:
@@ -159,8 +160,8 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        self.epoch, self.history, self.seconds = state["epoch"], state["history"], state["seconds"]
+        for name in _PROGRESS:
+            setattr(self, name, state[name])
 
     def _settings(self) -> dict[str, Any]:
         return {"name": self.name, "seed": self.seed, "recipe": asdict(self.recipe)}
@@ -170,11 +171,7 @@ class Run:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "epoch": self.epoch,
-            "history": self.history,
-            "seconds": self.seconds,
+            **{name: getattr(self, name) for name in _PROGRESS},
         }
 
     def _augmented(self, images: Tensor, flip: Tensor, generator: torch.Generator) -> Tensor:

@@ -363,6 +363,20 @@ def test_examples_parse():
         _parser().parse_args(example.split())
 
 
+def test_commands_of_the_readme_parse():
+    from snnlib.__main__ import _parser
+
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    shown = [
+        line.partition("#")[0].split()[1:] for line in blocks.splitlines() if "snnlib " in line
+    ]
+    shown = [words for words in shown if words[0] != "clone"]
+    assert {words[0] for words in shown} >= {"evaluate", "verify", "convert"}
+    for words in shown:
+        _parser().parse_args(words)
+
+
 def test_module_and_exit_code_as_a_process():
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "snnlib"]
