@@ -198,7 +198,7 @@ def _scale(options: argparse.Namespace, split: Split) -> list[list[float]]:
 
 def _loaded(options: argparse.Namespace, device: torch.device, name: str) -> Work:
     refuse(options, "belongs to a conversion, and this network is converted", *_OF_CONVERSION)
-    net = load(options.network, device)
+    net = load(options.network, device=device)
     net = net if options.dtype is None else net.to(getattr(torch, options.dtype))
     known = str(net.report.get("calibration_digests", "")).split()
     origin = str(net.report.get("calibration_from", "images, when it was converted"))
