@@ -5,6 +5,8 @@ SHELL := /bin/sh
 
 # The interpreter that creates .venv: yours if you name one, else the first that is new enough.
 PYTHON ?=
+# Where pip may also look for torch; without a GPU https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 # Passed on to pytest, for example: make test PYTEST_ARGS="-k neurons -x"
 PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
 # Passed on to Jupyter Book. Warnings are errors, missing references are warnings.
@@ -20,7 +22,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 .PHONY: help setup book test lint format lab clean distclean
 
 help: ## list the commands
-	@echo "Usage: make COMMAND [PYTHON=python3.12]"
+	@echo "Usage: make COMMAND [PYTHON=python3.12] [TORCH_INDEX=URL]"
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
@@ -56,7 +58,7 @@ distclean: clean ## remove .venv as well
 # The stamp is written last, so an interrupted installation is taken up again by the next command,
 # and it is older than the two files below as soon as one of them changes.
 $(STAMP): requirements.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -r requirements.txt
+	$(BIN)/python -m pip install -r requirements.txt $(addprefix --extra-index-url ,$(TORCH_INDEX))
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -67,15 +66,13 @@ class Command:
             seed: of what is random.
             packages: whose versions belong in the record.
         """
+        command = ["python", "-m", f"benchmarks.{self.name}", *self.arguments]
         record = {
-            "command": shlex.join(["python", "-m", f"benchmarks.{self.name}", *self.arguments]),
-            "commit": provenance.commit(),
+            **provenance.record(torch.device("cpu"), "numpy", "numba", *packages, command=command),
             "n": n,
             "seed": seed,
             "rounds": self.options.rounds,
             "threads": torch.get_num_threads(),
-            "hardware": provenance.hardware(torch.device("cpu")),
-            "versions": provenance.versions("torch", "numpy", "numba", *packages),
             "seconds": round(time.perf_counter() - self.begun, 1),
             **found,
         }

@@ -8,8 +8,11 @@ message, no traceback), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
+import io
 import sys
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -18,10 +21,12 @@ from typing import Any
 from snnlib.cli import clone
 from snnlib.cli.options import UsageError
 
-COMMANDS = ("train", "evaluate", "verify", "data", "support")  # a module of snnlib.cli each
+# A module of snnlib.cli each.
+COMMANDS = ("train", "evaluate", "verify", "convert", "data", "support")
 _EXAMPLES = """
   snnlib evaluate digits-cnn                      needs no network and no data set
   snnlib evaluate mnist-cnn --neuron augmented --levels 8 --negative 0 --steps 4
+  snnlib evaluate my_net.py:make_net --weights my.pt --data photos   a network of your own
   snnlib verify mnist-cnn
   snnlib train mnist-cnn
   snnlib data mnist"""
@@ -30,6 +35,7 @@ _EXAMPLES = """
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _spell_out()
     options = _parser().parse_args(arguments)
     options.arguments = arguments
     try:
@@ -56,6 +62,30 @@ def _readable() -> tuple[type[Exception], ...]:
     from snnlib.zoo.fetch import DatasetUnavailable
 
     return (UsageError, ValueError, DatasetUnavailable, FileError, ProcessError)
+
+
+_SIGNS = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "→": "->", "≥": ">=", "≤": "<="}
+_SIGNS["λ"] = "lambda"  # Unicode calls it lamda
+
+
+def _spell_out() -> None:
+    """Where output knows few characters (cp1252, ascii), θ becomes theta instead of an error."""
+
+    def spelled(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        return "".join(map(_plain, error.object[error.start : error.end])), error.end
+
+    codecs.register_error("snnlib", spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="snnlib")
+
+
+def _plain(character: str) -> str:
+    """A character in ASCII: by sign, by its parts (½ is 1/2), or the last word of its name."""
+    parts = unicodedata.normalize("NFKD", character).replace("\N{FRACTION SLASH}", "/")
+    plain = _SIGNS.get(character) or parts.encode("ascii", "ignore").decode()
+    return plain or unicodedata.name(character, "?").split()[-1].lower()
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -106,7 +106,7 @@ def _row(
     subject = context.subject(network)
     split = subject.validation[: subject.affordable(images, least=500)]
     net = subject.convert(setting)
-    found = evaluate(net, subject.ann, split, steps, coding)
+    found = evaluate(net, subject.ann, split, steps, coding=coding)
     synops = found.synops
     row: dict[str, Any] = {
         "model": network,

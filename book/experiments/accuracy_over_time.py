@@ -167,7 +167,10 @@ def _row(
     label = f"{LABELS[kind]}, {form}"
     if headline is None:
         label += f", {steps} steps on {len(split):,} images"
-    about = report(found, net, subject.name, subject.dataset, steps, Constant(), setting.balance)
+    about = report(
+        found, net, subject.name, dataset=subject.dataset, steps=steps, coding=Constant(),
+        balance=setting.balance,
+    )  # fmt: skip
     for once in ("versions", "hardware", "device"):
         del about[once]  # stands at the head of the file
     row: dict[str, Any] = {"label": label, "form": form, "setting": setting.record(), **about}

@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, metavar="N", help="first N test and validation images (default: all)")
     add("--resume", action="store_true", help="keep cells that are done; finish or add to them")
     add("--device", metavar="D", help="cpu or cuda; default: cuda where it is")
-    add("--results", metavar="DIR", default="book/results", help="default: book/results")
+    add("--results", metavar="DIR", help="default: book/results of the repository")
     add("--quiet", action="store_true", help="no progress bar")
 
 
@@ -40,9 +40,9 @@ def execute(options: argparse.Namespace) -> None:
         UsageError, ExperimentError: the options do not go together, or something is missing.
     """
     from book import experiments
-    from book.experiments.frame import results_file
+    from book.experiments.frame import FOLDER, results_file
 
-    folder = Path(options.results)
+    folder = Path(options.results or FOLDER)
     if options.list:
         if options.name:
             raise UsageError("--list shows all experiments: leave out the name")

@@ -16,7 +16,6 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,13 @@ from book.experiments.setting import Subject
 from snnlib.deploy.files import write_bytes
 from snnlib.zoo import checkpoints, data, models, provenance
 
-FOLDER = Path("book", "results")
+FOLDER = Path(__file__).resolve().parents[1] / "results"  # wherever the command is run
 SEED = 0
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
+# What an unfinished run holds, and what each of its cells does.
+_STATE = {"settings": dict, "networks": list, "checkpoints": dict, "cells": dict}
+_CELL = {"rows", "seconds", "commit", "date", "hardware", "versions"}
 
 
 class ExperimentError(ValueError):
@@ -135,7 +137,8 @@ def run(
     unfinished = target.with_suffix(".partial")
     if unfinished.is_file() and not resume:
         raise ExperimentError(
-            f"{unfinished} holds an unfinished run: go on with --resume, or delete it to begin anew"
+            f"{unfinished} holds an unfinished run: go on with --resume, or move it away to begin "
+            "anew"
         )
     settings = {
         "version": experiment.version, "limit": limit, "device": device.type, "seed": SEED
@@ -152,7 +155,7 @@ def run(
         if state["checkpoints"].get(name, digest) != digest:
             raise ExperimentError(
                 f"{target.name}: the cells of {name} were computed from another checkpoint; run "
-                f"without --resume{_delete(unfinished)}"
+                f"without --resume{_after(unfinished)}"
             )
     state |= {"networks": chosen, "checkpoints": digests}
     cells = [cell for network in chosen for cell in experiment.cells(network)]
@@ -172,25 +175,13 @@ def _compute(
         for cell in cells:
             bar.set_description(cell.name)
             if cell.name not in done:
-                began = time.perf_counter()
+                began, made = time.perf_counter(), provenance.record(context.device, "numpy")
                 rows = _rounded(cell.compute(context))
-                done[cell.name] = {
-                    "rows": rows,
-                    "seconds": round(time.perf_counter() - began, 1),
-                    "commit": provenance.commit(),
-                    "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-                    "hardware": provenance.hardware(context.device),
-                    "versions": _versions(),
-                }
+                seconds = round(time.perf_counter() - began, 1)
+                done[cell.name] = {"rows": rows, "seconds": seconds, **made}
                 write_bytes(unfinished, json.dumps(state).encode())
             context.rows[cell.name] = done[cell.name]["rows"]
             bar.update()
-
-
-def _versions() -> dict[str, str]:
-    import snnlib
-
-    return {"snnlib": snnlib.__version__, **provenance.versions("torch", "numpy")}
 
 
 def _choose(
@@ -234,32 +225,35 @@ def _check_settings(held: Mapping[str, Any], asked: Mapping[str, Any], target: P
             raise ExperimentError(
                 f"{target.name} was begun with {key} {held.get(key)}, this run has {key} {value}: "
                 "results of different settings are not mixed. Use the same, or run without "
-                f"--resume{_delete(target.with_suffix('.partial'))}"
+                f"--resume{_after(target.with_suffix('.partial'))}"
             )
 
 
-def _delete(unfinished: Path) -> str:
-    return f" after deleting {unfinished}" if unfinished.is_file() else ""
+def _after(unfinished: Path) -> str:
+    return f" after moving {unfinished} away" if unfinished.is_file() else ""
 
 
 def _read(path: Path) -> dict[str, Any]:
     """The cells of an unfinished run or of a results file."""
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if path.suffix == ".partial":
-            return record
-        cells = {name: {**stamp, "rows": []} for name, stamp in record["cells"].items()}
-        for section in record["sections"]:
-            for row in record[section]:
-                own = dict(row)
-                cells[own.pop("cell")]["rows"].append(own)
-        kept = {key: record[key] for key in ("settings", "networks", "checkpoints")}
-    except (ValueError, KeyError, TypeError) as error:
+        if path.suffix != ".partial":
+            cells = {name: {**stamp, "rows": []} for name, stamp in record["cells"].items()}
+            for section in record["sections"]:
+                for row in record[section]:
+                    own = dict(row)
+                    cells[own.pop("cell")]["rows"].append(own)
+            record = {**{key: record[key] for key in _STATE}, "cells": cells}
+        wrong = [key for key, kind in _STATE.items() if not isinstance(record[key], kind)]
+        wrong += [name for name, cell in record["cells"].items() if _CELL - cell.keys()]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is incomplete")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ExperimentError(
-            f"{path} is damaged or from another version ({type(error).__name__}: {error}); delete "
-            "it and run without --resume"
+            f"{path} is damaged, from another version or of another kind ({type(error).__name__}: "
+            f"{error}); move it away and run without --resume"
         ) from error
-    return {**kept, "cells": cells}
+    return record
 
 
 def _record(experiment: Experiment, cells: list[Cell], state: dict[str, Any]) -> dict[str, Any]:

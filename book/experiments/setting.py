@@ -11,14 +11,17 @@ import torch
 
 from snnlib.conversion.balance import Balance, Max, MinError, Percentile
 from snnlib.conversion.convert import convert
+from snnlib.conversion.trace import trace
 from snnlib.neurons import NEURONS, Neuron
+from snnlib.simulation import costs
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import data, models
 from snnlib.zoo.evaluate import calibration_images
 from snnlib.zoo.train import bfloat16_pays
 
-SLOW_MACS, DEEP_MACS = 30e6, 50e6  # of an image: networks with more of them are slow, or deep
-_FULL_MACS = 12e6  # networks with more MACs get fewer images where every image takes long
+# MACs an image, padding not counted (`snnlib.simulation.costs`). A network with more of them is
+# slow, is deep, gets fewer images where every image takes long.
+SLOW_MACS, DEEP_MACS, _FULL_MACS = 30e6, 50e6, 11.1e6
 
 BALANCES: dict[str, type[Balance]] = {cls.kind: cls for cls in (Max, Percentile, MinError)}
 
@@ -82,19 +85,24 @@ class Subject:
         self.test = test[:limit]
         self._balanced: dict[tuple[Balance, bool, Neuron | None, int | None], SpikingNetwork] = {}
 
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one ANN pass over one image."""
+        return costs.macs(trace(self.ann, data.to_float(self.test.images[:2]).to(self.device)))
+
     @property
     def slow(self) -> bool:
         """Whether many steps are run in bfloat16, where the processor is faster so."""
-        return bool(self.ann.metadata["macs"] > SLOW_MACS)
+        return self.macs > SLOW_MACS
 
     @property
     def deep(self) -> bool:
         """Whether a pass over the network is so long that experiments have to save some."""
-        return bool(self.ann.metadata["macs"] > DEEP_MACS)
+        return self.macs > DEEP_MACS
 
     def affordable(self, images: int, least: int = 200) -> int:
         """So many images, or fewer (hundreds, at least ``least``) where a pass takes long."""
-        share = _FULL_MACS / self.ann.metadata["macs"]
+        share = _FULL_MACS / self.macs
         return images if share >= 1 else max(min(images, least), int(images * share) // 100 * 100)
 
     def first(self, images: int) -> data.Split:

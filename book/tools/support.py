@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -129,27 +128,22 @@ def write_table(path: str | Path, seed: int = 0) -> list[ModelSupport]:
         ImportError: torchvision is not installed.
         CheckpointError: the file cannot be written.
     """
-    import snnlib
     from book.experiments import index
 
-    began, commit = time.perf_counter(), provenance.commit()
+    began = time.perf_counter()
+    command = "snnlib support --torchvision"
+    made = provenance.record(torch.device("cpu"), "torchvision", command=command)
     rows = torchvision_table(seed=seed)
     record = {
         "experiment": "torchvision",
         "what": "which of torchvision's classification models convert (random weights)",
-        "command": "snnlib support --torchvision",
-        "commit": commit,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        **made,
         "n": 2,
         "seed": seed,
-        "hardware": provenance.hardware(torch.device("cpu")),
-        "versions": {
-            "snnlib": snnlib.__version__, **provenance.versions("torch", "torchvision")
-        },
         "seconds": round(time.perf_counter() - began, 1),
         "left_out": f"models of more than {_LARGE:,} parameters",
         "models": [asdict(row) for row in rows],
-    }  # fmt: skip
+    }
     write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
     if (Path(path).parent / index.FILE).is_file():
         index.write(Path(path).parent)

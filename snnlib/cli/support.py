@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from snnlib.cli import clone
+from snnlib.cli.options import UsageError
 
 SUMMARY = "say which operations and models convert"
 EXAMPLES = """
@@ -14,21 +18,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--torchvision", action="store_true", help="try torchvision's models")
     parser.add_argument(
-        "--output", metavar="FILE", default="book/results/torchvision.json",
-        help="where to write what --torchvision finds; default: book/results/torchvision.json",
+        "--output", metavar="FILE", help="where --torchvision writes; default: book/results/"
+        "torchvision.json of the repository",
     )  # fmt: skip
 
 
 def execute(options: argparse.Namespace) -> None:
-    """Run the command."""
+    """Run the command.
+
+    Raises:
+        UsageError: --output without --torchvision, or no clone of the repository here.
+    """
     if not options.torchvision:
+        if options.output:
+            raise UsageError("--output goes with --torchvision: the table of operations is printed")
         print(operations())
         return
-    from snnlib.cli import clone
-
     support = clone.module("book.tools.support", "support --torchvision")
-    print(support.format_table(support.write_table(options.output)))
-    print(f"written to {options.output}")
+    results = Path(support.__file__).resolve().parents[1] / "results"
+    path = Path(options.output or results / "torchvision.json")
+    print(support.format_table(support.write_table(path)))
+    print(f"written to {path}")
 
 
 def operations() -> str:

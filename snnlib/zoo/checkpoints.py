@@ -61,12 +61,13 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint. Check the path.")
-    header, tensors = read_safetensors(path, _remedy(path.stem))
+    header, tensors = read_safetensors(path, _repair(path))
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is a safetensors file but not a checkpoint of snnlib: its format is "
             f"{header.get('format')!r} instead of {FORMAT!r}. To convert a network of your own, "
-            "load its weights into your module and call snnlib.convert on that."
+            "load its weights into your module and call snnlib.convert on that; on the command "
+            f"line: snnlib evaluate my_net.py:make_net --weights {path.name} --data IMAGES"
         )
     try:
         record = json.loads(header["record"])
@@ -79,9 +80,48 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not sound:
         raise CheckpointError(
             f"{path} is damaged: weights and record do not have the SHA-256 that is stored with "
-            f"them. {_remedy(path.stem)}"
+            f"them. {_repair(path)}"
         )
     return tensors, record
+
+
+def weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights: ``.safetensors``, or PyTorch's, read as tensors alone.
+
+    A state dict inside a dictionary is found where it is the only one; the prefixes of DataParallel
+    and torch.compile are taken off.
+
+    Raises:
+        CheckpointError: no such file, or no weights in it, or more than weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file of weights. Check the path.")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, "Write the weights with safetensors.torch.save_file.")[1]
+    way = "Save them with torch.save(model.state_dict(), path)."
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} cannot be read as weights alone: it is damaged, or pickles more than tensors, "
+            f"which may run code and is not opened. {way}"
+        ) from error
+    entries = held.items() if isinstance(held, dict) else ()
+    inside = {"": held} if _weights(held) else {k: v for k, v in entries if _weights(v)}
+    if len(inside) != 1:
+        raise CheckpointError(f"{path} holds {len(inside)} state dicts {[*inside]}. {way}")
+    (found,) = inside.values()
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
+
+
+def _weights(held: object) -> bool:
+    """Whether something is a state dict: names and tensors."""
+    known = isinstance(held, dict) and bool(held)
+    return known and all(isinstance(v, Tensor) for v in held.values())  # type: ignore[attr-defined]
 
 
 def find(name: str) -> Path:
@@ -92,12 +132,17 @@ def find(name: str) -> Path:
     user's cache folder; the published address.
 
     Raises:
-        CheckpointError: it is in none of these places.
+        CheckpointError: it is in none of these places, or ``SNNLIB_CHECKPOINTS`` names no folder.
     """
     file = f"{name}.safetensors"
     places = [ASSETS]
     if chosen := os.environ.get("SNNLIB_CHECKPOINTS"):
         places.insert(0, Path(chosen).expanduser())
+        if not places[0].is_dir():
+            raise CheckpointError(
+                f"SNNLIB_CHECKPOINTS={chosen}: there is no such folder. Name the one that holds "
+                "the checkpoints, or remove the variable."
+            )
     here = Path.cwd()
     places += [base / "book" / "checkpoints" for base in (here, *here.parents, ASSETS.parents[2])]
     cached = _cache()
@@ -140,7 +185,7 @@ def _fetch(name: str, target: Path) -> Path:
 @cache
 def index() -> dict[str, dict[str, Any]]:
     """The published checkpoints: for each name the SHA-256 and the size of its file."""
-    return json.loads(INDEX.read_text()) if INDEX.is_file() else {}
+    return json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.is_file() else {}
 
 
 def narrow(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,5 +197,8 @@ def narrow(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _remedy(name: str) -> str:
-    return f"Delete it and load again, or train it anew: snnlib train {name}"
+def _repair(path: Path) -> str:
+    """What to do about a damaged file; only our own may be deleted."""
+    if path.is_relative_to(_cache()):
+        return "It lies in snnlib's cache: delete it and load again, it will be fetched."
+    return "Give another file, or none for the published weights of one of the book's networks."

@@ -22,18 +22,21 @@ import hashlib
 import os
 import tarfile
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from snnlib.zoo.fetch import DatasetUnavailable, check, locate, read, remedy, retrieve
+from snnlib._arguments import whole
+from snnlib.zoo.fetch import DatasetUnavailable, check, locate, read, repair, retrieve
 from snnlib.zoo.vision import torchvision
 
 __all__ = ["NAMES", "DatasetUnavailable", "Split", "load", "to_float", "validation_split"]
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
+SHAPES = {**dict.fromkeys(NAMES, (1, 28, 28)), "cifar10": (3, 32, 32)}  # of an image: (C, H, W)
 
 DIGITS = tuple("0123456789")
 GARMENTS = (
@@ -94,9 +97,12 @@ class Split:
     """One part of a data set, in memory.
 
     Attributes:
-        images: (N, C, H, W), uint8, 0 to 255.
+        images: (N, C, H, W), uint8, 0 to 255; or real numbers, as a network takes them.
         labels: (N,), int64, indices into ``classes``.
         classes: the names of the classes.
+
+    Raises:
+        ValueError: another shape or type; or a label that is no index into ``classes``.
     """
 
     images: Tensor
@@ -104,15 +110,22 @@ class Split:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
+        known = self.images.dtype == torch.uint8 or self.images.is_floating_point()
+        if self.images.ndim != 4 or not known:
             raise ValueError(
-                "Split.images must be uint8 of shape (N, C, H, W), not "
+                "Split.images must be uint8 or floating point of shape (N, C, H, W), not "
                 f"{self.images.dtype} of shape {tuple(self.images.shape)}"
             )
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
             raise ValueError(
                 f"Split.labels must be int64 of shape ({len(self.images)},), one label an image, "
                 f"not {self.labels.dtype} of shape {tuple(self.labels.shape)}"
+            )
+        wrong = self.labels[(self.labels < 0) | (self.labels >= len(self.classes))]
+        if len(wrong):
+            raise ValueError(
+                f"Split.labels holds {int(wrong[0])}, but there are {len(self.classes)} classes: "
+                f"labels count them from 0 to {len(self.classes) - 1}"
             )
 
     def __len__(self) -> int:
@@ -127,16 +140,30 @@ class Split:
             )
         return Split(self.images[index], self.labels[index], self.classes)
 
-    def take(self, indices: Tensor | np.ndarray | list[int]) -> Split:
-        """The images at ``indices``, in that order.
+    def take(self, indices: Tensor | np.ndarray | list[int] | list[bool]) -> Split:
+        """The images at ``indices``, in that order; or those where a mask of bools is True.
 
         Raises:
-            IndexError: an index is outside the split.
+            IndexError: an index is outside the split, or a mask has another length.
+            TypeError: neither whole numbers nor bools.
         """
-        where = torch.as_tensor(indices, dtype=torch.int64)
-        if where.numel() and (where.min() < -len(self) or where.max() >= len(self)):
+        where = np.asarray(indices.cpu() if isinstance(indices, Tensor) else indices)
+        if where.dtype.kind == "b":
+            if where.shape != (len(self),):
+                raise IndexError(
+                    f"a mask has one entry an image, shape ({len(self)},), not {where.shape}"
+                )
+            where = np.flatnonzero(where)
+        elif where.dtype.kind not in "iu" and where.size:
+            raise TypeError(f"indices must be whole numbers or a mask of bools, not {where.dtype}")
+        elif where.size and not -len(self) <= where.min() <= where.max() < len(self):
             raise IndexError(f"indices must lie below {len(self)}, the number of images")
-        return Split(self.images[where], self.labels[where], self.classes)
+        chosen = torch.from_numpy(where.astype(np.int64))
+        return Split(self.images[chosen], self.labels[chosen], self.classes)
+
+    def floats(self) -> Tensor:
+        """The images as float32: uint8 in [0, 1], real numbers as they are; (N, C, H, W)."""
+        return to_float(self.images) if self.images.dtype == torch.uint8 else self.images.float()
 
 
 def load(name: str, root: str | Path | None = None, download: bool = True) -> tuple[Split, Split]:
@@ -173,17 +200,21 @@ def validation_split(train: Split, fraction: float = 0.1, seed: int = 0) -> tupl
     means the same images with every version.
 
     Raises:
-        ValueError: ``fraction`` is not strictly between 0 and 1.
+        ValueError: ``fraction`` is not strictly between 0 and 1, or leaves one part without an
+            image; ``seed`` is not a whole number below 2³².
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie strictly between 0 and 1, not {fraction}")
-    random = np.random.RandomState(seed)
+    if not isinstance(fraction, Real) or not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie strictly between 0 and 1, not {fraction!r}")
+    random = np.random.RandomState(whole("seed", seed, 0, 2**32 - 1))
     labels = train.labels.numpy()
     held = np.zeros(len(train), dtype=bool)
     for label in range(len(train.classes)):
         members = random.permutation(np.flatnonzero(labels == label))
-        held[members[: round(fraction * len(members))]] = True
-    return train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
+        held[members[: round(float(fraction) * len(members))]] = True
+    if held.all() or not held.any():
+        empty = "to fit" if held.all() else "for validation"
+        raise ValueError(f"fraction={fraction!r} of {len(train)} images leaves none {empty}")
+    return train.take(~held), train.take(held)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -216,7 +247,7 @@ def _digits() -> tuple[Split, Split]:
     bunch = load_digits()
     weights = np.zeros((28, 8), dtype=np.int64)
     for i in range(28):
-        left, rest = divmod(4 * i - 5, 14)  # the centre of pixel i lies at (4i − 5)/14
+        left, rest = divmod(4 * i - 5, 14)  # the center of pixel i lies at (4i − 5)/14
         weights[i, max(left, 0)] += 14 - rest
         weights[i, min(left + 1, 7)] += rest
     small = bunch.images.astype(np.int64)
@@ -292,7 +323,7 @@ def _cifar10_split(folder: Path, files: tuple[str, ...]) -> Split:
     if hashlib.sha256(records.data).hexdigest() != CIFAR_SHA256[files]:
         raise DatasetUnavailable(
             f"{', '.join(files)} in {folder} have the right size but are not CIFAR-10's images: "
-            f"the digest of the ordered records is wrong. {remedy('cifar10')}"
+            f"the digest of the ordered records is wrong. {repair(folder)}"
         )
     images = torch.from_numpy(records[:, 1:].copy()).view(-1, 3, 32, 32)
     return Split(images, torch.from_numpy(records[:, 0].astype(np.int64)), OBJECTS)

@@ -36,11 +36,27 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def device(name: str | None) -> str | None:
-    """The GPU of this process, where the machine has several and none was chosen."""
-    if size() > 1 and (name == "cuda" or (name is None and torch.cuda.is_available())):
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-    return name
+def device(name: str | torch.device | None = None) -> torch.device:
+    """The device of this name, tried; without a name CUDA where there is one, else the CPU.
+
+    Where the machine has several GPUs and none was chosen, every process gets its own.
+
+    Raises:
+        ValueError: nothing can be computed there.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name is None:
+        name = "cuda" if gpus else "cpu"
+    if gpus and size() > 1 and str(name) == "cuda":
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
+    try:
+        found = torch.device(name)
+        torch.ones(1, device=found).item()  # "meta" has shapes and no numbers
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"device {name}: nothing can be computed there on this machine; leave it out or use cpu"
+        ) from error
+    return found
 
 
 def mine(items: list[Item]) -> list[Item]:

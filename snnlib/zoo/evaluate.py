@@ -8,19 +8,20 @@ the number of images; `report` makes one JSON-ready object of it, the one that
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from snnlib._arguments import whole
+from snnlib._compatibility import by_name_after
 from snnlib.conversion.balance import Balance
-from snnlib.neurons import NEURONS
 from snnlib.simulation import costs
 from snnlib.simulation.coding import Bernoulli, Coding, Constant
 from snnlib.simulation.network import SpikingNetwork
-from snnlib.simulation.run import Run
 from snnlib.zoo import data, distributed, provenance
 from snnlib.zoo.data import Split
 
@@ -68,11 +69,13 @@ class Evaluation:
     ann_answers: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
+@by_name_after(4)
 def evaluate(
     net: SpikingNetwork,
-    ann: nn.Module,
+    ann: Callable[[Tensor], Tensor],
     split: Split,
     steps: int,
+    *,
     coding: Coding | None = None,
     batch: int | None = None,
     only_last: bool = False,
@@ -91,90 +94,95 @@ def evaluate(
         progress: show a progress bar on stderr.
 
     Raises:
-        ConversionError, ValueError: as for calling the network; an empty split.
+        ConversionError, ValueError: as for calling the network; an empty split; an output that is
+            not one number a class, or has fewer classes than the split.
     """
     if len(split) == 0:
         raise ValueError("the split holds no image: nothing to evaluate")
+    check_classes(net, split)
     coding = Constant() if coding is None else coding
+    batch = None if batch is None else whole("batch", batch)
     part = _PART if batch is None else max(batch, _PART // batch * batch)
-    macs = _macs(net, coding)
-    starts = list(range(0, len(split), part))
-    found_parts = []
+    found = []
     silent = not progress or distributed.rank() > 0
     with tqdm(total=len(split), unit="image", disable=silent, mininterval=0.5) as bar:
-        for start in distributed.mine(starts):
+        for start in distributed.mine(list(range(0, len(split), part))):
             piece = split[start : start + part]
-            found_parts.append(_part(net, ann, piece, steps, coding, batch, only_last, start))
+            options = {"coding": coding, "only_last": only_last, "batch": batch, "first": start}
+            found.append(_part(net, ann, piece, steps, options))
             # One bar for all processes: the others are about as far.
             bar.update(min(len(split) - bar.n, part * distributed.size()))
-    parts = distributed.gather(found_parts)
-    right = torch.stack([found.right for found in parts]).sum(0)
-    same = torch.stack([found.same for found in parts]).sum(0)
-    ann_right = sum(found.ann_right for found in parts)
-    seconds = sum(found.seconds for found in parts) / distributed.size()
-    sums: dict[str, Tensor] = {}
-    for name in parts[0].sums:
-        sums[name] = torch.stack([found.sums[name] for found in parts]).sum(0)
-    n = len(split)
-    mean = {name: total / n for name, total in sums.items()}
-    found = Evaluation(
-        n, ann_right / n, (right / n).tolist(), (same / n).tolist(), seconds=seconds,
-        answers=torch.cat([found.answers for found in parts], 1),
-        ann_answers=torch.cat([found.ann_answers for found in parts]),
-    )  # fmt: skip
-    if mean:
-        found.events, found.spikes = mean["events"].tolist(), mean["spikes"].tolist()
-        every = macs[0] * torch.arange(1, steps + 1)
-        found.synops = costs.SynOps(
-            mean["total"], mean["multiplications"], mean["unit_spikes"], macs[0], every, macs[1]
+    return _together(distributed.gather(found), steps, _macs(net, coding))
+
+
+def check_classes(net: SpikingNetwork, split: Split) -> None:
+    """Raise ValueError unless the network answers with one number a class of the split."""
+    shape = tuple(net.graph.shapes[net.graph.output])
+    if len(shape) != 1 or shape[0] < 2:
+        raise ValueError(
+            f"the network's output has shape {shape} an image: accuracy needs one number for each "
+            "of two classes or more. Compare real or dense outputs with the ANN's: net.verify "
+            "(snnlib verify), or net(x, steps).logits"
         )
-    return found
+    if shape[0] < len(split.classes):
+        raise ValueError(
+            f"the images have {len(split.classes)} classes, the network answers with {shape[0]}: "
+            "is it another data set's?"
+        )
 
 
-@dataclass
-class _Found:
-    """One part's result: sums over its images, whole numbers, so that any order adds up alike."""
+class _Found(NamedTuple):
+    """One part's result; sums over its images are whole numbers, so any order adds up alike."""
 
-    right: Tensor
-    same: Tensor
-    ann_right: int
-    seconds: float
     sums: dict[str, Tensor]
+    seconds: float
     answers: Tensor
     ann_answers: Tensor
 
 
 def _part(
-    net: SpikingNetwork, ann: nn.Module, piece: Split, steps: int, coding: Coding,
-    batch: int | None, only_last: bool, first: int,
+    net: SpikingNetwork, ann: Callable[[Tensor], Tensor], piece: Split, steps: int,
+    options: dict[str, Any],
 ) -> _Found:  # fmt: skip
-    x, labels = data.to_float(piece.images).to(net.device), piece.labels.to(net.device)
+    x, labels = piece.floats().to(net.device), piece.labels.to(net.device)
     with torch.no_grad():
         answers = ann(x)
     x = x.to(net.dtype)
     _wait(net.device)
     began = time.perf_counter()
-    run = net(x, steps, coding, only_last=only_last, batch=batch, first=first)
+    run = net(x, steps, **options)
     _wait(net.device)
     seconds = time.perf_counter() - began
-    return _Found(
-        (len(piece) * run.accuracy(labels).cpu()).round(),
-        (len(piece) * run.agreement(answers).cpu()).round(),
-        int((answers.argmax(1) == labels).sum()),
-        seconds,
-        _sums(run, len(piece)),
-        run.predictions.cpu(),
-        answers.argmax(1).cpu(),
-    )
-
-
-def _sums(run: Run, images: int) -> dict[str, Tensor]:
+    means = {"accuracy": run.accuracy(labels), "agreement": run.agreement(answers)}
+    means["ann_accuracy"] = (answers.argmax(1) == labels).double().mean()
     synops, events, spikes = run.synops(), run.events, run.spikes
-    if synops is None or events is None or spikes is None:
-        return {}
-    found = {"events": events, "spikes": spikes, "total": synops.total}
-    found |= {"multiplications": synops.multiplications, "unit_spikes": synops.unit_spikes}
-    return {name: (value.double().cpu() * images).round() for name, value in found.items()}
+    if synops is not None and events is not None and spikes is not None:
+        means |= {"events": events, "spikes": spikes, "total": synops.total}
+        means |= {"multiplications": synops.multiplications, "unit_spikes": synops.unit_spikes}
+    sums = {name: (value.double().cpu() * len(piece)).round() for name, value in means.items()}
+    return _Found(sums, seconds, run.predictions.cpu(), answers.argmax(1).cpu())
+
+
+def _together(parts: list[_Found], steps: int, macs: tuple[int, int]) -> Evaluation:
+    """The parts of all processes as one result, in means an image."""
+    answers = torch.cat([part.answers for part in parts], 1)
+    n = answers.shape[1]
+    mean = {
+        name: torch.stack([part.sums[name] for part in parts]).sum(0) / n for name in parts[0].sums
+    }
+    found = Evaluation(
+        n, float(mean["ann_accuracy"]), mean["accuracy"].tolist(), mean["agreement"].tolist(),
+        seconds=sum(part.seconds for part in parts) / distributed.size(), answers=answers,
+        ann_answers=torch.cat([part.ann_answers for part in parts]),
+    )  # fmt: skip
+    if "total" in mean:
+        found.events, found.spikes = mean["events"].tolist(), mean["spikes"].tolist()
+        first, ann = macs
+        found.synops = costs.SynOps(
+            mean["total"], mean["multiplications"], mean["unit_spikes"],
+            first, first * torch.arange(1, steps + 1), ann,
+        )  # fmt: skip
+    return found
 
 
 def _macs(net: SpikingNetwork, coding: Coding) -> tuple[int, int]:
@@ -188,31 +196,37 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+@by_name_after(3)
 def report(
-    found: Evaluation, net: SpikingNetwork, model: str, dataset: str, steps: int, coding: Coding,
-    balance: Balance,
-) -> dict[str, Any]:  # fmt: skip
+    found: Evaluation,
+    net: SpikingNetwork,
+    model: str,
+    *,
+    dataset: str,
+    steps: int,
+    coding: Coding,
+    balance: Balance | None = None,
+) -> dict[str, Any]:
     """One JSON-ready object: the setting, the accuracies (fractions), the costs an image.
 
     ``events_per_image``, ``spikes_per_image``, ``synops_per_image`` and ``energy_nj_per_image``
     are cumulative, one entry a step, and None with only_last; ``levels``, ``negative``, ``cap``
-    and ``reset`` are None where the neuron has no such parameter.
+    and ``reset`` are None where the neuron has no such parameter. Without ``balance`` (a network
+    from a file) it is what the network itself says.
     """
-    import snnlib
-
     neuron, synops = net.neuron, found.synops
     first, every = _macs(net, coding)
     return {
         "model": model,
         "dataset": dataset,
         "n": found.n,
-        "neuron": neuron.kind,
-        "levels": neuron.levels,
+        "neuron": getattr(neuron, "kind", "several"),  # a neuron a layer
+        "levels": getattr(neuron, "levels", None),
         "negative": getattr(neuron, "negative", None),
-        "v0": neuron.v0,
+        "v0": getattr(neuron, "v0", None),
         "cap": getattr(neuron, "cap", None),
         "reset": getattr(neuron, "reset", "subtract"),
-        "balance": balance.kind,
+        "balance": net.report.get("balance") if balance is None else balance.kind,
         "percentile": getattr(balance, "q", None),
         "per_channel": net.report.get("per_channel"),
         "calibration_images": net.report.get("images"),
@@ -237,44 +251,5 @@ def report(
         "device": str(net.device),
         "hardware": provenance.hardware(net.device),
         "dtype": str(net.dtype).removeprefix("torch."),
-        "versions": {"snnlib": snnlib.__version__, **provenance.versions("torch", "numpy")},
+        "versions": provenance.versions("numpy"),
     }
-
-
-def table(result: dict[str, Any]) -> str:
-    """A `report` as text: the setting, then one line a time step."""
-    names = ("levels", "negative", "v0", "cap", "reset")
-    parameters = {f.name for f in fields(NEURONS[result["neuron"]])}  # type: ignore[arg-type]
-    own = [k for k in names if k in parameters and result[k] is not None]
-    setting = ", ".join(f"{k} {result[k]}" for k in own)
-    quantile = "" if result["percentile"] is None else f" {result['percentile']:g}"
-    scope = "channel" if result["per_channel"] else "layer"
-    lines = [
-        f"{result['model']} on {result['n']:,} test images of {result['dataset']}",
-        f"{LABELS[result['neuron']]}: {setting}; {result['input']} input",
-        f"thresholds: {result['balance']}{quantile} per {scope}, on the first "
-        f"{result['calibration_images']:,} training images (validation images left out)",
-        f"ANN: {100 * result['ann_accuracy']:.2f} %, {result['ann_macs']:,} MACs, "
-        f"{result['ann_energy_nj']:,.0f} nJ an image",
-        f"SNN: {result['neurons']:,} neurons; analog first layer {result['macs_first_layer']:,} "
-        "MACs, computed once",
-        "",
-        f"{'step':>5}{'accuracy':>11}{'- ANN':>9}{'same as ANN':>13}",
-    ]
-    first = result["steps"] - len(result["accuracy"]) + 1
-    costly = result["events_per_image"] is not None
-    if costly:
-        lines[-1] += f"{'events':>12}{'spikes':>12}{'SynOps':>14}{'energy (nJ)':>13}"
-    for i, accuracy in enumerate(result["accuracy"]):
-        loss = 100 * (accuracy - result["ann_accuracy"])
-        line = f"{first + i:>5}{100 * accuracy:>9.2f} %{loss:>+9.2f}"
-        line += f"{100 * result['agreement'][i]:>11.2f} %"
-        if costly:
-            line += (
-                f"{result['events_per_image'][i]:>12,.0f}{result['spikes_per_image'][i]:>12,.0f}"
-            )
-            line += f"{result['synops_per_image'][i]:>14,.0f}"
-            line += f"{result['energy_nj_per_image'][i]:>13,.0f}"
-        lines.append(line)
-    speed = f"{result['seconds']:.1f} s, {result['images_per_second']:,.0f} images/s"
-    return "\n".join([*lines, "", f"{speed} on {result['hardware']}, {result['dtype']}"])

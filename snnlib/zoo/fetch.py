@@ -56,8 +56,15 @@ def locate(
             into the target folder in one move.
 
     Raises:
-        DatasetUnavailable: a file is missing and cannot be fetched or written.
+        DatasetUnavailable: a file is missing and cannot be fetched or written; or ``SNNLIB_DATA``
+            names no folder.
     """
+    chosen = os.environ.get("SNNLIB_DATA")
+    if root is None and chosen and not Path(chosen).expanduser().is_dir():
+        raise DatasetUnavailable(
+            f"SNNLIB_DATA={chosen}: there is no such folder. Make it (a download goes there), name "
+            "the one that holds the data sets, or remove the variable."
+        )
     candidates = [base / inside for base in folders(root)]
     held = [sum(map(_exists, (c / f for f in files))) for c in candidates]
     folder = candidates[held.index(max(held))]  # the fullest; the first of equals
@@ -65,7 +72,7 @@ def locate(
     if missing and not download:
         raise DatasetUnavailable(
             f"{name}: {', '.join(missing)} not found in {' or '.join(map(str, candidates))}. "
-            f"{remedy(name)}"
+            f"Fetch it with snnlib data {name}, or set SNNLIB_DATA to a folder that holds it."
         )
     if missing:
         with _scratch(folder, name) as scratch:
@@ -132,7 +139,7 @@ def _exists(path: Path) -> bool:
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes; a compressed neighbour (as the original distribution has it) will do.
+    """The file's bytes; a compressed neighbor (as the original distribution has it) will do.
 
     Raises:
         DatasetUnavailable: the file cannot be read or unpacked.
@@ -142,9 +149,7 @@ def read(path: Path) -> bytes:
             return path.read_bytes()
         return gzip.decompress(path.with_name(path.name + ".gz").read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetUnavailable(
-            f"{path} cannot be read: {error}. Delete it and load again: it will be downloaded."
-        ) from error
+        raise DatasetUnavailable(f"{path} cannot be read: {error}. {repair(path)}") from error
 
 
 def check(path: Path, raw: bytes, size: int, digest: str | None, name: str) -> None:
@@ -156,18 +161,22 @@ def check(path: Path, raw: bytes, size: int, digest: str | None, name: str) -> N
     if len(raw) != size:
         wrong = "is truncated" if len(raw) < size else "is too long"
         raise DatasetUnavailable(
-            f"{path} {wrong}: {len(raw):,} bytes instead of {size:,}. {remedy(name)}"
+            f"{path} {wrong}: {len(raw):,} bytes instead of {size:,}. {repair(path)}"
         )
     if digest and hashlib.sha256(raw).hexdigest() != digest:
         raise DatasetUnavailable(
             f"{path} has the right size but is not the file of {name}: its SHA-256 is not "
-            f"{digest}. {remedy(name)}"
+            f"{digest}. {repair(path)}"
         )
 
 
-def remedy(name: str) -> str:
-    """The last sentence of a message: what to do about a damaged or missing file."""
+def repair(path: Path) -> str:
+    """The last sentence of a message about a damaged file; only our own may be deleted."""
+    from platformdirs import user_cache_path
+
+    if path.is_relative_to(user_cache_path("snnlib")):
+        return "It lies in snnlib's cache: delete it and load again, it will be downloaded."
     return (
-        "Delete what is damaged and load again with download=True "
-        f"(or run: snnlib data {name}), or set SNNLIB_DATA to a folder that holds the data set."
+        "Put the original in its place, or let SNNLIB_DATA name a folder that holds the data set "
+        "(an empty one to download it)."
     )

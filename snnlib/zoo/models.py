@@ -15,7 +15,7 @@ Where they are explained: the chapter on networks and data. Trained by :mod:`snn
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +73,12 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 def _unit(i: int, conv: nn.Conv2d) -> dict[str, nn.Module]:
     """The i-th convolution with its batch norm and ReLU, by name."""
-    return {
-        f"conv{i}": conv,
-        f"bn{i}": nn.BatchNorm2d(conv.out_channels),
-        f"relu{i}": nn.ReLU(),
-    }
+    return {f"conv{i}": conv, f"bn{i}": nn.BatchNorm2d(conv.out_channels), f"relu{i}": nn.ReLU()}
 
 
 def _mean_head(width: int) -> dict[str, nn.Module]:
     """The mean over positions, then one linear layer."""
-    return {
-        "mean": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        "fc": nn.Linear(width, 10),
-    }
+    return {"mean": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(width, 10)}
 
 
 def _dense_head(inputs: int, hidden: int, dropout: float, relu: int) -> dict[str, nn.Module]:
@@ -120,14 +112,7 @@ def _cnn(
     pool: Callable[[int], nn.Module] = nn.AvgPool2d,
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> Network:
-    """Conv–BN–ReLU layers in stages of halving resolution, then the mean over positions.
-
-    Args:
-        channels: channels of the image.
-        stages: for each resolution the widths of its layers.
-        pool: what stands between two stages.
-        normalize: mean and standard deviation a channel, subtracted and divided inside.
-    """
+    """Conv–BN–ReLU layers in stages of halving resolution, then the mean over positions."""
     layers, width = _stages(channels, *stages, pool=pool, normalize=normalize)
     return Network(**layers, **_mean_head(width))
 
@@ -139,13 +124,6 @@ def _dense(
 
     A dense layer learns to live with noise at single positions, where the mean over positions adds
     up what all of them got wrong in the same direction: so it suits single spikes better.
-
-    Args:
-        channels: channels of the image.
-        stages: for each resolution the widths of its layers.
-        hidden: width of the first linear layer.
-        side: pixels of the image's side.
-        dropout: before the last layer, in training.
     """
     layers, width = _stages(channels, *stages)
     relus = sum(len(widths) for widths in stages)
@@ -160,10 +138,17 @@ def _stages(
     pool: Callable[[int], nn.Module] = nn.AvgPool2d,
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> tuple[dict[str, nn.Module], int]:
-    """The layers of `_cnn` up to the last ReLU, by name, and the number of its channels."""
+    """The layers of `_cnn` up to the last ReLU, by name, and the number of its channels.
+
+    Args:
+        channels: channels of the image.
+        stages: for each resolution the widths of its layers.
+        pool: what stands between two stages.
+        normalize: mean and standard deviation a channel, subtracted and divided inside.
+    """
     layers: dict[str, nn.Module] = {}
     if normalize:
-        layers["normalize"] = _normalize(*normalize)
+        layers["normalize"] = normalization(*normalize)
     inputs, i = channels, 0
     for s, widths in enumerate(stages, 1):
         for width in widths:
@@ -180,13 +165,6 @@ def _lenet(channels: int, *widths: int, hidden: int, side: int, dropout: float) 
 
     Few layers and a dense one at the end: the unevenness of single spikes has little depth to grow
     in, so even plain integrate-and-fire neurons reach the ANN in some tens of steps.
-
-    Args:
-        channels: channels of the image.
-        widths: channels of each convolution.
-        hidden: width of the first linear layer.
-        side: pixels of the image's side.
-        dropout: before the last layer, in training.
     """
     layers: dict[str, nn.Module] = {}
     inputs = channels
@@ -208,12 +186,6 @@ def _resnet(
 
     The form of the small residual networks that train fast on CIFAR-10 (Page, 2018), at half their
     width, with average pooling and a residual block at every resolution.
-
-    Args:
-        channels: channels of the image.
-        stem: channels of the first convolution.
-        widths: channels of each stage.
-        normalize: mean and standard deviation a channel, subtracted and divided inside.
     """
     layers, inputs = _stages(channels, (stem,), normalize=normalize)
     for i, width in enumerate(widths, 2):
@@ -224,7 +196,7 @@ def _resnet(
     return Network(**layers, **_mean_head(inputs))
 
 
-def _normalize(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.BatchNorm2d:
+def normalization(mean: Sequence[float], std: Sequence[float]) -> nn.BatchNorm2d:
     """(x − mean) / std as a batch norm without weights whose statistics are given and stay."""
     layer = nn.BatchNorm2d(len(mean), eps=1e-9, momentum=0.0, affine=False)
     assert layer.running_mean is not None
@@ -289,20 +261,34 @@ def load(name: str, path: str | Path | None = None) -> Network:
             f"{where} holds the weights of {metadata['architecture']!r}, not of {name!r}. "
             f"Load it by its own name, or train {name}: snnlib train {name}"
         )
-    own = network.state_dict()
-    strange = [k for k in own.keys() | tensors.keys() if not _fits(own.get(k), tensors.get(k))]
-    if strange:
-        raise CheckpointError(
-            f"{where} does not fit the architecture {name!r} of this version: "
-            f"{', '.join(sorted(strange)[:3])} differ. Train it anew: snnlib train {name}"
-        )
-    network.load_state_dict(tensors)  # float16 is widened on the way in
+    fill(network, tensors, f"{where} does not fit the architecture {name!r} of this version")
     network.metadata = metadata
     return network.eval()
 
 
-def _fits(own: Tensor | None, other: Tensor | None) -> bool:
-    return own is not None and other is not None and own.shape == other.shape
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], complaint: str) -> None:
+    """Give a network its weights; float16 is widened on the way in.
+
+    Args:
+        network: changed in place.
+        tensors: its state dict.
+        complaint: how the message begins if they do not fit.
+
+    Raises:
+        CheckpointError: a name is absent on one side, or a shape differs.
+    """
+    shapes = [
+        {name: tuple(value.shape) for name, value in held.items()}
+        for held in (tensors, network.state_dict())
+    ]
+    strange = sorted(n for n in shapes[0] | shapes[1] if shapes[0].get(n) != shapes[1].get(n))
+    if strange:
+        told = "; ".join(
+            f"{name} is {shapes[0].get(name, 'absent')} there, {shapes[1].get(name, 'absent')} here"
+            for name in strange[:3]
+        )
+        raise CheckpointError(f"{complaint}: {len(strange)} tensors differ, such as {told}")
+    network.load_state_dict(tensors)
 
 
 def _lookup(name: str) -> tuple[str, Callable[[], Network]]:

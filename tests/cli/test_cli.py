@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import snnlib as snn
 from snnlib.__main__ import examples, main
@@ -96,13 +98,54 @@ def test_json_is_what_the_library_computes(capsys, digits, options, neuron, bala
     assert found["versions"]["torch"] == torch.__version__
 
 
+@pytest.mark.parametrize("largest", [0, 2**63 - 1])
+def test_the_largest_seed_works(capsys, largest):
+    options = ["--input", "bernoulli", "--steps", "1", "--limit", "5", "--seed", str(largest)]
+    assert result(capsys, *options)["seed"] == largest
+
+
+def test_whole_number_networks_are_evaluated_as_others(digits):
+    ann, calibration, test = digits
+    net = snn.convert(ann, calibration, snn.Augmented(levels=4)).quantize()
+    found = evaluate(net, ann, test[:60], 3, coding=snn.Constant())
+    direct = net(snn.data.to_float(test.images[:60]), 3)
+    assert found.accuracy == direct.accuracy(test.labels[:60]).tolist()
+    assert found.events == pytest.approx(direct.events.tolist())
+
+
+def test_old_positions_of_evaluate_warn(digits):
+    ann, calibration, test = digits
+    net = snn.convert(ann, calibration, snn.Augmented(levels=4))
+    with pytest.warns(DeprecationWarning, match="pass coding, batch by name"):
+        found = evaluate(net, ann, test[:20], 2, snn.Constant(), 7)
+    assert found.accuracy == evaluate(net, ann, test[:20], 2).accuracy
+
+
+ENDS = {
+    "shape (1,)": lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 1)),
+    "shape (3, 8, 8)": lambda: nn.Conv2d(4, 3, 1),
+}
+
+
+@pytest.mark.parametrize(("told", "end"), ENDS.items())
+def test_outputs_that_are_no_classes_are_refused(told, end):
+    """One number or an image: right and wrong mean nothing there."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), end()).eval()
+    images = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8)
+    split = snn.data.Split(images, torch.tensor([0, 1] * 3), ("a", "b"))
+    net = snn.convert(model, split.floats())
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        evaluate(net, model, split, 2)
+    assert "net.verify" in str(caught.value)
+
+
 @pytest.mark.parametrize("batch", [None, 1, 7, 33, 501])
 def test_parts_of_the_data_set_change_no_number(digits, batch):
     ann, calibration, test = digits
     net = snn.convert(ann, calibration, snn.Augmented(levels=4)).double()
     split, coding = test[:80], snn.Bernoulli(seed=3)
     whole = net(snn.data.to_float(split.images).double(), 4, coding=coding)
-    found = evaluate(net, ann, split, 4, coding, batch)
+    found = evaluate(net, ann, split, 4, coding=coding, batch=batch)
     assert found.accuracy == whole.accuracy(split.labels).tolist()
     assert found.events == pytest.approx(whole.events.tolist(), rel=1e-15)
     assert found.synops is not None
@@ -259,6 +302,17 @@ WRONG = [
     (["evaluate", "digits-cnn", "--limit", "0"], ["--limit 0"]),
     (["evaluate", "digits-cnn", "--batch", "-3"], ["--batch -3"]),
     (["evaluate", "digits-cnn", "--device", "abacus"], ["--device abacus", "cpu"]),
+    (["evaluate", "digits-cnn", "--device", "meta"], ["--device meta", "cpu"]),
+    (["evaluate", "digits-cnn", "--device", "cuda:99"], ["--device cuda:99", "cpu"]),
+    (["evaluate", "digits-cnn", "--device", "cpu:cpu"], ["--device cpu:cpu"]),
+    (["verify", "digits-cnn", "--device", "meta"], ["--device meta", "cpu"]),
+    (["train", "digits-cnn", "--device", "meta"], ["--device meta", "cpu"]),
+    (["experiment", "ablations", "--device", "meta"], ["--device meta", "cpu"]),
+    (["evaluate", "digits-cnn", "--seed", "1"], ["--seed", "--input bernoulli"]),
+    (["evaluate", "digits-cnn", "--input", "bernoulli", "--seed", "7" * 24], ["--seed=7777"]),
+    (["evaluate", "digits-cnn", "--input", "bernoulli", "--seed", "-1"], ["--seed=-1", "from 0"]),
+    (["train", "digits-cnn", "--seed", "7" * 24], ["seed=7777", "from 0 to 9223372036854775807"]),
+    (["support", "--output", "x.json"], ["--output", "--torchvision"]),
     (["evaluate", "digits-cnn", "--checkpoint", "no.safetensors"], ["no.safetensors"]),
     (["evaluate", "digits-cnn", "--neuron", "lif"], ["lif", "augmented"]),
     (["verify", "digits-cnn", "--steps", "0"], ["--steps 0"]),
@@ -307,6 +361,20 @@ def test_examples_parse():
     assert len(shown) > 15
     for example in shown:
         _parser().parse_args(example.split())
+
+
+def test_commands_of_the_readme_parse():
+    from snnlib.__main__ import _parser
+
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    shown = [
+        line.partition("#")[0].split()[1:] for line in blocks.splitlines() if "snnlib " in line
+    ]
+    shown = [words for words in shown if words[0] != "clone"]
+    assert {words[0] for words in shown} >= {"evaluate", "verify", "convert"}
+    for words in shown:
+        _parser().parse_args(words)
 
 
 def test_module_and_exit_code_as_a_process():

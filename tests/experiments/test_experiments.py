@@ -116,7 +116,7 @@ def test_a_finished_file_resumes_without_computing(tmp_path):
 def test_different_settings_are_not_mixed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         go(interrupted(SMALL, "/3"), tmp_path)
-    with pytest.raises(ExperimentError, match="--resume, or delete"):
+    with pytest.raises(ExperimentError, match="--resume, or move it away"):
         go(SMALL, tmp_path)
     with pytest.raises(ExperimentError, match="version 1, this run has version 2"):
         go(dataclasses.replace(SMALL, version=2), tmp_path, resume=True)
@@ -126,9 +126,30 @@ def test_different_settings_are_not_mixed(tmp_path):
     unfinished.write_text(json.dumps(state), encoding="utf-8")
     with pytest.raises(ExperimentError, match="another checkpoint"):
         go(SMALL, tmp_path, resume=True)
-    unfinished.write_text("{", encoding="utf-8")
-    with pytest.raises(ExperimentError, match="damaged"):
+
+
+KINDS = [b"{", b"[1, 2]", b"7", b"null", b'"text"', b"\xff\xfe\x00", b"{}", b'{"settings": 1}']
+KINDS += [b'{"settings": {}, "networks": {}, "checkpoints": {}, "cells": {}}']
+KINDS += [b'{"settings": {}, "networks": [], "checkpoints": {}, "cells": {"digits-cnn/2": 3}}']
+KINDS += [b'{"settings": {}, "networks": [], "checkpoints": {}, "cells": {"digits-cnn/2": {}}}']
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".json"])
+@pytest.mark.parametrize("content", KINDS)
+def test_a_file_of_another_kind_is_refused_and_stays(tmp_path, suffix, content):
+    path = tmp_path / f"small-first-20{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ExperimentError, match=r"of another kind.*move it away"):
         go(SMALL, tmp_path, resume=True)
+    assert path.read_bytes() == content
+
+
+def test_results_go_to_the_repository_wherever_the_command_is_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (frame.FOLDER / "accuracy-over-time.json").is_file()
+    assert main(["experiment", "--list"]) == 0
+    assert "stored: " in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_missing_is_named_with_the_way_to_it(tmp_path, monkeypatch):

@@ -156,6 +156,22 @@ def test_make_names_a_python_that_is_too_old(tmp_path: Path) -> None:
     assert not (tmp_path / ".venv").exists()
 
 
+@needs_make
+def test_make_setup_takes_an_index_for_torch(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    for name in ("requirements.txt", "pyproject.toml"):
+        (tmp_path / name).touch()
+    for index, ending in (
+        ("", "requirements.txt"),
+        ("https://a/b", "--extra-index-url https://a/b"),
+    ):
+        command = ["make", "--dry-run", "setup", f"TORCH_INDEX={index}"]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        (line,) = [line for line in run.stdout.splitlines() if "install -r" in line]
+        assert line.rstrip().endswith(ending)
+    assert "TORCH_INDEX=https://download.pytorch.org/whl/cpu" in README
+
+
 def test_readme_links_and_result_sections() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
         assert (ROOT / target).exists(), f"README links to {target}, which does not exist"

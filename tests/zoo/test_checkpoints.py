@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from book.experiments import setting
 from book.tools import cards
 from snnlib.graph.errors import CheckpointError
 from snnlib.zoo import checkpoints, models
@@ -167,11 +168,34 @@ def test_find_in_order(elsewhere, monkeypatch):
         elsewhere / "package" / "snnlib" / "zoo" / "assets",
         elsewhere / "chosen",
     ]
+    places[-1].mkdir()
     monkeypatch.setenv("SNNLIB_CHECKPOINTS", str(places[-1]))
     for place in places:
         place.mkdir(parents=True, exist_ok=True)
         (place / file).touch()
         assert checkpoints.find("mnist-cnn") == place / file
+
+
+def test_a_folder_that_is_not_there_is_not_skipped(elsewhere, monkeypatch):
+    monkeypatch.setenv("SNNLIB_CHECKPOINTS", str(elsewhere / "mistyped"))
+    with pytest.raises(CheckpointError, match=r"SNNLIB_CHECKPOINTS=.*mistyped: there is no such"):
+        checkpoints.find("mnist-cnn")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "text"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_only_files_of_the_cache_may_be_deleted(elsewhere, trained, inside, damage):
+    content = {
+        "truncated": trained.read_bytes()[:100],
+        "changed": trained.read_bytes()[:-1] + b"!",
+        "text": b"my own notes, forty pages",
+    }[damage]
+    folder = elsewhere / "cache" / "snnlib" / "checkpoints" if inside else elsewhere / "mine"
+    folder.mkdir(parents=True)
+    (folder / "thesis.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.read(folder / "thesis.safetensors")
+    assert ("delete" in str(caught.value).lower()) == inside
 
 
 def test_find_says_how_to_train(elsewhere, monkeypatch):
@@ -242,6 +266,18 @@ def test_index_and_cards_are_those_of_the_files():
     assert json.loads(checkpoints.INDEX.read_text()) == expected
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert text == cards.render(REPOSITORY), "run: python -m book.tools.cards"
+
+
+def test_macs_of_cards_are_those_of_the_results():
+    """One definition: padding costs nothing. The same networks are slow and deep as before."""
+    stored = json.loads((REPOSITORY.parent / "results" / "accuracy-over-time.json").read_text())
+    results = {row["model"]: row["ann_macs"] for row in stored["runs"]}
+    found = {name: cards._macs(name) for name in models.NAMES}
+    assert found == results
+    slow = {name for name, macs in found.items() if macs > setting.SLOW_MACS}
+    deep = {name for name, macs in found.items() if macs > setting.DEEP_MACS}
+    assert deep == {name for name in models.NAMES if name.startswith("cifar10")}
+    assert slow - deep == {"fashion-cnn"}
 
 
 def test_a_card_names_every_cycle_of_training():

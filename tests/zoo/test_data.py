@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import math
 import os
 import tarfile
 import threading
@@ -138,6 +139,11 @@ def test_validation_split_partitions_every_class(counts, fraction, seed):
     number = torch.arange(len(labels), dtype=torch.int32)  # each image carries its own number
     images = number.view(torch.uint8).view(-1, 1, 2, 2)
     whole = Split(images, labels, tuple(map(str, range(len(counts)))))
+    sizes = [round(fraction * n) for n in counts]
+    if sizes == counts or not any(sizes):
+        with pytest.raises(ValueError, match="leaves none"):
+            data.validation_split(whole, fraction, seed)
+        return
     fit, held = data.validation_split(whole, fraction, seed)
 
     def numbers(part):
@@ -157,10 +163,22 @@ def test_validation_split_depends_on_the_seed():
     assert not torch.equal(one.images, other.images)
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, math.nan, "0.1", None])
 def test_validation_split_rejects(fraction):
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         data.validation_split(data.load("digits")[0], fraction)
+
+
+@pytest.mark.parametrize(("fraction", "part"), [(1e-6, "for validation"), (1 - 1e-6, "to fit")])
+def test_validation_split_leaves_no_part_empty(fraction, part):
+    with pytest.raises(ValueError, match=f"of 1442 images leaves none {part}"):
+        data.validation_split(data.load("digits")[0], fraction)
+
+
+@pytest.mark.parametrize("seed", [None, -1, 2**32, 0.5, "0", True])
+def test_validation_split_needs_a_seed(seed):
+    with pytest.raises(ValueError, match=r"seed=.* whole number from 0 to 4294967295"):
+        data.validation_split(data.load("digits")[0], seed=seed)
 
 
 def test_split_slices_and_takes():
@@ -170,15 +188,43 @@ def test_split_slices_and_takes():
     assert len(train.take([])) == 0
     with pytest.raises(TypeError, match=r"split\.take"):
         train[3]
-    with pytest.raises(IndexError, match="1442"):
-        train.take([1442])
+    for outside in (1442, -1443):
+        with pytest.raises(IndexError, match="1442"):
+            train.take([outside])
+    for strange in ([0.0, 1.0], ["a"], torch.zeros(3)):
+        with pytest.raises(TypeError, match="whole numbers or a mask"):
+            train.take(strange)
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray, list])
+@pytest.mark.parametrize("chosen", [[0, 3, 4], [], [0, 1, 2, 3, 4]])
+def test_split_takes_a_mask(kind, chosen):
+    """A mask of bools means the images where it is True, not the images number 0 and 1."""
+    split = data.load("digits")[0][:5]
+    mask = kind([i in chosen for i in range(5)])
+    assert torch.equal(split.take(mask).images, split.images[chosen])
+    with pytest.raises(IndexError, match=r"one entry an image, shape \(5,\), not \(4,\)"):
+        split.take(mask[:4])
 
 
 def test_split_rejects_what_is_no_data_set():
-    with pytest.raises(ValueError, match="uint8"):
-        Split(torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), ("a",))
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    for wrong in (images.long(), images[0], images.bool()):
+        with pytest.raises(ValueError, match="uint8"):
+            Split(wrong, torch.zeros(len(wrong), dtype=torch.int64), ("a",))
     with pytest.raises(ValueError, match="one label an image"):
-        Split(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), ())
+        Split(images, torch.zeros(3, dtype=torch.int64), ())
+    for labels, wrong in (([0, 2], 2), ([-1, 0], -1)):
+        with pytest.raises(ValueError, match=f"holds {wrong}, but there are 2 classes"):
+            Split(images, torch.tensor(labels), ("a", "b"))
+
+
+def test_split_of_real_numbers_gives_them_as_they_are():
+    images = torch.randn(3, 1, 4, 4).double()
+    split = Split(images, torch.zeros(3, dtype=torch.int64), ("a",))
+    assert torch.equal(split[1:].floats(), images[1:].float())
+    whole = data.load("digits")[0][:3]
+    assert torch.equal(whole.floats(), data.to_float(whole.images))
 
 
 def test_to_float():
@@ -205,6 +251,30 @@ def test_unknown_name_suggests(wrong, right):
 def test_unknown_name_lists_all():
     with pytest.raises(DatasetUnavailable, match=r"digits, mnist, fashion_mnist, cifar10"):
         data.load("imagenet-1k-of-another-world")
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_a_folder_that_is_not_there_is_not_skipped(nowhere, monkeypatch, download):
+    """A mistyped SNNLIB_DATA must not fall back on the cache, or download into nowhere."""
+    monkeypatch.setenv("SNNLIB_DATA", str(nowhere / "mistyped"))
+    with pytest.raises(DatasetUnavailable, match=r"SNNLIB_DATA=.*mistyped: there is no such"):
+        data.load("mnist", download=download)
+    assert list(nowhere.iterdir()) == []
+    assert len(data.load("digits")[0]) == 1442, "embedded: needs no folder"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_only_files_of_the_cache_may_be_deleted(nowhere, inside):
+    """What lies elsewhere may be the user's own: the message must not tell to delete it."""
+    place = nowhere / "snnlib" / "data" if inside else nowhere / "mine"
+    raw = place / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in data.IDX_FILES:
+        (raw / file).write_bytes(bytes(10))
+    with pytest.raises(DatasetUnavailable, match="is truncated") as caught:
+        data.load("mnist", root=place, download=False)
+    assert ("delete" in str(caught.value).lower()) == inside
+    assert "SNNLIB_DATA" in str(caught.value) or inside
 
 
 def test_folders_in_order(nowhere, monkeypatch):

@@ -1,8 +1,9 @@
 """Training: resuming and seeds are exact, augmentation does what it says, choices see no test."""
 
+import io
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from tqdm import tqdm
 
-from snnlib.zoo import augment, checkpoints, data, models, train
+from snnlib.zoo import augment, checkpoints, data, models, train, training
 from snnlib.zoo.recipes import RECIPES
 
 SHORT = replace(RECIPES["digits-cnn"], epochs=3, batch=128)
@@ -85,10 +86,34 @@ def test_state_of_other_settings_is_refused(tmp_path):
     assert fit(path, seed=1, epochs=1, resume=False).is_file()
 
 
-def test_damaged_state_is_refused(tmp_path):
-    (tmp_path / "x.safetensors.state").write_bytes(b"not a state")
-    with pytest.raises(ValueError, match="not the state of a training run"):
+def saved(content):
+    """A file as torch writes it."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+SETTINGS = {"name": "digits-cnn", "seed": 0, "recipe": asdict(SHORT)}
+OTHERS = {
+    "junk": b"not a state",
+    "a tensor": saved(torch.zeros(3)),
+    "a list": saved([1, 2]),
+    "an empty dict": saved({}),
+    "settings alone": saved({"settings": SETTINGS}),
+    "the weights of another network": saved(
+        {"settings": SETTINGS, "network": {"weight": torch.zeros(2)}}
+    ),
+    "a pickled object": saved({"settings": SETTINGS, "network": nn.Linear(2, 2)}),
+}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_a_state_of_another_kind_is_refused_and_stays(tmp_path, content):
+    state = tmp_path / "x.safetensors.state"
+    state.write_bytes(content)
+    with pytest.raises(ValueError, match=r"not the state of a training run.*--no-resume"):
         fit(tmp_path / "x.safetensors")
+    assert state.read_bytes() == content
 
 
 def test_it_learns_and_records(tmp_path):
@@ -119,7 +144,8 @@ def test_the_test_images_are_looked_at_once(tmp_path, monkeypatch):
         seen.append(len(split))
         return accuracy(network, split, *args)
 
-    monkeypatch.setattr(train, "accuracy", spy)
+    for module in (train, training):
+        monkeypatch.setattr(module, "accuracy", spy)
     fit(tmp_path / "x.safetensors")
     assert seen.count(len(test)) == 1
     assert seen.count(len(test)) + seen.count(143) == len(seen)
@@ -131,6 +157,12 @@ def test_bad_requests_fail_before_any_work(tmp_path, monkeypatch):
         train.fit("digit-cnn", out=tmp_path / "x")
     with pytest.raises(ValueError, match="at least 1"):
         fit(tmp_path / "x", epochs=0)
+    for seed in (None, -1, 10**23, 1.5, "0", True):
+        with pytest.raises(ValueError, match=r"seed=.* whole number from 0"):
+            fit(tmp_path / "x", seed=seed)
+    for device in ("meta", "mars", "cuda:99", ""):
+        with pytest.raises(ValueError, match=f"device {device}: nothing can be computed there"):
+            fit(tmp_path / "x", device=device)
 
 
 def test_unwritable_folder(tmp_path):
@@ -252,7 +284,7 @@ def test_one_cycle_rises_then_falls(warmup, share):
 
 def test_running_average_forgets_the_initial_weights():
     layer = nn.Linear(1, 1, bias=False)
-    average = torch.optim.swa_utils.AveragedModel(layer, multi_avg_fn=train._running(0.99))
+    average = torch.optim.swa_utils.AveragedModel(layer, multi_avg_fn=training._running(0.99))
     nn.init.constant_(layer.weight, 5.0)
     average.update_parameters(layer)
     values = []
@@ -277,13 +309,6 @@ def test_accuracy_counts():
     nn.init.eye_(network[1].weight)
     assert train.accuracy(network.train(), split, batch=16) == 65 / 70
     assert network.training
-
-
-def test_macs():
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 5)
-    )
-    assert train.macs(network, (3, 4, 4)) == 16 * 8 * 27 + 8 * 16 * 5
 
 
 @given(shift=st.integers(0, 4), seed=st.integers(0, 1000), flipped=st.booleans())

@@ -12,6 +12,8 @@ when its own file changes and not when another one does. The functions release t
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,25 @@ _BLOCK = 2048  # neurons; measured: below, calls cost; above, potentials leave t
 _IF, _IF_ZERO, _SIGNED = 0, 1, 2
 _INT32 = np.int32
 _LARGEST = 2.0**30  # coefficients are cut to it before they become 32-bit integers
-_compile = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@functools.cache
+def _no_cache() -> None:
+    warnings.warn(
+        "neither snnlib's folder nor your home can be written, so the compiled neuron updates are "
+        "not kept: every start compiles them anew. Set NUMBA_CACHE_DIR to a folder that can be",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _compile(function: Any) -> Any:
+    """Compiled code, kept on disk where numba finds a folder for it."""
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # "cannot cache function": no folder that can be written
+        _no_cache()
+        return njit(nogil=True, error_model="numpy")(function)
 
 
 def advance(layer: Layer, state: State, current: Tensor, out: Tensor, first: int) -> Tensor | None:

@@ -1,0 +1,50 @@
+"""The result of ``snnlib evaluate`` as text."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from snnlib.neurons import NEURONS
+from snnlib.zoo.evaluate import LABELS
+
+
+def table(result: dict[str, Any]) -> str:
+    """A `report` as text: the setting, then one line a time step."""
+    names = ("levels", "negative", "v0", "cap", "reset")
+    kind: Any = NEURONS.get(result["neuron"])  # none where each layer has its own
+    parameters = {f.name for f in fields(kind)} if kind else set()
+    own = [k for k in names if k in parameters and result[k] is not None]
+    setting = ", ".join(f"{k} {result[k]}" for k in own)
+    quantile = "" if result["percentile"] is None else f" {result['percentile']:g}"
+    known = f"{count:,} " if (count := result["calibration_images"]) else ""
+    scope = "channel" if result["per_channel"] else "layer"
+    lines = [
+        f"{result['model']} on {result['n']:,} {result['images_from']}",
+        f"{LABELS.get(result['neuron'], result['neuron'])}: {setting}; {result['input']} input",
+        f"thresholds: {result['balance']}{quantile} per {scope}, on {known}"
+        f"{result['calibration_from']}",
+        f"ANN: {100 * result['ann_accuracy']:.2f} %, {result['ann_macs']:,} MACs, "
+        f"{result['ann_energy_nj']:,.0f} nJ an image",
+        f"SNN: {result['neurons']:,} neurons; analog first layer {result['macs_first_layer']:,} "
+        "MACs, computed once",
+        "",
+        f"{'step':>5}{'accuracy':>11}{'- ANN':>9}{'same as ANN':>13}",
+    ]
+    first = result["steps"] - len(result["accuracy"]) + 1
+    costly = result["events_per_image"] is not None
+    if costly:
+        lines[-1] += f"{'events':>12}{'spikes':>12}{'SynOps':>14}{'energy (nJ)':>13}"
+    for i, accuracy in enumerate(result["accuracy"]):
+        loss = 100 * (accuracy - result["ann_accuracy"])
+        line = f"{first + i:>5}{100 * accuracy:>9.2f} %{loss:>+9.2f}"
+        line += f"{100 * result['agreement'][i]:>11.2f} %"
+        if costly:
+            line += (
+                f"{result['events_per_image'][i]:>12,.0f}{result['spikes_per_image'][i]:>12,.0f}"
+            )
+            line += f"{result['synops_per_image'][i]:>14,.0f}"
+            line += f"{result['energy_nj_per_image'][i]:>13,.0f}"
+        lines.append(line)
+    speed = f"{result['seconds']:.1f} s, {result['images_per_second']:,.0f} images/s"
+    return "\n".join([*lines, "", f"{speed} on {result['hardware']}, {result['dtype']}"])
