@@ -1,6 +1,7 @@
 """``layer-errors``: where in the network the error arises, and which error it is.
 
-For every spiking layer and 1, 2, 4, … 64 steps: the error of the mean output relative to the ANN's activation, and its four parts as `snnlib.simulation.verify` defines them (propagated from the
+For every spiking layer and 1, 2, 4, … 64 steps: the error of the mean output relative to the ANN's
+activation, and its four parts as `snnlib.simulation.verify` defines them (propagated from the
 layers before, clipping, rounding, unevenness), root mean square and mean. Settings are fixed
 beforehand: each neuron as first described (largest activation, v0 = 0, negative 1) and as this book
 uses it. The images are validation images.
