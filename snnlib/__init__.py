@@ -21,6 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from snnlib import _compatibility
+from snnlib._version import __version__
 from snnlib.conversion.balance import Max, MinError, Percentile
 from snnlib.conversion.convert import convert
 from snnlib.graph.errors import CheckpointError, ConversionError
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from snnlib import plots
     from snnlib.zoo import checkpoints, data, models, train
     from snnlib.zoo.data import DatasetUnavailable
-
-__version__ = "0.1.0"
 
 # Loaded when first used: they bring scikit-learn, safetensors or matplotlib.
 _LAZY = {"DatasetUnavailable": "snnlib.zoo.fetch"}

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snnlib import IF, Augmented, Ternary
+from snnlib import IF, Augmented, Ternary, kernels
 from snnlib.neurons import Neuron, State
-from snnlib.simulation import kernels
 
 FRACTIONS = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
 AUGMENTED = st.builds(

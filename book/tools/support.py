@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from snnlib.conversion.trace import support_table, trace
+from snnlib.conversion.trace import trace
 from snnlib.deploy.files import write_bytes
 from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
@@ -160,14 +160,4 @@ def format_table(rows: Sequence[ModelSupport]) -> str:
         else:
             text = f"no: {row.reason}" + (f" (1 of {row.problems})" if row.problems > 1 else "")
         lines.append(f"{row.name:<{width}}  {text}")
-    return "\n".join(lines)
-
-
-def format_support() -> str:
-    """The table of operations as text: what converts into what, what does not and the way out."""
-    lines = []
-    for row in support_table():
-        note = f" ({row.note})" if row.note else ""
-        sign = "" if row.converts else "NO: "
-        lines += [f"{', '.join(row.operations)}", f"    {sign}{row.becomes}{note}"]
     return "\n".join(lines)

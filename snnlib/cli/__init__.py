@@ -1,1 +1,1 @@
-"""The commands of ``snnlib``."""
+"""The commands of ``snnlib``: each module has SUMMARY, EXAMPLES, add_options and execute."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,17 +36,18 @@ def write_bytes(path: str | Path, content: bytes, error: type[FileError] = FileE
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".writing-{secrets.token_hex(6)}")
         try:
-            with open(temporary, "xb") as file:
+            mode = target.stat().st_mode & 0o7777 if target.is_file() else None
+            private = partial(os.open, mode=0o666 if mode is None else 0o600)
+            with open(temporary, "xb", opener=private) as file:
                 file.write(content)
-            if target.is_file():
-                temporary.chmod(target.stat().st_mode & 0o7777)
+            if mode is not None:
+                temporary.chmod(mode)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as fault:
-        raise error(
-            f"{path} cannot be written: {fault.strerror or fault}. Choose another folder."
-        ) from fault
+    except (OSError, RuntimeError) as fault:  # a link that leads to itself is a RuntimeError
+        reason = getattr(fault, "strerror", None) or fault
+        raise error(f"{path} cannot be written: {reason}. Choose another folder.") from fault
     return path
 
 

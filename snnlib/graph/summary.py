@@ -47,7 +47,8 @@ def summary(net: Network, width: int | None = None) -> str:
         for row in rows
     ]
     lines.insert(1, "─" * min(width, sum(sizes) + 2 * (len(sizes) - 1)))
-    how = ", ".join(f"{key} {value}" for key, value in net.report.items())
+    told = {key: value for key, value in net.report.items() if not isinstance(value, list | dict)}
+    how = ", ".join(f"{key} {value}" for key, value in told.items())
     total = f"{sum(net.sizes.values()):,} neurons, {weights:,} weights, {net.dtype}, {net.device}"
     tail = [repr(net.neuron), total, how, *net.graph.notes[:0]]
     dropped = [note for note in net.graph.notes if "dropped" in note]

@@ -13,12 +13,12 @@ import math
 import torch
 from torch import Tensor
 
+from snnlib import kernels
 from snnlib.graph.graph import Graph
 from snnlib.graph.layout import laid_out
 from snnlib.graph.network import Network
 from snnlib.graph.operations import Node
 from snnlib.graph.readout import Readout
-from snnlib.simulation import kernels
 
 
 def logits(net: Network, graph: Graph, mean_input: Tensor, steps: int, readout: Readout) -> Tensor:

@@ -2,7 +2,7 @@
 
 There is no delay between layers, so a layer can take several steps at once before the next layer
 starts: its weights see steps × images as one batch, and its neurons keep their potentials in the
-cache while they go through the block (`snnlib.simulation.kernels`). Whatever depends on a constant
+cache while they go through the block (`snnlib.kernels`). Whatever depends on a constant
 input alone is computed once. `Plan` holds what all chunks of a run share, in plain values;
 `Simulation` the state of one chunk. Chapter *Converting a network*.
 """
@@ -17,12 +17,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snnlib import kernels
 from snnlib.graph.graph import Graph
 from snnlib.graph.layout import channels_last, laid_out
 from snnlib.graph.network import Network
 from snnlib.graph.operations import OPERATIONS, Function, Kind, Node
 from snnlib.neurons import Neuron, State
-from snnlib.simulation import kernels
 from snnlib.simulation.coding import Coding
 from snnlib.simulation.costs import Account
 from snnlib.simulation.run import Statistics, Trace

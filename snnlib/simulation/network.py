@@ -193,7 +193,8 @@ class SpikingNetwork:
         Source: Yu et al., TNNLS 2022; chapter *Converting a network*.
         """
         request = Request(
-            steps, coding, record, memory, only_last, batch, first, progress, readout
+            steps, coding, record=record, memory=memory, only_last=only_last, batch=batch,
+            first=first, progress=progress, readout=readout,
         )  # fmt: skip
         return simulate(self._ready, x, request)
 

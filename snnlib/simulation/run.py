@@ -65,7 +65,7 @@ class Statistics:
         }
 
     def add_rows(self, source: str, done: int, rows: Tensor) -> None:
-        """Add the sums of steps ``done`` + 1, … (`snnlib.simulation.kernels.advance`), (K, 5)."""
+        """Add the sums of steps ``done`` + 1, … (`snnlib.kernels.advance`), (K, 5)."""
         self.table[source][done : done + len(rows)] += rows
 
     def add(self, other: Statistics) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from snnlib._version import __version__
+
 
 def record(
     device: torch.device, *packages: str, command: str | Sequence[str] | None = None
@@ -52,9 +54,7 @@ def hardware(device: torch.device) -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """The versions of snnlib, Python, torch and these packages; torch's with its build (+cpu)."""
-    import snnlib
-
-    found = {"snnlib": snnlib.__version__, "python": platform.python_version()}
+    found = {"snnlib": __version__, "python": platform.python_version()}
     found["torch"] = str(torch.__version__)  # a wheel's metadata may leave the build out
     return found | {name: metadata.version(name) for name in packages if name not in found}
 

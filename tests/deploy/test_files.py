@@ -117,7 +117,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(old, monkeypatch, wher
 
     if where == "write":
         opened = builtins.open
-        monkeypatch.setattr(files, "open", lambda *args: Full(opened(*args)), raising=False)
+        monkeypatch.setattr(
+            files, "open", lambda *args, **kwargs: Full(opened(*args, **kwargs)), raising=False
+        )
     elif where == "replace":
         monkeypatch.setattr("os.replace", full)
     else:

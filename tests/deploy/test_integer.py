@@ -12,11 +12,20 @@ import torch
 from torch import nn
 
 import snnlib
-from snnlib import IF, Augmented, Bernoulli, Constant, ConversionError, Percentile, Ternary, convert
+from snnlib import (
+    IF,
+    Augmented,
+    Bernoulli,
+    Constant,
+    ConversionError,
+    Percentile,
+    Ternary,
+    convert,
+    kernels,
+)
 from snnlib._compatibility import IntegerNetwork
 from snnlib.deploy import int8
 from snnlib.graph.operations import Node, apply
-from snnlib.simulation import kernels
 
 LAYERS = ("relu1", "relu2", "relu3", "relu4")
 NEURONS = [

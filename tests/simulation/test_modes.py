@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib import Augmented, Max, MinError, Percentile, SpikingNetwork, convert
+from snnlib import Augmented, Max, MinError, Percentile, SpikingNetwork, convert, kernels
 from snnlib.conversion.balance import firing_thresholds
 from snnlib.conversion.trace import trace
-from snnlib.simulation import kernels
 from snnlib.simulation.modes import exact_sums, own_mode
 from snnlib.simulation.parallel import for_each
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from snnlib.graph.layout import lies_as
+from snnlib.kernels.layer import Layer, Rounding
 from snnlib.neurons import Neuron, State
-from snnlib.simulation.kernels.layer import Layer, Rounding
 
 Watch = Callable[[int, Tensor, Tensor], None]
 
@@ -31,7 +31,7 @@ Watch = Callable[[int, Tensor, Tensor], None]
 def compiled() -> ModuleType | None:
     """The compiled CPU kernels, or None where numba is absent."""
     try:
-        from snnlib.simulation.kernels import cpu as kernels_cpu
+        from snnlib.kernels import cpu as kernels_cpu
     except ImportError:
         return None
     return kernels_cpu
@@ -41,7 +41,7 @@ def compiled() -> ModuleType | None:
 def compiled_cuda(device: torch.device) -> ModuleType | None:
     """The Triton kernel, or None where Triton is absent or does not do its work on the device."""
     try:
-        from snnlib.simulation.kernels import cuda as kernels_cuda
+        from snnlib.kernels import cuda as kernels_cuda
     except ImportError:
         return None
     try:

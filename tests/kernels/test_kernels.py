@@ -8,9 +8,8 @@ import pytest
 import reference
 import torch
 
-from snnlib import IF, Augmented, Bernoulli, Percentile, Ternary, convert
+from snnlib import IF, Augmented, Bernoulli, Percentile, Ternary, convert, kernels
 from snnlib.neurons import State
-from snnlib.simulation import kernels
 from snnlib.simulation.parallel import even_size
 
 NEURONS = [
