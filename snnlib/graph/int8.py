@@ -13,10 +13,10 @@ they get as little to do as possible::
 - z ≤ 64: processors before VNNI add two products in 16 bits, and 2 · 128 · 127 is less than 2^15.
 - The bound: AMX kernels turn Σ w·u into float32 before they add the rest. Below 2^24 every sum is
   exact, in whatever order it is added up.
-- No padding and no zero point for oneDNN: with them, windows wholly in the padding crash it or give
-  garbage, and so do groups of channels that do not fill its registers.
-- Some shapes are wrong all the same (one column of outputs, with a stride, on AMX, for large
-  batches), some fall into plain loops. So `_pays` tries every shape before it is used.
+- No padding and no zero point for oneDNN: with them grouped convolutions are garbage where a window
+  lies wholly in the padding, or where the channels of a group do not fill a register.
+- Some shapes are wrong all the same (outputs one wide, with a stride, on AMX, some from a certain
+  batch on), others fall into plain loops. So `_pays` tries every shape before it is used.
 
 Whatever is refused is computed in float32: the same numbers. Chapter *Fewer bits*.
 """
