@@ -1,6 +1,6 @@
 """Integer mode beside float32 and bfloat16: the same network, images, steps and threads.
 
-    python -m benchmarks.integer --threads 1 --json
+    python -m benchmarks.integer --threads 1 --rounds 10 --json
 
 Every network is simulated in four ways that take turns, round by round: in float32, in bfloat16, in
 whole numbers, and in whole numbers with all convolutions in float32 (`snnlib.graph.int8` switched

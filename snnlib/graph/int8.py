@@ -153,7 +153,7 @@ def _ready(node: Node) -> _Packed | None:
 )
 def _conv_int8(node: Node, x: Tensor) -> Tensor:
     """A convolution of whole numbers from −zero to zero, ``zero`` an attribute of the node."""
-    if x.device.type == "cpu" and torch.backends.mkldnn.enabled and _has_kernels():
+    if x.device.type == "cpu" and _has_kernels():
         a, rows = node.attrs, _filled_up(len(x))
         where = [tuple(a[name]) for name in ("stride", "padding", "dilation")]
         shapes = (rows, *x.shape[1:]), tuple(node.tensors["weight"].shape)
@@ -165,8 +165,9 @@ def _conv_int8(node: Node, x: Tensor) -> Tensor:
 
 
 def _has_kernels() -> bool:
-    """Other processors would get oneDNN's plain loops, a hundred times as slow."""
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    """oneDNN is on, and has more for this processor than plain loops, a hundred times as slow."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return bool(torch.backends.mkldnn.enabled) and capability.startswith("AVX")
 
 
 def _filled_up(batch: int) -> int:
