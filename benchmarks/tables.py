@@ -71,6 +71,18 @@ def scaling(results: Path = RESULTS) -> str:
     return "\n".join([*lines, "", _conditions(record)])
 
 
+def integer(results: Path = RESULTS) -> str:
+    """Integer mode beside real numbers, ms an image."""
+    record = json.loads((results / "integer.json").read_text(encoding="utf-8"))
+    labels = list(record["networks"][0]["ways"])
+    lines = [f"| ms an image | {' | '.join(labels)} |", f"|---|{'--:|' * len(labels)}"]
+    for found in record["networks"]:
+        cells = [f"{1000 * found['ways'][way]['min'] / found['images']:.2f}" for way in labels]
+        lines.append(f"| {found['network']} | {' | '.join(cells)} |")
+    conditions = _conditions(record, record["steps"]).replace("medians", "least times")
+    return "\n".join([*lines, "", conditions])
+
+
 def _conditions(record: dict[str, Any], steps: int | None = None) -> str:
     time = "" if steps is None else f"T = {steps}; "
     return (
@@ -79,7 +91,12 @@ def _conditions(record: dict[str, Any], steps: int | None = None) -> str:
     )
 
 
-SECTIONS = {"efficiency": efficiency, "calibration": calibration, "scaling": scaling}
+SECTIONS = {
+    "efficiency": efficiency,
+    "calibration": calibration,
+    "scaling": scaling,
+    "integer": integer,
+}
 
 
 def render(text: str, results: Path = RESULTS) -> str:

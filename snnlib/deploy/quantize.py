@@ -220,12 +220,7 @@ class _Quantizer:
         self.sums[node.name] = float(sums.max())
         node = replace(node, tensors={k: value.to(_dtype(sums)) for k, value in tensors.items()})
         inputs = float(self.bounds[source].max())
-        if (
-            node.op == "conv"
-            and weight.dim() == 4
-            and max(self.largest, inputs) <= int8.LARGEST
-            and float(sums.max()) < _FLOAT32
-        ):
+        if int8.takes(node, inputs):
             node = replace(node, op="conv_int8", attrs={**node.attrs, "zero": int(inputs)})
         self._emit(node, self._column(scale, node.name), self._column(sums, node.name))
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 import pytest
 import reference
 import torch
+from clocks import always_faster
 from torch import nn
 
 import snnlib
@@ -25,7 +26,7 @@ from snnlib import (
 )
 from snnlib._compatibility import IntegerNetwork
 from snnlib.deploy import int8
-from snnlib.graph.operations import Node, apply
+from snnlib.graph.operations import apply
 
 LAYERS = ("relu1", "relu2", "relu3", "relu4")
 NEURONS = [
@@ -175,63 +176,18 @@ def test_same_bits_for_every_batch_and_thread_count(base):
 
 def test_bits_of_eight_and_of_float32_agree(base, bounded, monkeypatch):
     """Convolutions in 8-bit instructions, where the machine has them, and in float32."""
+    monkeypatch.setattr(int8, "time", always_faster())
+    int8._pays.cache_clear()
     for source in (base, bounded):
         net, x = source.quantize(), images(7)
         assert {node.op for node in net.graph} >= {"conv", "conv_int8"}
         fast = net(x, 8, record=LAYERS)
         with monkeypatch.context() as without:
-            without.setattr(int8, "available", lambda: False)
+            without.setattr(int8, "_has_kernels", lambda: False)
             slow = net(x, 8, record=LAYERS)
         assert torch.equal(fast.logits, slow.logits)
         for name in LAYERS:
             assert torch.equal(fast.trace[name].potential, slow.trace[name].potential)
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
-def test_convolutions_of_eight_bits_are_exact(groups, layout):
-    """Largest values, every stride, padding and dilation; against sums in float64."""
-    if not int8.available():
-        pytest.skip("this processor or build has no exact 8-bit convolution: float32 takes over")
-    generator = torch.Generator().manual_seed(3)
-    for stride, padding, dilation in ((1, 1, 1), (2, 0, 1), (1, 2, 2)):
-        weight = torch.randint(-127, 128, (24, 96 // groups, 3, 3), generator=generator)
-        weight[0], weight[1] = 127, -127
-        x = torch.randint(-60, 61, (3, 96, 9, 9), generator=generator)
-        x[0], x[1] = 60, -60
-        bias = torch.randint(-5000, 5000, (24,), generator=generator)
-        attrs = {
-            "stride": [stride] * 2, "padding": [padding] * 2, "dilation": [dilation] * 2,
-            "groups": groups, "zero": 60,
-        }  # fmt: skip
-        node = Node(
-            "c", "conv_int8", ("x",), attrs, {"weight": weight.float(), "bias": bias.float()}
-        )
-        found = apply(node, [x.float().contiguous(memory_format=layout)])
-        expected = nn.functional.conv2d(
-            x.double(), weight.double(), bias.double(), stride, padding, dilation, groups
-        )
-        assert found.dtype == torch.float32
-        assert torch.equal(found.double(), expected)
-        again = apply(node, [x.float()[:2]])  # the packed weights serve every batch size
-        assert torch.equal(again.double(), expected[:2])
-
-
-def test_where_eight_bits_saturate_float32_takes_over(monkeypatch):
-    """Processors before VNNI add pairs of products in 16 bits: the check has to see that."""
-    original = int8._convolve
-
-    def saturating(x, weight, bias, zero, a):
-        return original(x, weight, bias, zero, a).clamp(-(2**15), 2**15 - 1)
-
-    monkeypatch.setattr(int8, "_convolve", saturating)
-    assert not int8.available.__wrapped__()
-
-    def missing(*_):
-        raise AttributeError("no such operator")
-
-    monkeypatch.setattr(int8, "_convolve", missing)
-    assert not int8.available.__wrapped__()
 
 
 def test_compiled_and_plain_kernels_agree(base, monkeypatch):
