@@ -56,6 +56,7 @@ _ELSEWHERE = {
     ("evaluate", "table"): "snnlib.cli.table",
     ("integer", "IntegerNetwork"): "snnlib._compatibility",
     ("run", "Decision"): "snnlib.simulation.early_exit",
+    ("engine", "Plan"): "snnlib.simulation.plan",
     ("simulator", "Schedule"): "snnlib.simulation.schedule",
     ("storage", "load"): "snnlib.simulation.network",
 }

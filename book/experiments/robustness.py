@@ -23,8 +23,9 @@ from book.experiments.frame import SEED, Cell, Context, Experiment, Row
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import Node, rectify
 from snnlib.simulation.coding import Constant
-from snnlib.simulation.engine import Plan, Simulation
+from snnlib.simulation.engine import Simulation
 from snnlib.simulation.network import SpikingNetwork
+from snnlib.simulation.plan import Plan
 from snnlib.zoo import models
 from snnlib.zoo.data import to_float
 from snnlib.zoo.evaluate import LABELS

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from snnlib._arguments import real, whole
 from snnlib.conversion.least_error import Histogram, least_error
-from snnlib.conversion.order_statistics import Largest, Sample, grouped
+from snnlib.conversion.order_statistics import Digits, Largest, grouped
 from snnlib.graph.graph import Graph
 from snnlib.graph.layout import laid_out
 from snnlib.graph.operations import Node, rectify
@@ -269,19 +268,14 @@ def _percentiles(
         over = {g: end.from_top(max(0, count[g] - 2)) for g, end in ends.items()}
         tops = {group: end.from_top(0) for group, end in ends.items()}
     else:
-        ranks = {group: int(place) for group, place in position.items()}
-        upper = {group: min(rank + 1, totals[group] - 1) for group, rank in ranks.items()}
-        samples = {group: Sample(totals[group] * group.channels) for group in groups}
-        _show(graph, images, batch, {group: [sample] for group, sample in samples.items()})
-        tops = {group: sample.top for group, sample in samples.items()}
-        pairs = {g: (s.bracket(ranks[g], q), s.bracket(upper[g], q)) for g, s in samples.items()}
-        while waiting := {g: [b for b in two if not b.found] for g, two in pairs.items()}:
-            if not any(waiting.values()):
-                break
-            _show(graph, images, batch, waiting)
-            for bracket in chain.from_iterable(waiting.values()):
-                bracket.narrow()
-        under, over = ({g: two[i].value for g, two in pairs.items()} for i in (0, 1))
+        ranks = {g: (int(at), min(int(at) + 1, totals[g] - 1)) for g, at in position.items()}
+        digits = {group: Digits(group.channels, ranks[group]) for group in groups}
+        while any(not each.done for each in digits.values()):
+            _show(graph, images, batch, {group: [each] for group, each in digits.items()})
+            for each in digits.values():
+                each.narrow()
+        under, over = ({g: each.values[i] for g, each in digits.items()} for i in (0, 1))
+        tops = {group: each.top for group, each in digits.items()}
     found = {}
     for group, low in under.items():
         weight = position[group] - int(position[group])

@@ -1,14 +1,13 @@
 """Exact order statistics of activations that come in batches and are never all kept.
 
 A percentile near 100 needs few values: `Largest` keeps the k largest of every channel in one pass.
-Where that would be too many, `Bracket` closes in on the value in a few passes, in fixed memory.
-Both work on activations after a ReLU: floats of at least 0, whose bit patterns are whole numbers in
-the same order. Chapter *Threshold balancing*.
+Where that would be too many, `Digits` finds the value in three passes, in fixed memory. Both work
+on activations after a ReLU: floats of at least 0, whose bit patterns are whole numbers in the same
+order. Chapter *Threshold balancing*.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import Any
 
@@ -17,8 +16,6 @@ import torch
 from torch import Tensor
 
 from snnlib.graph.layout import channels_last
-
-_SAMPLE = 1 << 17  # activations sampled per layer to guess where a percentile lies
 
 
 def grouped(value: Tensor, groups: int) -> Tensor:
@@ -117,100 +114,61 @@ def _above(values: Tensor, low: Any) -> tuple[Any, Any]:
     return found.cpu().numpy(), values.flatten()[found].cpu().numpy()
 
 
-def _rows(values: Tensor) -> Tensor:
-    """(outer, C, inner) as one row a channel."""
-    return values.transpose(0, 1).reshape(values.shape[1], -1)
+class Digits:
+    """The values of some ranks in every channel, digit by digit of their bit patterns.
 
-
-def _bits(values: Tensor) -> Tensor:
-    """Bit patterns of non-negative float32 values: whole numbers in the same order."""
-    return (values.float() + 0.0).contiguous().view(torch.int32)  # + 0.0 turns −0 into 0
-
-
-class Sample:
-    """The largest value of every channel, and a regular sample of its values.
+    A pass counts, among the values that begin like the wanted one, each next digit; three passes
+    fix all 31 bits, in memory that does not grow with the number of values. May be fed from several
+    threads at once.
 
     Args:
-        total: number of values of all channels together that will come.
+        channels: number of channels C.
+        ranks: of the wanted values, 0 being the smallest.
     """
 
-    def __init__(self, total: int) -> None:
-        self.stride = max(1, total // _SAMPLE) | 1  # odd: does not lock onto image rows
-        self._tops: list[Tensor] = []
-        self._parts: list[Tensor] = []
-
-    @property
-    def top(self) -> Tensor:
-        """The largest values, shape (C,)."""
-        return torch.stack(self._tops).amax(0)
-
-    def add(self, values: Tensor) -> None:
-        """Take in values of shape (outer, C, inner)."""
-        rows = _rows(values)
-        self._tops.append(rows.amax(1).float().cpu())
-        self._parts.append(rows[:, :: self.stride].float().cpu())
-
-    def bracket(self, rank: int, q: float) -> Bracket:
-        """Where the values of a rank near the q-th percentile probably lie."""
-        top = _bits(self.top).long()
-        values = torch.cat(self._parts, 1).sort(1).values
-        guess, margin = q / 100 * (values.shape[1] - 1), 2 + 2 * math.sqrt(values.shape[1] * 0.01)
-        low, high = max(0, int(guess - margin)), math.ceil(guess + margin)
-        upper = top if high >= values.shape[1] else _bits(values[:, high]).long()
-        return Bracket(rank, _bits(values[:, low]).long(), upper.clone(), top)
-
-
-class Bracket:
-    """Finds the value of a given rank in every channel of one layer, by bracketing its bits.
-
-    Each pass counts the values inside the bracket in ``bins`` bins and keeps the bin that holds
-    the rank, so the bracket closes on one float32 after a few passes, in fixed memory.
-    """
-
-    def __init__(self, rank: int, low: Tensor, high: Tensor, top: Tensor) -> None:
-        self.rank, self.low, self.high, self.top = rank, low, high, top
-        self.bins = max(1 << 11, (1 << 20) // len(low))
+    def __init__(self, channels: int, ranks: tuple[int, ...]) -> None:
+        self.ranks = torch.tensor(ranks)[:, None].repeat(1, channels)  # (R, C): rank among equals
+        self.found = torch.zeros_like(self.ranks)  # the digits so far, as a number
+        self.top = torch.zeros(channels)
+        self._widths = [11, 10, 10]
         self._lock = threading.Lock()
         self._start()
 
-    @property
-    def found(self) -> bool:
-        return bool((self.low == self.high).all())
-
-    @property
-    def value(self) -> Tensor:
-        """The values found, shape (C,)."""
-        return self.low.to(torch.int32).view(torch.float32)
-
     def _start(self) -> None:
-        self.below = torch.zeros_like(self.low)
-        self.histogram = torch.zeros(len(self.low) * self.bins, dtype=torch.int64)
+        size = 1 << self._widths[0]
+        self.counts = torch.zeros(*self.ranks.shape, size, dtype=torch.int64)  # (R, C, digits)
+
+    @property
+    def done(self) -> bool:
+        """Whether all digits are known."""
+        return not self._widths
+
+    @property
+    def values(self) -> Tensor:
+        """The values, shape (R, C)."""
+        return self.found.to(torch.int32).view(torch.float32)
 
     def add(self, values: Tensor) -> None:
-        """Count more values, shape (outer, C, inner)."""
-        rows = _bits(_rows(values))
-        low, high = self.low.to(rows)[:, None], self.high.to(rows)[:, None]
-        below = (rows < low).sum(1).cpu()
-        inside = (rows >= low) & (rows <= high)
-        group = inside.nonzero()[:, 0].cpu()
-        offset = rows[inside].cpu().long() - self.low[group]
-        index = offset * self.bins // (self.high - self.low + 1)[group]
-        found = torch.bincount(group * self.bins + index, minlength=len(self.histogram))
+        """Count values of shape (outer, C, inner), none below 0."""
+        rows = values.transpose(0, 1).reshape(values.shape[1], -1).float().cpu() + 0.0  # −0 is 0
+        bits = rows.contiguous().view(torch.int32)  # whole numbers in the same order
+        low, size = sum(self._widths[1:]), self.counts.shape[2]
+        digit = bits >> low & (size - 1)
+        digit += torch.arange(len(rows), dtype=torch.int32)[:, None] * size
+        begin, length = bits >> (low + self._widths[0]), len(rows) * size
+        counted = [
+            torch.bincount(digit[begin == wanted[:, None]], minlength=length).view(-1, size)
+            for wanted in self.found.int()
+        ]
         with self._lock:
-            self.below += below
-            self.histogram += found
+            self.counts += torch.stack(counted)
+            self.top = torch.maximum(self.top, rows.amax(1))
 
     def narrow(self) -> None:
-        """Close the bracket on the bin that holds the rank, or move it if it was missed."""
-        cumulative = self.histogram.reshape(-1, self.bins).cumsum(1)
-        rank = self.rank - self.below
-        width = self.high - self.low + 1
-        chosen = (cumulative <= rank[:, None]).sum(1)
-        inside = (rank >= 0) & (chosen < self.bins)
-        low = self.low + (chosen * width + self.bins - 1) // self.bins
-        high = self.low + ((chosen + 1) * width + self.bins - 1) // self.bins - 1
-        missed_low = torch.where(rank < 0, torch.zeros_like(low), self.high + 1)
-        missed_high = torch.where(rank < 0, self.low - 1, self.top)
-        self.low = torch.where(inside, low, missed_low)
-        self.high = torch.where(inside, high, missed_high)
-        self._start()
+        """After a pass: fix one more digit of every wanted value."""
+        below = self.counts.cumsum(2)
+        digit = (below <= self.ranks[:, :, None]).sum(2)  # (R, C)
+        before = (below - self.counts).gather(2, digit[:, :, None])[:, :, 0]
+        self.ranks, self.found = self.ranks - before, (self.found << self._widths.pop(0)) | digit
+        if not self.done:
+            self._start()

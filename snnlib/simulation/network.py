@@ -28,9 +28,9 @@ from snnlib.simulation import closed_form, schedule
 from snnlib.simulation.coding import Coding
 from snnlib.simulation.costs import Account
 from snnlib.simulation.early_exit import Decision
-from snnlib.simulation.engine import Plan
 from snnlib.simulation.images import FLOATS, checked
 from snnlib.simulation.modes import own_mode
+from snnlib.simulation.plan import Plan
 from snnlib.simulation.run import Run
 from snnlib.simulation.schedule import Schedule
 from snnlib.simulation.simulate import Ready, Request, decide, simulate

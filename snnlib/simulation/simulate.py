@@ -22,10 +22,11 @@ from snnlib.simulation import closed_form, early_exit, schedule
 from snnlib.simulation.coding import Coding, Constant
 from snnlib.simulation.costs import Account
 from snnlib.simulation.early_exit import Decision
-from snnlib.simulation.engine import Plan, Simulation, make_plan
+from snnlib.simulation.engine import Simulation
 from snnlib.simulation.images import checked
 from snnlib.simulation.modes import exact_sums, own_mode
 from snnlib.simulation.parallel import for_each
+from snnlib.simulation.plan import Plan, make_plan
 from snnlib.simulation.run import Run, Statistics, Trace
 
 
