@@ -135,8 +135,6 @@ def test_thresholds_are_those_of_no_surroundings(
 
 # --- networks ------------------------------------------------------------------------------------
 
-WAITS = pytest.mark.xfail(strict=True, reason="until calls enter own_mode() and exact_sums()")
-
 
 def images(count: int, seed: int = 1) -> Tensor:
     return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed), device="cpu")
@@ -163,7 +161,6 @@ CALLS: dict[str, Callable[[SpikingNetwork, Tensor], Tensor]] = {
 }
 
 
-@WAITS
 @pytest.mark.parametrize("threads", [1, 2])
 def test_networks_compute_the_same_in_any_surroundings(net: SpikingNetwork, threads: int) -> None:
     before, problems = torch.get_num_threads(), []
@@ -281,7 +278,6 @@ def test_sums_are_exact_inside() -> None:
     assert torch.equal(found.double(), F.linear(x.double(), weight.double()))
 
 
-@WAITS
 def test_whole_numbers_in_two_threads(
     net: SpikingNetwork, found: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
