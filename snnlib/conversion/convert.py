@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 
 from snnlib._arguments import flag, whole
 from snnlib._compatibility import by_name_after
+from snnlib._copies import copied
 from snnlib.conversion.balance import Balance, Percentile, firing_thresholds
 from snnlib.conversion.calibrate import calibrate_bias as correct_bias
-from snnlib.conversion.copies import copied
 from snnlib.conversion.trace import traced
 from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
@@ -90,8 +90,10 @@ def convert(
     with ExitStack() as own:  # inference mode and autocast of the caller stay outside
         own.enter_context(torch.inference_mode(False))
         own.enter_context(torch.no_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                own.enter_context(torch.autocast(kind, enabled=False))
         images = _images(model, calibration)
-        own.enter_context(torch.autocast(images.device.type, enabled=False))
         net, dead = _converted(model, images, neuron, balance, per_channel, batch)
         if calibrate_bias:
             net = correct_bias(net, images, steps, batch)

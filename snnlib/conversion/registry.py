@@ -39,6 +39,12 @@ RULES: dict[Target, Rule] = {}
 REJECTED: dict[Target, str] = {}  # known operations that do not convert → the nearest that does
 
 
+MASK = (
+    "it computes with the 0 and 1 of a comparison: only ReLUs written with one convert, such as "
+    "torch.where(x > 0, x, 0) or x * (x > 0)"
+)
+
+
 class Unsupported(Exception):
     """Raised by a rule: this use of the operation does not convert; the text says what would."""
 
@@ -224,10 +230,7 @@ class Builder:
         """Append a node, named `current` + ``name``; its shape is the result's unless given."""
         for ref in inputs:
             if isinstance(ref, Compare):
-                raise Unsupported(
-                    "it computes with the 0 and 1 of a comparison: only ReLUs written with one "
-                    "convert, such as torch.where(x > 0, x, 0) or x * (x > 0)"
-                )
+                raise Unsupported(MASK)
             if not isinstance(ref, Ref):
                 raise Unsupported("its input is a constant: only the weights may be")
         kept = {}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import snnlib.conversion.rules  # noqa: F401  (registers them all)
-from snnlib.conversion.copies import copied, unwrapped
+from snnlib._copies import copied, unwrapped
 from snnlib.conversion.registry import REJECTED as REJECTED
 from snnlib.conversion.registry import RULES as RULES
 from snnlib.conversion.registry import Builder as Builder
@@ -65,12 +65,7 @@ def traced(model: nn.Module, sample: Tensor) -> tuple[Graph, torch.dtype | None]
         try:
             returned = tracer.run()
         except Stopped as reason:
-            text = (
-                f"{name} cannot be traced: {reason}. Control flow in forward that depends on the "
-                "images (if, for, assert, int on tensors) has to become tensor operations, or be "
-                "decided in __init__"
-            )
-            raise _with_known(text, model) from None
+            raise _with_known(f"{name} cannot be traced: {reason}", model) from None
         except Failed as reason:
             shape = ", ".join(["B", *map(str, sample.shape[1:])])
             text = (
@@ -81,7 +76,16 @@ def traced(model: nn.Module, sample: Tensor) -> tuple[Graph, torch.dtype | None]
         graph = prune(fold_affine(_graph(tracer, returned, name)))
     if tracer.autocast is not None:
         graph.notes.append(f"autocast to {tracer.autocast} in forward left out")
-    return graph.map_tensors(lambda t: t.to(sample.dtype)), tracer.autocast
+    owned: dict[Any, Tensor] = {}
+
+    def own(tensor: Tensor) -> Tensor:
+        """A copy, since weights may be held by what could not be copied; shared ones stay so."""
+        key = tensor.data_ptr(), tensor.shape, tensor.stride()
+        if key not in owned:
+            owned[key] = tensor.to(sample.dtype, copy=True)
+        return owned[key]
+
+    return graph.map_tensors(own), tracer.autocast
 
 
 def _graph(tracer: Tracer, returned: Any, model: str) -> Graph:

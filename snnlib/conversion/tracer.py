@@ -48,6 +48,10 @@ _CONSTANTS = {
     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like",
     "randint_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor",
 }  # fmt: skip
+_ADVICE = (
+    "Control flow in forward that depends on the images (if, for, assert, int on tensors) has to "
+    "become tensor operations, or be decided in __init__"
+)
 _UNKNOWN = "no rule converts it (page What converts lists what does); snnlib.trace.rule adds one"
 
 
@@ -107,7 +111,7 @@ class Tracer(TorchFunctionMode):
             text = _text(error) + _where(error)
             if failed is error and not isinstance(error, Stopped):
                 raise Failed(text, *place) from None
-            raise Stopped(text) from None
+            raise Stopped(f"{text}. {_ADVICE}") from None
         if self.hidden:
             raise Stopped(
                 f"{self.hidden} computes on the images out of sight, as TorchScript does: call the "
@@ -117,8 +121,8 @@ class Tracer(TorchFunctionMode):
 
     def value(self, tensor: Any) -> Any:
         """The Ref or Compare of a tensor computed from the images; anything else as it is."""
-        tracer, value = getattr(tensor, _MARK, (None, None)) if isinstance(tensor, Tensor) else _NO
-        return value if tracer is self else tensor
+        marked = getattr(tensor, _MARK, None) if isinstance(tensor, Tensor) else None
+        return marked[1] if marked and marked[0] is self else tensor
 
     def touches(self, values: Any) -> bool:
         """Whether a tensor computed from the images is among some values."""
@@ -184,16 +188,17 @@ class Tracer(TorchFunctionMode):
 
     def _computed(self, function: Any, args: Any, kwargs: Any) -> Any:
         """What the function gives, without autocast."""
-        device = self.sample.device.type
-        if torch.is_autocast_enabled(device):
-            self.autocast = torch.get_autocast_dtype(device)
         if _name(function).startswith("conv") and len(args) > 1 and isinstance(args[1], Tensor):
             dims = args[1].dim() - 2
             if args[0].dim() != dims + 2:  # PyTorch would take (B, H, W) for (C, H, W)
                 shape = tuple(args[0].shape[1:])
                 raise Failed(wrong_rank(shape, dims), self.builder.current, self.builder.kind)
-        with torch.autocast(device, enabled=False):
-            return function(*args, **kwargs)
+        device = self.sample.device.type
+        if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+            self.autocast = torch.get_autocast_dtype(device)
+            with torch.autocast(device, enabled=False):
+                return function(*args, **kwargs)
+        return function(*args, **kwargs)
 
     def _converted(self, target: Any, args: Any, kwargs: Any, made: list[Tensor]) -> list[Any]:
         """What becomes of every tensor that a call made: Ref or Compare."""
@@ -231,7 +236,7 @@ class Tracer(TorchFunctionMode):
 
     def _place(self, target: Any) -> tuple[str, str]:
         """Name and kind of an operation: those of the module that consists of it, if there is."""
-        path, module = self.running[-1]
+        path, module = self._now()
         found = registry.find(target)
         for kind in type(module).__mro__:
             rule = registry.RULES.get(kind)
@@ -241,12 +246,13 @@ class Tracer(TorchFunctionMode):
         function = label.rpartition(".")[2].strip("_")
         return f"{path}.{function}" if path else function, label
 
+    def _now(self) -> tuple[str, nn.Module]:
+        """The module that is running, by path; hooks of the model itself run in none."""
+        return self.running[-1] if self.running else ("", self.model)
+
     def _blame(self, error: Exception, name: str, kind: str) -> None:
         if self.failed[0] is not error:
             self.failed = error, name, kind
-
-
-_NO = (None, None)
 
 
 class _Watch(TorchDispatchMode):
@@ -262,7 +268,7 @@ class _Watch(TorchDispatchMode):
         tracer, kwargs = self.tracer, kwargs or {}
         inside = tracer.inside
         if not inside and not tracer.hidden and tracer.touches((args, kwargs)):
-            path, module = tracer.running[-1]
+            path, module = tracer._now()
             tracer.hidden = f"{path or 'forward'} ({registry.describe(type(module))})"
         tracer.inside = True
         try:
@@ -282,7 +288,14 @@ def _ruled(b: Builder, target: Any, args: Any, kwargs: Any) -> list[Any]:
         raise Unsupported(f"called in a way that does not convert ({error})") from None
     try:
         made = found.emit(b, *args, **kwargs)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise Unsupported(f"used in a way its rule does not know ({error})") from None
     return made if isinstance(made, list) else [made]
 

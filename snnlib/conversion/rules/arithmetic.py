@@ -8,31 +8,18 @@ from snnlib.conversion.registry import Builder, Compare, Ref, Unsupported, rule
 from snnlib.conversion.rules.pieces import add, affine, constant
 from snnlib.conversion.rules.units import where
 
-
-@rule("add", becomes="sum of messages; a constant is a bias current")
-def _add(b: Builder, input: Any, other: Any, *, alpha: float = 1) -> Ref:
-    return add(b, input, other, 1, alpha)
-
-
+_SUM = "sum of messages; a constant is a bias current"
 _DIFFERENCE = "difference of messages; a constant is a bias current"
-
-
-@rule("sub", "subtract", becomes=_DIFFERENCE)
-def _sub(b: Builder, input: Any, other: Any, *, alpha: float = 1) -> Ref:
-    return add(b, input, other, 1, -alpha)
-
-
-@rule("rsub", "__rsub__", becomes=_DIFFERENCE)
-def _rsub(b: Builder, input: Any, other: Any, *, alpha: float = 1) -> Ref:
-    return add(b, other, input, 1, -alpha)
-
-
 _SCALE, _BY_CONSTANT = "scale of the messages", "by a constant"
 
-
-@rule("neg", "negative", becomes=_SCALE)
-def _neg(b: Builder, input: Ref) -> Ref:
-    return affine(b, input, -1.0)
+rule("add", becomes=_SUM)(lambda b, input, other, *, alpha=1: add(b, input, other, 1, alpha))
+rule("sub", "subtract", becomes=_DIFFERENCE)(
+    lambda b, input, other, *, alpha=1: add(b, input, other, 1, -alpha)
+)
+rule("rsub", "__rsub__", becomes=_DIFFERENCE)(
+    lambda b, input, other, *, alpha=1: add(b, other, input, 1, -alpha)
+)
+rule("neg", "negative", becomes=_SCALE)(lambda b, input: affine(b, input, -1.0))
 
 
 @rule("mul", "multiply", becomes=_SCALE, note=_BY_CONSTANT)
@@ -45,8 +32,7 @@ def _mul(b: Builder, input: Any, other: Any) -> Ref:
             "a product of two activations: spikes can be added, not multiplied (a gate or "
             "attention block has to go, or become a residual sum)"
         )
-    x, factor = (input, other) if isinstance(input, Ref) else (other, input)
-    return affine(b, x, factor)
+    return affine(b, input, other) if isinstance(input, Ref) else affine(b, other, input)
 
 
 @rule("div", "divide", "true_divide", becomes=_SCALE, note=_BY_CONSTANT)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnlib.conversion.registry import Builder, Ref, Unsupported
+from snnlib.conversion.registry import MASK, Builder, Compare, Ref, Unsupported
 
 
 def same_for_all(constant: Tensor) -> Tensor:
@@ -22,6 +22,8 @@ def same_for_all(constant: Tensor) -> Tensor:
 
 def constant(b: Builder, value: Any, shape: tuple[int, ...]) -> Tensor:
     """A number or tensor as something broadcastable to one image's value of ``shape``."""
+    if isinstance(value, Compare):
+        raise Unsupported(MASK)
     if not isinstance(value, Tensor):
         value = torch.as_tensor(value, dtype=torch.float64, device=b.like.device)
     value = value.detach().double()

@@ -77,18 +77,14 @@ for _dims in (1, 2, 3):
 # reductions
 
 
-@rule("mean", becomes=_AVERAGE, note="not over the batch")
-def _mean(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False, **_: Any) -> Any:
-    return b.then("mean", input, dims=image_dimensions(b, input, dim), keepdim=keepdim)
-
-
-@rule("sum", becomes="sum of messages", note="not over the batch")
-def _sum(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False, **_: Any) -> Any:
-    return b.then("sum", input, dims=image_dimensions(b, input, dim), keepdim=keepdim)
+@rule("mean", "sum", becomes="average or sum of messages", note="not over the batch")
+def _reduced(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False, **_: Any) -> Ref:
+    op = "mean" if "mean" in b.kind else "sum"
+    return b.then(op, input, dims=image_dimensions(b, input, dim), keepdim=keepdim)
 
 
 @rule("amax", becomes=_MAXIMUM, note="not over the batch")
-def _amax(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False, sign: int = 1) -> Any:
+def _amax(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False, sign: int = 1) -> Ref:
     """The largest of ``sign`` · x along dimensions, times ``sign``."""
     dims = image_dimensions(b, input, dim)
     largest = b.then("amax", affine(b, input, sign, name=".sign"), dims=dims, keepdim=keepdim)
@@ -106,32 +102,26 @@ def _max(
     return [_amax(b, input, dim, keepdim, sign), Unsupported(_INDICES)]
 
 
-@rule("maximum", becomes=_MAXIMUM, note="of two activations, or with a constant")
-def _maximum(b: Builder, input: Any, other: Any) -> Any:
-    return maximum(b, input, other)
-
-
-rule("amin", becomes=_MAXIMUM, note="of the negative, not over the batch")(partial(_amax, sign=-1))
+rule("maximum", becomes=_MAXIMUM, note="of two activations, or with a constant")(
+    lambda b, input, other: maximum(b, input, other)
+)
+rule("amin", becomes=_MAXIMUM, note="of the negative, as amax")(partial(_amax, sign=-1))
 rule("min", becomes=_MAXIMUM, note="of the negative, as max")(partial(_max, sign=-1))
-rule("minimum", becomes=_MAXIMUM, note="of the negative, as maximum")(partial(maximum, sign=-1))
+rule("minimum", becomes=_MAXIMUM, note="of the negative, as maximum")(
+    lambda b, input, other: maximum(b, input, other, -1)
+)
 
 # heads
 
 
-@rule("softmax", becomes="nothing (dropped and reported)", note="at the end, over the classes",
-      modules=(nn.Softmax, nn.Softmax2d))  # fmt: skip
-def _softmax(b: Builder, input: Ref, dim: int | None = None, *_: Any, **__: Any) -> Any:
-    return _drop_last(b, input, "softmax", dim)
-
-
-@rule("log_softmax", becomes="nothing (dropped and reported)", note="at the end, over the classes",
-      modules=(nn.LogSoftmax,))  # fmt: skip
-def _log_softmax(b: Builder, input: Ref, dim: int | None = None, *_: Any, **__: Any) -> Any:
-    return _drop_last(b, input, "log_softmax", dim)
-
-
-def _drop_last(b: Builder, x: Ref, kind: str, dim: int | None) -> Any:
-    rank = len(b.shape(x)) + 1
-    if dim is not None and dim % rank != 1:
+def _last(b: Builder, input: Ref, dim: int | None = None, *_: Any, head: str, **__: Any) -> Ref:
+    if dim is not None and dim % (len(b.shape(input)) + 1) != 1:
         raise Unsupported(f"dim={dim}: only a softmax over the classes (dim=1) can be dropped")
-    return b.refused("softmax", "only a last softmax can be dropped", x, head=kind)
+    return b.refused("softmax", "only a last softmax can be dropped", input, head=head)
+
+
+for _head, _modules in (("softmax", (nn.Softmax, nn.Softmax2d)), ("log_softmax", (nn.LogSoftmax,))):
+    rule(
+        _head, becomes="nothing (dropped and reported)", note="at the end, over the classes",
+        modules=_modules,
+    )(partial(_last, head=_head))  # fmt: skip

@@ -20,6 +20,7 @@ _REASONS: dict[str, tuple[Any, ...]] = {
         "celu", nn.Softplus, "softplus", nn.Hardswish, "hardswish", nn.GLU, "glu", "square", "pow",
         "__pow__", "__rpow__", "exp", "log", "sqrt",
     ),
+    "its slope is random in training: use nn.LeakyReLU with its mean slope": (nn.RReLU, F.rrelu),
     "not a ReLU: train with nn.ReLU, or nn.Hardtanh(0, 1) for a bounded unit; at the very end, "
     "return the logits before it": (
         nn.Tanh, "tanh", nn.Sigmoid, "sigmoid", nn.LogSigmoid, F.logsigmoid, nn.Softsign,

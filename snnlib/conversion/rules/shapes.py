@@ -206,7 +206,7 @@ def _setitem(b: Builder, x: Any, index: Any, value: Any) -> Ref:
         return affine(b, x, rest, same_for_all(written))
     block = [(int(at.min()), int(at.max()) + 1) for at in (rest == 0).nonzero(as_tuple=True)]
     inner = places[0][tuple(slice(*ends) for ends in block)]
-    if not torch.equal(inner, numbers[0].reshape(inner.shape)):
+    if not torch.equal(inner.flatten(), numbers[0].flatten()):
         raise Unsupported("it writes into what is no block: join the parts with torch.cat")
     ends = zip(block[::-1], rest.shape[::-1], strict=True)
     sides = [n for (low, high), size in ends for n in (low, size - high)]

@@ -76,7 +76,8 @@ def _limit(value: Any) -> float | Tensor | None:
     if isinstance(value, Ref | Compare):
         raise Unsupported("limits that depend on the images: use torch.maximum or torch.minimum")
     if isinstance(value, Tensor):
-        value = float(value) if value.numel() == 1 else value.detach().double()
+        one = value.flatten()[0]
+        value = float(one) if bool((value == one).all()) else value.detach().double()
     return None if isinstance(value, float) and math.isinf(value) else value
 
 
