@@ -107,13 +107,9 @@ def convert(
 
 
 def _converted(
-    model: nn.Module,
-    images: Tensor,
-    neuron: Neuron,
-    balance: Balance,
-    per_channel: bool,
+    model: nn.Module, images: Tensor, neuron: Neuron, balance: Balance, per_channel: bool,
     batch: int,
-) -> tuple[SpikingNetwork, list[str]]:
+) -> tuple[SpikingNetwork, list[str]]:  # fmt: skip
     """The spiking network, and its layers that never fire on the images."""
     graph, narrow = traced(model, images[:2])
     if not graph.spiking:
@@ -187,9 +183,7 @@ def _gathered(source: Any) -> Any:
     if isinstance(source, str | bytes | dict) or hasattr(source, "__array__"):
         return source
     found: list[Tensor] = []
-    for item in (
-        source if hasattr(source, "__iter__") else map(source.__getitem__, range(len(source)))
-    ):
+    for item in source:
         images = item[0] if isinstance(item, tuple | list) and item else item
         if not isinstance(images, Tensor):
             raise ConversionError(

@@ -175,16 +175,20 @@ class Support:
 
 
 def support_table() -> list[Support]:
-    """Every operation the converter knows: one row a rule, then one row a reason to refuse."""
+    """Every operation the converter knows: one row a rule, then one row a reason to refuse.
+
+    What is there in place too, as ``Tensor.relu_``, is named once.
+    """
     rows: dict[tuple[bool, str, str], list[str]] = {}
     for found in RULES.values():
         rows.setdefault((True, found.becomes, found.note), []).append(found.label)
     for target, reason in REJECTED.items():
         rows.setdefault((False, reason, ""), []).append(describe(target))
-    return [
-        Support(tuple(dict.fromkeys(labels)), converts, becomes, note)
-        for (converts, becomes, note), labels in rows.items()
-    ]
+    table = []
+    for (converts, becomes, note), labels in rows.items():
+        named = dict.fromkeys(n for n in labels if n[-1] != "_" or n[:-1] not in labels)
+        table.append(Support(tuple(named), converts, becomes, note))
+    return table
 
 
 @dataclass(frozen=True)

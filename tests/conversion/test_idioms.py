@@ -7,8 +7,10 @@ equals the model in float64, and the spiking network approaches it as steps grow
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
+from random import Random
 
 import numpy as np
 import pytest
@@ -552,3 +554,43 @@ def test_spiking_network_approaches_it(name: str) -> None:
     assert (closed - net.ann(images)).abs().max() < 2e-2 * scale
     far = net(images, 200, only_last=True).logits[-1]
     assert (far - net.ann(images)).abs().max() < 5e-4 * scale
+
+
+def move(random: Random, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function that moves the numbers of a (B, ...) about, chosen for the shape of x."""
+    rank = x.dim()
+    d, e = random.randrange(1, rank), random.randrange(1, rank)
+    size = x.shape[d]
+    index = [random.randrange(size) for _ in range(random.randrange(1, 5))]
+    order = random.sample(range(1, rank), rank - 1)
+    start, step = random.randrange(size), random.randrange(1, 3)
+    part = next(n for n in range(min(size, 3), 0, -1) if size % n == 0)
+    full = (slice(None),) * d
+    choices: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x.permute(0, *order), lambda x: x.transpose(d, e), lambda x: x.movedim(d, e),
+        lambda x: x[(*full, slice(start, None, step))], lambda x: x[(*full, index)],
+        lambda x: x[(*full, None)], lambda x: x.flip(d), lambda x: x.roll(start, d),
+        lambda x: x.repeat_interleave(2, d), lambda x: x.flatten(min(d, e), max(d, e)),
+        lambda x: x.unflatten(d, (part, size // part)), lambda x: x.squeeze(d),
+        lambda x: x.unfold(d, part, step), lambda x: torch.cat(x.split(2, d)[::-1], d),
+        lambda x: torch.stack([x, 2 * x], d), lambda x: x.unsqueeze(d).expand(
+            *x.shape[:d], 3, *x.shape[d:]),
+    ]  # fmt: skip
+    if rank > 2:
+        choices.append(lambda x: x.select(d, start))
+    return random.choice(choices)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_moves_in_any_order(seed: int) -> None:
+    random = Random(seed)
+    torch.manual_seed(seed)
+    moves: list[Callable[[Tensor], Tensor]] = []
+    moved = images = torch.rand(3, 2, 4, 6, dtype=torch.float64)
+    while len(moves) < 6 and moved.dim() < 6 and moved.numel() < 5000:
+        moves.append(move(random, moved))
+        moved = moves[-1](moved)
+    model = Moves(lambda x: functools.reduce(lambda value, step: step(value), moves, x))
+    model.a = nn.Identity()
+    with torch.no_grad():
+        assert torch.equal(trace(model.eval(), images).evaluate(images), model(images))

@@ -157,6 +157,17 @@ def test_with_more_steps_a_neuron_stays_within_half_a_step(name: str) -> None:
     assert 0.4 * step < error <= (1.0 if name == "down" else 0.5) * step + step / 400
 
 
+def test_sums_that_only_look_like_a_quantizer_are_kept() -> None:
+    class Sums(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            wide, narrow = F.relu(x), F.relu(x).mean((2, 3), keepdim=True)
+            return wide + (narrow - wide) + (wide + (wide - narrow)) + (wide - (narrow - wide))
+
+    images = torch.rand(4, 2, 3, 3, dtype=torch.float64)
+    model = Sums().eval()
+    assert torch.allclose(trace(model, images).evaluate(images), model(images))
+
+
 def test_balance_is_the_clip_value_per_channel_too() -> None:
     model, images, _ = build("QCFS")
     for per_channel in (False, True):

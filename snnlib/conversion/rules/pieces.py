@@ -79,7 +79,11 @@ def _cancelled(b: Builder, x: Ref, y: Ref, beta: float) -> Ref | None:
         for name, weight in zip(node.inputs, (1, node.attrs["alpha"]), strict=True):
             total[name] = total.get(name, 0) + factors[1] * weight
         left = [name for name, weight in total.items() if weight]
-        if len(left) == 1 < len(total) and total[left[0]] == 1:
+        if (
+            len(left) == 1 < len(total)
+            and total[left[0]] == 1
+            and (b.shapes[left[0]] == torch.broadcast_shapes(b.shape(x), b.shape(y)))
+        ):
             return Ref(left[0])
     return None
 
@@ -94,8 +98,8 @@ def per_dimension(value: Any, dims: int) -> list[int]:
 def image_dimensions(b: Builder, x: Ref, dim: Any) -> list[int]:
     """Dimensions to reduce over, as positive numbers; the batch must not be among them."""
     rank = len(b.shape(x)) + 1
-    dims = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
-    dims = [d % rank for d in dims]
+    given = dim if isinstance(dim, tuple | list) else [] if dim is None else [dim]
+    dims = [int(d) % rank for d in given]
     if not dims or 0 in dims:
         raise Unsupported("it reduces over the batch: name the image dimensions in dim")
     return dims
