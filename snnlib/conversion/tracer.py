@@ -89,7 +89,6 @@ class Tracer(TorchFunctionMode):
         self.failed: tuple[Exception | None, str, str] = (None, "", "")
         self.hidden = ""
         for path, module in model.named_modules():
-            module.__dict__.pop("_compiled_call_impl", None)
             module.forward = partial(self._run, path, module, module.forward)
 
     def run(self) -> Any:

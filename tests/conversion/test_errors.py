@@ -115,9 +115,9 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
         lambda: forward(lambda m, x: torch.round(m.conv(x) * 4) / 4),
         ("round (torch.round)", "torch.clamp(torch.round(x * L) / L, 0, 1)"),
     ),
-    "limits between steps": (
-        lambda: forward(lambda m, x: torch.clamp(torch.round(m.conv(x) * 4) / 4, 0, 0.9)),
-        ("clamp (torch.clamp)", "whole numbers of the quantizer's steps"),
+    "limit between steps": (
+        lambda: forward(lambda m, x: torch.clamp(torch.round(m.conv(x) * 4) / 4, 0.1, 1)),
+        ("clamp (torch.clamp)", "lower limit is no whole number of the quantizer's steps"),
     ),
     "mask as a number": (
         lambda: forward(lambda m, x: m.conv(x).relu() + (m.conv(x) > 0)), ("add", "0 and 1")
@@ -151,6 +151,10 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "images picked": (
         lambda: forward(lambda m, x: m.conv(x).relu()[:1]),
         ("getitem", "leaves some out: keep the first dimension"),
+    ),
+    "images in another order": (
+        lambda: forward(lambda m, x: m.conv(x).relu() + m.conv(x).flip(0)),
+        ("flip", "mixes the images of a batch"),
     ),
     "batch reshaped": (
         lambda: forward(lambda m, x: m.conv(x).relu().reshape(-1, 8)),

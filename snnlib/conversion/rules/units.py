@@ -40,7 +40,6 @@ _CHOICE = (
     "a choice that depends on the images: only ReLUs written so convert, such as "
     "torch.where(x > 0, x, a * x), and torch.maximum of two activations"
 )
-_EXACT = 1e-6  # what is taken for rounding where a limit must be a whole number of steps
 
 
 def clip(b: Builder, x: Ref, low: Any, high: Any, name: str = "") -> Ref:
@@ -117,7 +116,7 @@ def rounded(b: Builder, x: Ref, even: bool) -> Ref:
     bound = node.attrs.get("bound")
     if bound is not None:
         top = scale * bound
-        bound = (round(top) if exact else math.floor(top + offset + _EXACT)) / scale
+        bound = (round(top) if exact else math.floor(top + offset + 1e-6)) / scale
     unit = _unit(b, Ref(node.inputs[0]), "", step=1 / scale, offset=offset, bound=bound)
     return affine(b, unit, scale, whole, ".scaled")
 
@@ -128,16 +127,17 @@ def _clip_rounded(b: Builder, x: Ref, low: Any, high: Any, name: str) -> Ref | N
     node = b.nodes[source.name]
     if node.op != "round" or scale <= 0 or low is None:
         return None
-    least, most = (None if v is None else _whole((v - shift) / scale) for v in (low, high))
-    if least is None or (most is None and high is not None):
-        raise Unsupported("its limits are no whole numbers of the quantizer's steps: make them so")
+    least = (low - shift) / scale
+    if abs(least - round(least)) > 1e-6:
+        raise Unsupported(
+            "its lower limit is no whole number of the quantizer's steps: make it one"
+        )
     whole, offset = node.attrs["shift"], None
     if not node.attrs["even"]:
         whole, offset = divmod(whole, 1.0)
-    z = affine(
-        b, Ref(node.inputs[0]), scale * node.attrs["scale"], scale * (whole - least), ".above"
-    )
-    bound = None if most is None else (most - least) * scale
+    least, slope = round(least), scale * node.attrs["scale"]
+    z = affine(b, Ref(node.inputs[0]), slope, scale * (whole - least), ".above")
+    bound = None if high is None else high - low
     unit = _unit(b, z, name, step=scale, offset=offset, bound=bound)
     return affine(b, unit, 1, shift + scale * least, ".limited")
 
@@ -148,15 +148,11 @@ def _clip_again(b: Builder, x: Ref, low: Any, high: Any, name: str) -> Ref | Non
     node = b.nodes[source.name]
     if node.op != "relu" or scale <= 0 or high is None:
         return None
-    top, step = (high - shift) / scale, node.attrs.get("step")
-    if top <= 0 or (low is not None and low > shift) or (step and _whole(top / step) is None):
+    top = (high - shift) / scale
+    if top <= 0 or (low is not None and low > shift):
         return None
     attrs = {**node.attrs, "bound": min(top, node.attrs.get("bound", top))}
     return affine(b, _unit(b, Ref(node.inputs[0]), name, **attrs), scale, shift, ".scaled")
-
-
-def _whole(value: float) -> int | None:
-    return round(value) if abs(value - round(value)) < _EXACT * max(1, abs(value)) else None
 
 
 # choices
