@@ -110,13 +110,10 @@ def _try(vision: object, name: str, size: int, seed: int) -> ModelSupport:
         graph = trace(model, images)
         error = graph_error(graph, model, images)
     except ConversionError as reason:
-        lines = str(reason).splitlines()
-        listed = [line.strip() for line in lines[1:] if line.startswith("  ")]
-        count = sum(line.split(" (")[0].count(",") + 1 for line in listed)
-        first = listed[0] if listed else lines[0]
-        places, _, rest = first.partition(" (")
-        if listed:
-            first = f"{places.split(',')[0]} ({rest}"
+        first = str(reason).splitlines()[0]
+        for problem in reason.problems[:1]:
+            first = str(problem._replace(layers=problem.layers[:1]))
+        count = sum(len(problem.layers) for problem in reason.problems)
         return ModelSupport(name, False, reason=first, problems=max(1, count))
     return ModelSupport(name, True, len(graph.spiking), error)
 

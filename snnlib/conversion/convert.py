@@ -1,31 +1,43 @@
 """`convert`: a trained ReLU network becomes a spiking network.
 
-Trace and fold (`snnlib.trace`), check that the graph computes what the model computes, measure one
-threshold a layer (`snnlib.balance`), put spiking neurons where the ReLUs were. Chapters
-*Converting a network* and *Threshold balancing*.
+Trace and fold (`snnlib.conversion.trace`), check that the graph computes what the model computes,
+measure one threshold a layer (`snnlib.conversion.balance`), put spiking neurons where the ReLUs
+were. Chapters *Converting a network* and *Threshold balancing*.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from snnlib._arguments import flag, whole
+from snnlib._compatibility import by_name_after
+from snnlib._copies import copied
 from snnlib.conversion.balance import Balance, Percentile, firing_thresholds
 from snnlib.conversion.calibrate import calibrate_bias as correct_bias
-from snnlib.conversion.trace import trace
-from snnlib.graph.check import check_whole, graph_error
+from snnlib.conversion.trace import traced
+from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
+from snnlib.graph.graph import Graph
 from snnlib.neurons import Augmented, Neuron
 from snnlib.simulation.network import SpikingNetwork
 
+_MOST = 1000  # images taken from a data loader: more would not move the thresholds
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
+
+@by_name_after(3)
 def convert(
     model: nn.Module,
-    calibration: Tensor,
+    calibration: Tensor | Iterable[Any],
     neuron: Neuron | None = None,
+    *,
     balance: Balance | None = None,
     per_channel: bool = False,
     batch: int = 100,
@@ -37,7 +49,8 @@ def convert(
     Args:
         model: the trained network, in evaluation mode; it is copied, never modified.
         calibration: images from the training set, shape (N, ...), in the units the model was
-            trained on. A few hundred to a thousand will do.
+            trained on. A few hundred to a thousand will do. Of a data loader or data set, of
+            images or of (images, labels), the first 1,000 images are taken.
         neuron: `IF`, `Ternary` or `Augmented` (default: ``Augmented(levels=4)``).
         balance: `Max`, `Percentile` (default: 99.9) or `MinError`.
         per_channel: one threshold a channel instead of one a layer.
@@ -50,10 +63,11 @@ def convert(
         The spiking network; ``net(x, steps)`` simulates it.
 
     Raises:
-        ValueError: batch or calibration_steps is not a whole number of at least 1.
+        ValueError: batch or calibration_steps is not a whole number of at least 1, per_channel or
+            calibrate_bias neither True nor False.
         ConversionError: the model holds something that does not convert (all of it is listed, by
-            name, with the way out), is in training mode, has no ReLU or holds NaN; or the
-            calibration images do not fit the model.
+            name, with the way out, and in the error's ``problems``), is in training mode, has no
+            ReLU or holds NaN; or the calibration images do not fit the model.
 
     Source: Diehl et al., 2015 (threshold balancing); Yu et al., TNNLS 2022 (TerMapping,
     AugMapping). Chapters *Converting a network*, *Threshold balancing*.
@@ -69,39 +83,62 @@ def convert(
     """
     neuron = Augmented(levels=4) if neuron is None else neuron
     balance = Percentile(99.9) if balance is None else balance
-    _check_arguments(model, calibration, neuron, balance)
-    check_whole("batch", batch)
-    check_whole("calibration_steps", calibration_steps)
-    graph = trace(model, calibration[:2])
+    per_channel = flag("per_channel", per_channel)
+    calibrate_bias = flag("calibrate_bias", calibrate_bias)
+    batch, steps = whole("batch", batch), whole("calibration_steps", calibration_steps)
+    _check_objects(model, neuron, balance)
+    with ExitStack() as own:  # inference mode and autocast of the caller stay outside
+        own.enter_context(torch.inference_mode(False))
+        own.enter_context(torch.no_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                own.enter_context(torch.autocast(kind, enabled=False))
+        images = _images(model, calibration)
+        net, dead = _converted(model, images, neuron, balance, per_channel, batch)
+        if calibrate_bias:
+            net = correct_bias(net, images, steps, batch)
+    for name in dead:
+        warnings.warn(
+            f"layer {name} never fires on the {len(images)} calibration images; its threshold is "
+            "set to 1. Is the layer dead, or are these the wrong images?",
+            stacklevel=3,
+        )
+    return net
+
+
+def _converted(
+    model: nn.Module, images: Tensor, neuron: Neuron, balance: Balance, per_channel: bool,
+    batch: int,
+) -> tuple[SpikingNetwork, list[str]]:  # fmt: skip
+    """The spiking network, and its layers that never fire on the images."""
+    graph, narrow = traced(model, images[:2])
     if not graph.spiking:
         raise ConversionError(
             f"{type(model).__name__} has no ReLU, so nothing in it could spike: train it with "
             "nn.ReLU after its hidden layers"
         )
-    reference = copy.deepcopy(model)
-    graph_error(graph, reference, calibration[:8])
-    balanced, dead = firing_thresholds(graph, calibration, balance, per_channel, batch)
-    for name in dead:
-        warnings.warn(
-            f"layer {name} never fires on the {len(calibration)} calibration images; its "
-            "threshold is set to 1. Is the layer dead, or are these the wrong images?",
-            stacklevel=2,
-        )
-    wide = torch.float64 if calibration.dtype == torch.float64 else torch.float32
-    balanced = {name: value.to(wide) for name, value in balanced.items()}
+    reference = copied(model)
+    graph_error(graph, reference, images[:8], narrow)
+    measured, dead = firing_thresholds(graph, images, balance, per_channel, batch)
+    wide = torch.float64 if images.dtype == torch.float64 else torch.float32
+    balanced = {name: _trained(graph, name, value).to(wide) for name, value in measured.items()}
     report = {
         "balance": repr(balance),
         "per_channel": per_channel,
-        "images": len(calibration),
-        "dtype": str(calibration.dtype).removeprefix("torch."),
+        "images": len(images),
+        "dtype": str(narrow or images.dtype).removeprefix("torch."),
     }
-    net = SpikingNetwork(graph, neuron, balanced, reference, report)
-    if calibrate_bias:
-        return correct_bias(net, calibration, calibration_steps, batch)
-    return net
+    return SpikingNetwork(graph, neuron, balanced, reference, report), dead
 
 
-def _check_arguments(model: nn.Module, images: Tensor, neuron: Neuron, balance: Balance) -> None:
+def _trained(graph: Graph, name: str, measured: Tensor) -> Tensor:
+    """λ of a layer: as measured, but where training quantized and clipped it, its clip value."""
+    attrs = graph.nodes[name].attrs
+    quantized = attrs.get("step") is not None and attrs.get("bound") is not None
+    return torch.full_like(measured, attrs["bound"]) if quantized else measured
+
+
+def _check_objects(model: nn.Module, neuron: Neuron, balance: Balance) -> None:
     if not isinstance(model, nn.Module):
         raise ConversionError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     if not isinstance(neuron, Neuron):
@@ -112,12 +149,24 @@ def _check_arguments(model: nn.Module, images: Tensor, neuron: Neuron, balance: 
         raise ConversionError(
             f"balance={balance!r}: pass an object such as snnlib.Percentile(99.9)"
         )
-    if not isinstance(images, Tensor) or not images.is_floating_point():
+
+
+def _images(model: nn.Module, calibration: Any) -> Tensor:
+    """The calibration images, checked against the model."""
+    images = calibration
+    if not isinstance(calibration, Tensor) and isinstance(calibration, Iterable | Dataset):
+        images, like = _gathered(calibration), next(model.parameters(), None)
+        if isinstance(images, Tensor) and like is not None:
+            images = images.to(like.device)
+    if not isinstance(images, Tensor) or images.dtype not in _DTYPES:
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise ConversionError(
             f"calibration is {kind}: pass floating-point images as the model was trained on "
             "(snnlib.data.to_float makes them from uint8)"
         )
+    if images.layout != torch.strided or images.device.type == "meta":
+        kind = "on meta, without values" if images.device.type == "meta" else str(images.layout)
+        raise ConversionError(f"calibration is {kind}: pass an ordinary tensor (.to_dense())")
     if images.dim() < 2 or images.numel() == 0:
         raise ConversionError(
             f"calibration has shape {tuple(images.shape)}: pass a batch (N, ...) of N ≥ 1 images"
@@ -125,6 +174,31 @@ def _check_arguments(model: nn.Module, images: Tensor, neuron: Neuron, balance: 
     _check_model(model, images)
     if not bool(images.isfinite().all()):
         raise ConversionError("the calibration images hold NaN or infinite values")
+    return images
+
+
+def _gathered(source: Any) -> Any:
+    """The first images of a data loader, a data set or another iterable of images."""
+    single = isinstance(source, Dataset)
+    if isinstance(source, str | bytes | dict) or hasattr(source, "__array__"):
+        return source
+    found: list[Tensor] = []
+    for item in source:
+        images = item[0] if isinstance(item, tuple | list) and item else item
+        if not isinstance(images, Tensor):
+            raise ConversionError(
+                f"calibration gives {type(images).__name__}: it must give tensors of images, or "
+                "tuples that begin with one"
+            )
+        found.append(images[None] if single else images)
+        if len({part.shape[1:] for part in found}) > 1 or found[0].dim() == 0:
+            shapes = " and ".join(str(tuple(part.shape)) for part in (found[0], found[-1]))
+            raise ConversionError(f"calibration gives images of shapes {shapes}: give all one size")
+        if sum(map(len, found)) >= _MOST:
+            break
+    if not found:
+        raise ConversionError("calibration gives no images: pass N ≥ 1 of them")
+    return torch.cat(found)[:_MOST]
 
 
 def _check_model(model: nn.Module, images: Tensor) -> None:
@@ -144,6 +218,8 @@ def _check_model(model: nn.Module, images: Tensor) -> None:
             raise ConversionError(f"{name} has no values yet: run and train the lazy model first")
         if not tensor.is_floating_point():
             continue
+        if tensor.layout != torch.strided:
+            raise ConversionError(f"{name} is {tensor.layout}: make it dense (.to_dense()) first")
         if tensor.device != images.device:
             raise ConversionError(
                 f"calibration is on {images.device}, {name} on {tensor.device}: move one of them "

@@ -1,13 +1,13 @@
 """The registry of conversion: which PyTorch operation becomes what, and what is refused and why.
 
 One table, `RULES`, drives the converter and generates the book's page *What converts*. A rule is a
-short function that emits nodes of `snnlib.graph`; `snnlib.rules` holds them all, and `rule` adds
-one for a module of your own.
+short function that emits nodes of `snnlib.graph`; `snnlib.conversion.rules` holds them all, and
+`rule` adds one for a module or function of your own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,21 +17,32 @@ from torch import Tensor, nn
 
 from snnlib.graph.operations import Node
 
-Target = Any  # a module class, a function, the name of a Tensor method, or a name with dots
+Target = Any  # a module class, a function, the name of a Tensor method, or a full name with dots
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one PyTorch operation becomes nodes of the graph."""
+    """How one PyTorch operation becomes nodes of the graph; see `rule`.
+
+    A module class with ``whole`` is converted as one operation; without, it only shares the row of
+    the table with the functions that its ``forward`` calls.
+    """
 
     label: str
     becomes: str
     note: str
     emit: Callable[..., Any]
+    whole: bool = False
 
 
 RULES: dict[Target, Rule] = {}
 REJECTED: dict[Target, str] = {}  # known operations that do not convert → the nearest that does
+
+
+MASK = (
+    "it computes with the 0 and 1 of a comparison: only ReLUs written with one convert, such as "
+    "torch.where(x > 0, x, 0) or x * (x > 0)"
+)
 
 
 class Unsupported(Exception):
@@ -39,20 +50,27 @@ class Unsupported(Exception):
 
 
 def rule(
-    *targets: Target, becomes: str, note: str = "", label: str | None = None
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    *targets: Target, becomes: str, note: str = "", label: str | None = None,
+    modules: tuple[type[nn.Module], ...] = (), replace: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Register ``emit(builder, *args, **kwargs) -> node name`` for some targets.
 
     Args:
-        targets: module classes, functions, names of tensor methods (``"relu"``), or full names
-            with dots (``"torchvision.transforms.transforms.Normalize"``) of what need not be
-            installed. Modules registered here are not looked into.
+        targets: module classes, which are then not looked into; functions; a name such as
+            ``"relu"`` for ``Tensor.relu``, ``torch.relu`` and ``F.relu``, also in place
+            (``"Tensor.relu"``: that alone); or the full name ``"package.module.Class"`` of what
+            need not be installed.
         becomes: what it is in the spiking network, for the book's table.
         note: the conditions under which it converts.
         label: how the table names it, if the target's own name will not do.
+        modules: module classes whose ``forward`` calls these functions, for the table.
+        replace: take the place of a rule that is there.
 
     For a module class the first argument after the builder is the module itself. ``emit`` returns
     the name of the node it stands for, or a list of names for operations that give several.
+
+    Raises:
+        ValueError: a target has a rule already, and ``replace`` is not given.
 
     Example:
         >>> class Double(torch.nn.Module):
@@ -65,55 +83,78 @@ def rule(
         True
         >>> del RULES[Double]
     """
+    keys = list(_spelled_out(targets))
+    if not replace and (taken := [describe(key) for key in (*modules, *keys) if key in RULES]):
+        raise ValueError(
+            f"{', '.join(taken)} has a rule already: pass replace=True to put yours in its place"
+        )
 
     def register(emit: Callable[..., Any]) -> Callable[..., Any]:
-        for target in targets:
-            RULES[target] = Rule(label or describe(target), becomes, note, emit)
+        for key in (*modules, *keys):
+            whole = isinstance(key, type) and key not in modules
+            RULES[key] = Rule(label or describe(key), becomes, note, emit, whole)
         return emit
 
     return register
 
 
+def refuse(reason: str, *targets: Target) -> None:
+    """Enter operations into `REJECTED`; targets as for `rule`."""
+    REJECTED.update(dict.fromkeys(_spelled_out(targets), reason))
+
+
+def _spelled_out(targets: tuple[Target, ...]) -> Iterator[Target]:
+    """The targets, a name such as ``"relu"`` as all functions that it stands for."""
+    for target in targets:
+        if not isinstance(target, str) or "." in target:
+            yield target.removeprefix("Tensor.") if isinstance(target, str) else target
+            continue
+        found: dict[Target, None] = {}
+        for space in (Tensor,) if target.startswith("_") else (F, torch, Tensor):
+            for name in (target, f"{target}_"):
+                if callable(function := getattr(space, name, None)):
+                    found[name if space is Tensor else function] = None
+        yield from found or {target: None}  # properties such as Tensor.mT are no functions
+
+
+# function → how a user writes it
+_PUBLIC = {
+    function: f"{space}.{name}"
+    for space, module in (("torch", torch), ("F", F))
+    for name, function in vars(module).items()
+    if callable(function) and not name.startswith("_")
+}
+
+
 def describe(target: Target) -> str:
-    """A readable name for a trace target: ``nn.ReLU``, ``F.relu``, ``Tensor.relu``."""
+    """A readable name for a target: ``nn.ReLU``, ``F.relu``, ``Tensor.relu``."""
     if isinstance(target, str):
         parts = target.split(".")
         return f"Tensor.{target}" if len(parts) == 1 else f"{parts[0]}.{parts[-1]}"
     name = getattr(target, "__name__", str(target))
     module = (getattr(target, "__module__", "") or "").lstrip("_")
-    if isinstance(target, type):
-        return f"nn.{name}" if module.startswith("torch.nn") else f"{module}.{name}"
-    for public in (name, name.lstrip("_")):
-        if getattr(F, public, None) is target:
-            return f"F.{public}"
-    return f"torch.{name}" if getattr(torch, name, None) is target else f"{module}.{name}"
-
-
-def full_name(target: Target) -> str:
-    """Module and name of a class or function, to find rules that are registered by name."""
-    return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}"
+    if isinstance(target, type) and module.startswith("torch.nn."):
+        return f"nn.{name}"
+    return _PUBLIC.get(target) or f"{module}.{name}"
 
 
 def find(target: Target) -> Rule | None:
-    """The rule for a traced function, method or module class; None if there is none.
+    """The rule for a function, a Tensor method's name or a module class; None if there is none.
 
     A subclass without a ``forward`` of its own takes the rule of its base.
     """
-    found = RULES.get(target) or RULES.get(full_name(target))
-    if found is None and isinstance(target, type):
-        for base in target.__mro__[1:]:
-            if base in RULES and getattr(base, "forward", None) is getattr(target, "forward", None):
-                return RULES[base]
-    return found
+    full_name = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}"
+    return RULES.get(target) or RULES.get(full_name) or _inherited(target, RULES)
 
 
-def why_rejected(target: Target) -> str:
-    """What is in the way of an operation without a rule, and the nearest thing that converts."""
-    classes = target.__mro__ if isinstance(target, type) else (target,)
-    for candidate in classes:
-        if candidate in REJECTED:
-            return REJECTED[candidate]
-    return "no rule converts it (page What converts lists what does); snnlib.trace.rule adds one"
+def why_rejected(target: Target) -> str | None:
+    """Why a known operation does not convert, and the nearest thing that does; None if unknown."""
+    return REJECTED.get(target) or _inherited(target, REJECTED)
+
+
+def _inherited(target: Any, table: dict[Target, Any]) -> Any:
+    bases: tuple[Any, ...] = target.__mro__[1:] if isinstance(target, type) else ()
+    return next((table[c] for c in bases if c in table and c.forward is target.forward), None)
 
 
 @dataclass(frozen=True)
@@ -134,18 +175,20 @@ class Support:
 
 
 def support_table() -> list[Support]:
-    """Every operation the converter knows: one row a rule, then one row a reason to refuse."""
-    from snnlib.conversion.rules import weighted as rules  # noqa: F401  (fills the registry)
+    """Every operation the converter knows: one row a rule, then one row a reason to refuse.
 
+    What is there in place too, as ``Tensor.relu_``, is named once.
+    """
     rows: dict[tuple[bool, str, str], list[str]] = {}
     for found in RULES.values():
         rows.setdefault((True, found.becomes, found.note), []).append(found.label)
     for target, reason in REJECTED.items():
         rows.setdefault((False, reason, ""), []).append(describe(target))
-    return [
-        Support(tuple(dict.fromkeys(labels)), converts, becomes, note)
-        for (converts, becomes, note), labels in rows.items()
-    ]
+    table = []
+    for (converts, becomes, note), labels in rows.items():
+        named = dict.fromkeys(n for n in labels if n[-1] != "_" or n[:-1] not in labels)
+        table.append(Support(tuple(named), converts, becomes, note))
+    return table
 
 
 @dataclass(frozen=True)
@@ -155,53 +198,101 @@ class Ref:
     name: str
 
 
+@dataclass(frozen=True)
+class Compare:
+    """A comparison ``x > limit`` (or ``<``): no value of the graph, but a ReLU can hold one."""
+
+    x: Ref
+    limit: Any  # a number, a tensor, or another activation
+    above: bool
+
+
 @dataclass
 class Builder:
-    """Collects nodes while the trace is walked; rules call `emit`."""
+    """Collects the nodes; rules call `emit`.
 
-    model: nn.Module
-    like: Tensor  # the sample images: device and dtype of constants
+    Attributes:
+        like: sample images (B, ...): batch size, device and dtype.
+        result: what the operation that is being converted gave on them.
+        shapes, nodes: of the graph to be.
+        current, kind: name for the next node, and the operation as a user writes it.
+        function: the operation, for rules that try it on numbers.
+    """
+
+    like: Tensor
+    result: Any
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    head: str = ""  # "softmax" or "log_softmax" where the model ends in one
-    dropped: list[str] = field(default_factory=list)  # softmax operations: the last alone may go
-    current: str = ""  # name for the next emitted node
-    result: Any = None  # value of the traced node on the sample images
+    current: str = ""
+    kind: str = ""
+    function: Callable[..., Any] | None = None
 
     def emit(
-        self,
-        op: str,
-        *inputs: Ref,
-        name: str | None = None,
-        shape: tuple[int, ...] | None = None,
-        tensors: dict[str, Tensor | None] | None = None,
-        **attrs: Any,
-    ) -> str:
-        """Append a node; its shape is that of the traced value unless given."""
+        self, op: str, *inputs: Ref, name: str = "", shape: tuple[int, ...] | None = None,
+        tensors: dict[str, Tensor | None] | None = None, **attrs: Any,
+    ) -> str:  # fmt: skip
+        """Append a node, named `current` + ``name``; its shape is the result's unless given."""
         for ref in inputs:
+            if isinstance(ref, Compare):
+                raise Unsupported(MASK)
             if not isinstance(ref, Ref):
                 raise Unsupported("its input is a constant: only the weights may be")
-        name = self.unique(name or self.current)
         kept = {}
         for role, value in (tensors or {}).items():
-            if isinstance(value, Ref):
+            if isinstance(value, Ref | Compare):
                 raise Unsupported(f"its {role} depends on the images: use fixed weights")
             if value is not None:
                 kept[role] = value.detach()
-        self.nodes[name] = Node(name, op, tuple(ref.name for ref in inputs), attrs, kept)
-        self.shapes[name] = tuple(self.result.shape[1:]) if shape is None else tuple(shape)
-        return name
+        name = self.current + name
+        free, count = name, 2
+        while free in self.nodes:  # a module that is called again
+            free, count = f"{name}:{count}", count + 1
+        self.nodes[free] = Node(free, op, tuple(ref.name for ref in inputs), attrs, kept)
+        self.shapes[free] = tuple(shape_of(self.result) if shape is None else shape)
+        return free
 
-    def unique(self, name: str) -> str:
-        """``name``, or ``name:2``, ``name:3``, … for a module that is called again."""
-        if name not in self.nodes:
-            return name
-        count = 2
-        while f"{name}:{count}" in self.nodes:
-            count += 1
-        return f"{name}:{count}"
+    def then(self, op: str, *inputs: Ref, **options: Any) -> Ref:
+        """`emit` for a step on the way: the node as a reference."""
+        return Ref(self.emit(op, *inputs, **options))
+
+    def refused(self, op: str, why: str, *inputs: Ref, **options: Any) -> Ref:
+        """A node that does not convert, so an error if the output depends on it."""
+        return self.then(op, *inputs, refused=why, at=self.current, kind=self.kind, **options)
 
     def shape(self, ref: Ref) -> tuple[int, ...]:
         """Shape of one image's value at ``ref``."""
         return self.shapes[ref.name]
+
+
+def shape_of(result: Any) -> tuple[int, ...]:
+    """Shape of one image's value in the first tensor of a result."""
+    return tuple(leaves(result, Tensor)[0].shape[1:])
+
+
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """The same structure of tuples, lists, dictionaries and slices, its leaves replaced."""
+    if isinstance(value, tuple | list):
+        items = [mapped(item, function) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict):
+        return {key: mapped(item, function) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*mapped((value.start, value.stop, value.step), function))
+    return function(value)
+
+
+def leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:
+    """What there is of one kind in a structure of tuples, lists, dictionaries and slices."""
+    found: list[Any] = []
+    mapped(value, lambda leaf: found.append(leaf) if isinstance(leaf, kind) else None)
+    return found
+
+
+def wrong_rank(shape: tuple[int, ...], dims: int) -> str:
+    """What to say of a layer for images of ``dims`` dimensions of space that gets another shape."""
+    axes = ", ".join(["B", "C", *("D", "H", "W")[3 - dims :]])
+    seen = ", ".join(["B", *map(str, shape)])
+    return (
+        f"it takes a batch of shape ({axes}) and sees ({seen}): if the channel axis is missing, "
+        "images.unsqueeze(1) adds it; if it is the batch dimension, images.unsqueeze(0)"
+    )

@@ -20,34 +20,66 @@ from snnlib.graph.operations import Node
 
 
 def fold_affine(graph: Graph) -> Graph:
-    """Fold every per-channel affine node into the weighted layer right before it.
+    """Fold every per-channel affine node into the weighted layer or affine node right before it.
 
-    The affine stays where the layer before is read by others too, is not weighted, or where scale
-    and shift differ within a channel.
+    The affine stays where the layer before is read by others too, is neither weighted nor affine,
+    or where scale and shift differ within a channel of a weighted layer.
     """
-    nodes = dict(graph.nodes)
+    nodes, shapes = dict(graph.nodes), dict(graph.shapes)
     renamed: dict[str, str] = {}
     for node in graph:
         if node.op != "affine":
             continue
-        before = node.inputs[0]
-        source = nodes[renamed.get(before, before)]
-        alone = len(graph.users(before)) == 1 and graph.output != before
-        if source.kind != "weighted" or not alone:
+        before, shape = node.inputs[0], graph.shapes[node.name]
+        source = nodes[_latest(renamed, before)]
+        if len(graph.users(before)) > 1 or graph.output == before:
             continue
-        shape = graph.shapes[node.name]
-        token_wise = source.op == "linear" and len(shape) > 1  # its channels come last
-        channels = None if token_wise else _scale_and_shift(node, shape)
-        if channels is None or graph.shapes[before] != shape:
-            continue
-        nodes[source.name] = scaled(source, *channels)
+        if source.op == "affine":
+            new = _merged(source, node)
+        else:
+            token_wise = source.op == "linear" and len(shape) > 1  # its channels come last
+            if source.kind != "weighted" or token_wise or graph.shapes[before] != shape:
+                continue
+            if (channels := _scale_and_shift(node, shape)) is None:
+                continue
+            new = scaled(source, *channels)
+        nodes[source.name], shapes[source.name] = new, shape
         renamed[node.name] = source.name
         del nodes[node.name]
+        if new.op == "affine" and shapes[new.inputs[0]] == shape and _neutral(new):
+            renamed[new.name] = new.inputs[0]
+            del nodes[new.name]
     for name, node in nodes.items():
-        nodes[name] = replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs))
-    notes = [*graph.notes, *(f"{name} folded into {into}" for name, into in renamed.items())]
-    output = renamed.get(graph.output, graph.output)
-    return replace(graph, nodes=nodes, output=output, notes=notes)
+        inputs = tuple(_latest(renamed, source) for source in node.inputs)
+        nodes[name] = replace(node, inputs=inputs)
+    notes = [f"{name} folded into {_latest(renamed, into)}" for name, into in renamed.items()]
+    output = _latest(renamed, graph.output)
+    return replace(graph, nodes=nodes, output=output, notes=[*graph.notes, *notes], shapes=shapes)
+
+
+def _latest(renamed: dict[str, str], name: str) -> str:
+    while name in renamed:
+        name = renamed[name]
+    return name
+
+
+def _merged(first: Node, second: Node) -> Node:
+    """One affine node for two."""
+    given = [*first.tensors, *second.tensors]
+    neutral = {"scale": torch.ones(()), "shift": torch.zeros(())}
+    (s, t), (u, v) = (
+        [value.double() for value in {**neutral, **node.tensors}.values()]
+        for node in (first, second)
+    )
+    found = {"scale": s * u, "shift": t * u + v}
+    return replace(first, tensors={role: found[role] for role in found if role in given})
+
+
+def _neutral(node: Node) -> bool:
+    """Whether an affine node is the identity to rounding, as where two undo each other."""
+    scale, shift = node.tensors.get("scale"), node.tensors.get("shift")
+    same = scale is None or bool(((scale - 1).abs() < 1e-14).all())
+    return same and (shift is None or bool((shift.abs() < 1e-14).all()))
 
 
 def _scale_and_shift(node: Node, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:

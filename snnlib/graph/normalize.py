@@ -135,14 +135,16 @@ class _Scaler:
     def _spiking(self, node: Node) -> tuple[Node, Tensor]:
         theta = self.theta[node.name]
         attrs = dict(node.attrs)
-        if attrs.get("bound") is not None:
+        for role, what in (("bound", "is bounded at"), ("step", "is quantized in steps of")):
+            if attrs.get(role) is None:
+                continue
             if theta.numel() > 1:
                 raise ConversionError(
-                    f"layer {node.name} is bounded at {attrs['bound']} and has one threshold a "
-                    "channel, so with unit thresholds its bound would differ from channel to "
-                    "channel: convert with per_channel=False, or do not normalise"
+                    f"layer {node.name} {what} {attrs[role]} and has one threshold a channel, so "
+                    f"with unit thresholds its {role} would differ from channel to channel: "
+                    "convert with per_channel=False, or do not normalize"
                 )
-            attrs["bound"] = attrs["bound"] / float(theta)
+            attrs[role] = attrs[role] / float(theta)
         full = theta.expand(self.shapes[node.name])
         source = self._rescaled(node.inputs[0], full)
         return replace(node, inputs=(source,), attrs=attrs), full

@@ -119,8 +119,17 @@ def count_paths(node: Node, inputs: list[Tensor]) -> Tensor:
 
 
 def rectify(node: Node, z: Tensor, out: Tensor | None = None) -> Tensor:
-    """ReLU of a spiking node, clipped at its bound where it has one (ReLU6: 6)."""
-    return torch.clamp(z, 0, node.attrs.get("bound"), out=out)
+    """ReLU of a spiking node, clipped at its bound where it has one (ReLU6: 6).
+
+    With a ``step`` it is a quantizer, step · ⌊z / step + offset⌋; without an offset, halves are
+    rounded to the even side, as `torch.round` does.
+    """
+    bound, step = node.attrs.get("bound"), node.attrs.get("step")
+    if step is not None:
+        offset = node.attrs.get("offset")
+        count = torch.round(z / step) if offset is None else torch.floor(z / step + offset)
+        z = count * step
+    return torch.clamp(z, 0, bound, out=out)
 
 
 @operation("input", "pass", view=True)
@@ -330,3 +339,13 @@ def _pad(node: Node, x: Tensor) -> Tensor:
     mode = node.attrs["mode"]
     value = {"value": node.attrs["value"]} if mode == "constant" else {}
     return F.pad(x, node.attrs["pad"], mode, **value)
+
+
+@operation(
+    "take", "pass", homogeneous=True, units="moves",
+    nir="NIR cannot reorder or repeat the entries of an activation",
+)  # fmt: skip
+def _take(node: Node, x: Tensor) -> Tensor:
+    """The entries ``index`` of dimension ``dim``, in that order, some maybe several times."""
+    index = torch.tensor(node.attrs["index"], device=x.device)
+    return x.index_select(node.attrs["dim"], index)

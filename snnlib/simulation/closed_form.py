@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snnlib import kernels
 from snnlib.graph.graph import Graph
-from snnlib.graph.layout import laid_out
+from snnlib.graph.layout import laid_out, lies_as
 from snnlib.graph.network import Network
 from snnlib.graph.operations import Node
 from snnlib.graph.readout import Readout
@@ -58,6 +58,7 @@ def rounded(
 
     def quantize(node: Node, z: Tensor) -> Tensor:
         neuron = net.neurons[node.name]
+        z = z if lies_as(z, 1, z) else z.contiguous()  # a sum of turned activations has gaps
         return kernels.quantize(
             z, thresholds[node.name], steps, neuron.v0 if v0 is None else v0,
             node.attrs.get("bound"), z if node.name in fresh else torch.empty_like(z),

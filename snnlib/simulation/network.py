@@ -8,7 +8,6 @@ changed. Whatever returns a network returns another one. Chapter *Converting a n
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from snnlib._arguments import whole
 from snnlib._compatibility import by_name_after
+from snnlib._copies import copied
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network, Whole
@@ -337,7 +337,7 @@ class SpikingNetwork:
         """The original ANN in the dtype and on the device of this network."""
         if self.reference is None:
             return None
-        return copy.deepcopy(self.reference).to(self.device, self.dtype)
+        return copied(self.reference).to(self.device, self.dtype)
 
     def summary(self, width: int | None = None) -> str:
         """The layers as a table that fits a terminal: see `snnlib.graph.summary`."""

@@ -100,8 +100,8 @@ def test_decide_simulates_undecided_images_only(monkeypatch: pytest.MonkeyPatch)
     """The images that enter the second layer add up to the steps of the answers."""
     from snnlib import graph
 
-    net, x = build(snn.Augmented(levels=2, negative=0.0))
-    logits = net(x, steps=20).logits.softmax(-1).amax(-1)
+    before, x = build(snn.Augmented(levels=2, negative=0.0))
+    logits = before(x, steps=20).logits.softmax(-1).amax(-1)
     confidence = float(logits[3].median())
     seen: list[int] = []
     original = graph.OPERATIONS["linear"].function
@@ -112,6 +112,8 @@ def test_decide_simulates_undecided_images_only(monkeypatch: pytest.MonkeyPatch)
         return original(node, value)
 
     monkeypatch.setitem(graph.OPERATIONS, "linear", graph.Operation("weighted", counting))
+    net, _ = build(snn.Augmented(levels=2, negative=0.0))
+    seen.clear()
     found = net.decide(x, confidence, max_steps=20)
     assert sum(seen) == int(found.step.sum())
     assert sum(seen) < 0.9 * 20 * len(x)
@@ -141,7 +143,7 @@ def test_double_and_to_keep_the_network_whole() -> None:
     net, x = build(snn.Ternary())
     narrow = snn.convert(net.reference.float(), x.float(), neuron=snn.Ternary())
     before = narrow(x.float(), steps=4).logits
-    narrow.double()
+    narrow = narrow.double()
     assert narrow.dtype == torch.float64
     assert all(value.dtype == torch.float64 for value in narrow.balanced.values())
     assert torch.allclose(narrow(x, steps=4).logits.float(), before, atol=1e-4)

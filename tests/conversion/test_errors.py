@@ -61,7 +61,8 @@ def refusal(call: Callable[[], Any], kind: type[Exception] = ConversionError) ->
 OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "GELU": (lambda: small(nn.GELU()), ("2 (nn.GELU)", "train with nn.ReLU")),
     "SiLU": (lambda: small(nn.SiLU()), ("2 (nn.SiLU)", "nn.ReLU")),
-    "leaky": (lambda: forward(lambda m, x: F.leaky_relu(m.conv(x))), ("leaky_relu", "nn.ReLU")),
+    "squares": (lambda: forward(lambda m, x: m.conv(x) ** 2), ("Tensor.pow", "nn.ReLU")),
+    "reciprocal": (lambda: forward(lambda m, x: 1 / m.conv(x)), ("rdiv", "constants can divide")),
     "sigmoid": (
         lambda: forward(lambda m, x: head(m.conv(x)).sigmoid()),
         ("sigmoid (Tensor.sigmoid)", "return the logits"),
@@ -82,7 +83,7 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     ),
     "division": (
         lambda: forward(lambda m, x: m.conv(x).relu() / x.sum((1, 2, 3), keepdim=True)),
-        ("truediv", "only constants can divide"),
+        ("div (Tensor.div)", "only constants can divide"),
     ),
     "recurrent": (
         lambda: forward(lambda m, x: m.rnn(m.conv(x).relu().flatten(2))[0], rnn=nn.LSTM(64, 5)),
@@ -91,18 +92,47 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "bilinear": (
         lambda: small(nn.Upsample(scale_factor=2, mode="bilinear")), ('mode="bilinear"', "nearest")
     ),
-    "maximum of two": (
-        lambda: forward(lambda m, x: torch.maximum(m.conv(x).relu(), m.conv(-x).relu())),
-        ("torch.maximum", "nn.MaxPool2d"),
+    "largest": (lambda: forward(lambda m, x: m.conv(x).topk(2, 1)[0]), ("topk", "nn.MaxPool2d")),
+    "indices of max": (
+        lambda: forward(lambda m, x: m.conv(x) + m.conv(x).max(1, keepdim=True)[1]),
+        ("Tensor.max", "uses the indices"),
     ),
-    "max with indices": (
-        lambda: forward(lambda m, x: m.conv(x).relu().max(1)[0]), ("Tensor.max", "torch.amax")
+    "indices of pooling": (
+        lambda: forward(
+            lambda m, x: F.max_unpool2d(*F.max_pool2d(m.conv(x).relu(), 2, return_indices=True), 2)
+        ),
+        ("max_pool2d_with_indices", "uses the indices"),
     ),
-    "pool indices": (
-        lambda: forward(lambda m, x: F.max_pool2d(m.conv(x).relu(), 2, return_indices=True)[0]),
-        ("max_pool2d_with_indices", "return_indices=True"),
+    "limits upside down": (
+        lambda: forward(lambda m, x: m.conv(x).clamp(1, 0)), ("limits 1 … 0", "two different ones")
     ),
-    "tanh limits": (lambda: small(nn.Hardtanh()), ("2 (nn.Hardtanh)", "nn.Hardtanh(0, 1)")),
+    "limits from the images": (
+        lambda: forward(lambda m, x: m.conv(x).clamp(max=x.amax((1, 2, 3), keepdim=True))),
+        ("limits that depend on the images", "torch.minimum"),
+    ),
+    "jump": (lambda: small(nn.Threshold(0.5, 0.0)), ("2 (nn.Threshold)", "jumps from value")),
+    "steps without limits": (
+        lambda: forward(lambda m, x: torch.round(m.conv(x) * 4) / 4),
+        ("round (torch.round)", "torch.clamp(torch.round(x * L) / L, 0, 1)"),
+    ),
+    "limit between steps": (
+        lambda: forward(lambda m, x: torch.clamp(torch.round(m.conv(x) * 4) / 4, 0.1, 1)),
+        ("clamp (torch.clamp)", "lower limit is no whole number of the quantizer's steps"),
+    ),
+    "mask as a number": (
+        lambda: forward(lambda m, x: m.conv(x).relu() + (m.conv(x) > 0)), ("add", "0 and 1")
+    ),
+    "mask of another": (
+        lambda: forward(lambda m, x: m.conv(x) * (m.conv(-x) > 0)), ("mul", "only ReLUs written so")
+    ),
+    "jump by where": (
+        lambda: forward(lambda m, x: torch.where(m.conv(x) > 0, 1.0, 0.0)),
+        ("where", "only ReLUs written so"),
+    ),
+    "entries chosen by the images": (
+        lambda: forward(lambda m, x: m.conv(x).flatten(1)[:, x.flatten(1).argmax(1)]),
+        ("argmax", "a choice that depends on the images"),
+    ),
     "softmax inside": (
         lambda: small(nn.Softmax(1), nn.Conv2d(4, 2, 1)), ("2 (nn.Softmax)", "only a last softmax")
     ),
@@ -119,7 +149,12 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     ),
     "mean over everything": (lambda: forward(lambda m, x: m.conv(x).relu().mean()), ("in dim",)),
     "images picked": (
-        lambda: forward(lambda m, x: m.conv(x).relu()[:1]), ("getitem", "full slice")
+        lambda: forward(lambda m, x: m.conv(x).relu()[:1]),
+        ("getitem", "leaves some out: keep the first dimension"),
+    ),
+    "images in another order": (
+        lambda: forward(lambda m, x: m.conv(x).relu() + m.conv(x).flip(0)),
+        ("flip", "mixes the images of a batch"),
     ),
     "batch reshaped": (
         lambda: forward(lambda m, x: m.conv(x).relu().reshape(-1, 8)),
@@ -127,29 +162,37 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     ),
     "batch moved": (
         lambda: forward(lambda m, x: m.conv(x).relu().permute(1, 0, 2, 3)),
-        ("permute", "keep it first"),
+        ("permute", "mixes the images of a batch"),
     ),
     "batch joined": (
         lambda: forward(lambda m, x: torch.cat([m.conv(x).relu()] * 2)), ("cat", "along the batch")
     ),
     "constant joined": (
-        lambda: forward(lambda m, x: torch.cat([m.conv(x).relu(), torch.ones(3, 1, 8, 8)], 1)),
-        ("cat", "joins a constant"),
+        lambda: forward(lambda m, x: torch.cat([m.conv(x).relu(), torch.rand(len(x), 1, 8, 8)], 1)),
+        ("cat", "differs from image to image"),
     ),
     "constant of a batch": (
-        lambda: forward(lambda m, x: m.conv(x).relu() + torch.ones(3, 1, 1, 1)),
-        ("add", "one value for all images"),
+        lambda: forward(lambda m, x: m.conv(x).relu() + torch.rand(len(x), 1, 1, 1)),
+        ("add", "use one value for all images"),
     ),
     "weights from the images": (
         lambda: forward(lambda m, x: F.linear(head(m.conv(x)), head(m.conv(x)))),
         ("linear", "weight"),
     ),
-    "number in Python": (
-        lambda: forward(lambda m, x: m.conv(x).relu() * x.max().item()), ("Tensor.max",)
+    "two factors": (
+        lambda: forward(lambda m, x: torch.einsum("bchw,bdhw->bcd", m.conv(x), m.conv(x))),
+        ("einsum (torch.einsum)", "a product of activations"),
     ),
-    "written into a slice": (
-        lambda: forward(lambda m, x: written(m.conv(x))),
-        ("item assignment", "h[:, 0] = 0.0", "tensor operations"),
+    "product over the batch": (
+        lambda: forward(lambda m, x: torch.rand(2, len(x)) @ head(m.conv(x))),
+        ("matmul", "keep it first"),
+    ),
+    "written into no block": (
+        lambda: forward(lambda m, x: written(m.conv(x))), ("setitem", "no block", "torch.cat")
+    ),
+    "number in Python": (
+        lambda: forward(lambda m, x: m.conv(x).relu() * x.max().item()),
+        ("cannot be traced", "numbers computed from the images (item)", "x.max().item()"),
     ),
     "change of dtype": (
         lambda: forward(lambda m, x: m.conv(x).relu().double()), ("double", "keep one dtype")
@@ -163,8 +206,9 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 
 
 def written(h: Tensor) -> Tensor:
-    h[:, 0] = 0.0
-    return h.relu()
+    wide = torch.zeros(len(h), 8, 8, 8)
+    wide[:, ::2] = h
+    return wide.relu()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -173,6 +217,37 @@ def test_operation_that_does_not_convert(name: str) -> None:
     message = refusal(lambda: snn.convert(make(), IMAGES))
     for word in words:
         assert word in message, message
+
+
+def test_offenders_are_records() -> None:
+    model = small(nn.Sequential(nn.GELU(), nn.Tanh(), nn.GELU()))
+    with pytest.raises(ConversionError) as caught:
+        snn.convert(model, IMAGES)
+    gelu, tanh = caught.value.problems
+    assert (gelu.layers, gelu.operation) == (("2.0", "2.2"), "nn.GELU")
+    assert (tanh.layers, tanh.operation) == (("2.1",), "nn.Tanh")
+    assert all(str(problem) in str(caught.value) for problem in caught.value.problems)
+    assert "spike count is a ReLU" in gelu.reason
+
+
+def test_offenders_without_influence_on_the_output_do_not_matter() -> None:
+    def function(m: nn.Module, x: Tensor) -> Tensor:
+        h = m.conv(x)
+        m.penalty = torch.log(F.softplus(h)).mean() + (h**2).sum()
+        m.seen, m.text = h.topk(3, 1), f"{h.mean()}"
+        return h.relu()
+
+    assert snn.convert(forward(function), IMAGES).graph.spiking == ["relu"]
+
+
+def test_images_without_a_channel_axis() -> None:
+    gray = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval()
+    pooled = nn.Sequential(nn.MaxPool2d(2), nn.ReLU()).eval()
+    for model, place in ((gray, "0 (nn.Conv2d)"), (pooled, "0 (nn.MaxPool2d)")):
+        message = refusal(lambda model=model: snn.convert(model, torch.rand(20, 28, 28)))
+        for words in (place, "sees (B, 28, 28)", "images.unsqueeze(1)"):
+            assert words in message
+        assert "11" not in message  # images in the trace: none of the user's numbers
 
 
 def test_all_offenders_are_listed_at_once() -> None:
@@ -212,7 +287,7 @@ FORMS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: forward(choose, act=nn.GELU()), ("Control flow", "act (nn.GELU)")
     ),
     "two inputs": (lambda: TwoInputs().eval(), ("2 inputs (x, y)", "one input, the images")),
-    "no input": (lambda: NoInput().eval(), ("cannot be traced",)),
+    "no input": (lambda: NoInput().eval(), ("NoInput fails", "takes 1 positional argument")),
     "tuple": (
         lambda: forward(lambda m, x: (m.conv(x).relu(), x)), ("returns tuple", "logits only")
     ),
@@ -223,8 +298,18 @@ FORMS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "no classes": (
         lambda: forward(lambda m, x: head(m.conv(x)).sum(1)), ("shape (B,)", "(B, classes)")
     ),
-    "wrapped": (lambda: nn.DataParallel(small()).eval(), ("DataParallel", "model.module")),
-    "scripted": (lambda: scripted(), ("TorchScript", "nn.Module it was made from")),
+    "scripted": (lambda: scripted(), ("model (torch.jit.ScriptModule)", "it was made from")),
+    "scripted part": (lambda: small(scripted()), ("2 (torch.jit.ScriptModule)", "TorchScript")),
+    "scripted function": (
+        lambda: forward(lambda m, x: m.conv(doubled(x)).relu()),
+        ("forward (test_errors.Net)", "out of sight", "Python function"),
+    ),
+    "quantized part": (
+        lambda: small(quantized()), ("2.0 (torch.ao.nn.quantized", "whole-number weights already")
+    ),
+    "raises": (
+        lambda: forward(raising), ("fails on", "want 1 channel (test_errors.py", "raise ValueError")
+    ),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3), nn.ReLU()).eval(), ("0.weight", "lazy model")),
     "NaN weight": (lambda: spoiled(float("nan")), ("0.weight holds NaN", "earlier checkpoint")),
     "infinite weight": (lambda: spoiled(float("inf")), ("0.weight holds NaN or infinite",)),
@@ -232,7 +317,7 @@ FORMS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: forward(lambda m, x: m.conv(x).relu() / 0.0), ("NaN or infinite logits", "scaled")
     ),
     "hidden from the trace": (
-        lambda: hooked(), ("does not compute what Sequential computes", "hidden from the trace")
+        lambda: forward(behind), ("does not compute what Net computes", "through a view of it")
     ),
     "double": (
         lambda: small().double(), ("calibration is torch.float32, 0.weight is torch.float64",)
@@ -277,10 +362,28 @@ def scripted() -> nn.Module:
         return torch.jit.script(small())
 
 
-def hooked() -> nn.Module:
-    model = small()
-    model[0].register_forward_hook(lambda module, inputs, output: 2 * output)  # type: ignore[index]
-    return model
+@torch.jit.script
+def doubled(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def quantized() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layers = nn.Sequential(nn.Linear(8, 8))
+        return torch.ao.quantization.quantize_dynamic(layers).eval()  # type: ignore[no-any-return]
+
+
+def raising(m: nn.Module, x: Tensor) -> Tensor:
+    if x.shape[1] != 1:
+        raise ValueError("want 1 channel")
+    return x
+
+
+def behind(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.conv(x)
+    h.view(len(h), -1).mul_(2)
+    return h.relu()
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -296,10 +399,21 @@ def test_model_of_the_wrong_form(name: str) -> None:
 CALIBRATION: dict[str, tuple[Any, tuple[str, ...]]] = {
     "bytes": ((IMAGES * 255).byte(), ("torch.uint8", "to_float")),
     "array": (IMAGES.numpy(), ("ndarray", "floating-point images")),
+    "text": ("mnist", ("calibration is str",)),
+    "sparse": (IMAGES.to_sparse(), ("torch.sparse_coo", ".to_dense()")),
+    "eight bits": (IMAGES.to(torch.float8_e4m3fn), ("torch.float8_e4m3fn", "floating-point")),
+    "complex": (IMAGES.to(torch.complex64), ("torch.complex64",)),
+    "loader of bytes": ([(IMAGES * 255).byte()], ("torch.uint8", "to_float")),
+    "loader of texts": (["a", "b"], ("calibration gives str", "tensors of images")),
+    "loader of nothing": ([], ("gives no images",)),
+    "loader of two sizes": ([IMAGES, IMAGES[:, :, 1:]], ("(6, 3, 8, 8) and (6, 3, 7, 8)",)),
     "nothing": (None, ("NoneType",)),
     "no image": (IMAGES[:0], ("shape (0, 3, 8, 8)", "N ≥ 1")),
     "no batch": (IMAGES[0, 0, 0], ("shape (8,)", "a batch (N, ...)")),
-    "one image without batch": (IMAGES[0], ("0 (nn.Conv2d)", "is the batch dimension missing?")),
+    "one image without batch": (
+        IMAGES[0],
+        ("0 (nn.Conv2d)", "sees (B, 8, 8)", "images.unsqueeze(0)"),
+    ),
     "NaN": (IMAGES / 0 * 0, ("hold NaN or infinite",)),
     "infinite": (IMAGES / 0, ("hold NaN or infinite",)),
     "half": (IMAGES.half(), ("torch.float16", "0.weight is torch.float32")),
@@ -318,12 +432,12 @@ def test_calibration_that_does_not_fit(name: str) -> None:
 # parameters of neurons, balances and calls
 
 PARAMETERS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
-    "IF v0": (lambda: snn.IF(v0=1.5), ("IF: v0=1.5", "between 0 and 1")),
+    "IF v0": (lambda: snn.IF(v0=1.5), ("IF: v0=1.5", "of at least 0 and at most 1")),
     "IF NaN": (lambda: snn.IF(v0=float("nan")), ("v0=nan",)),
     "IF reset": (lambda: snn.IF(reset="hard"), ("reset='hard'", '"subtract" or "zero"')),
     "Ternary negative": (lambda: snn.Ternary(negative=-0.1), ("Ternary: negative=-0.1",)),
     "Ternary v0": (lambda: snn.Ternary(v0="half"), ("v0='half'",)),  # type: ignore[arg-type]
-    "levels 0": (lambda: snn.Augmented(levels=0), ("levels=0", "whole number of at least 1")),
+    "levels 0": (lambda: snn.Augmented(levels=0), ("levels=0", "whole number from 1 to")),
     "levels 2.5": (lambda: snn.Augmented(levels=2.5), ("levels=2.5",)),  # type: ignore[arg-type]
     "levels True": (lambda: snn.Augmented(levels=True), ("levels=True",)),
     "cap 0": (lambda: snn.Augmented(cap=0), ("cap=0",)),
@@ -342,7 +456,15 @@ PARAMETERS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ("balance=", "snnlib.Percentile(99.9)"),
     ),
     "balance number": (lambda: snn.convert(small(), IMAGES, balance=99.9), ("balance=99.9",)),
-    "batch": (lambda: snn.convert(small(), IMAGES, batch=0), ("batch=0",)),
+    "batch": (lambda: snn.convert(small(), IMAGES, batch=0), ("batch=0", "at least 1")),
+    "batch in letters": (lambda: snn.convert(small(), IMAGES, batch="a"), ("batch='a'",)),
+    "per_channel": (
+        lambda: snn.convert(small(), IMAGES, per_channel="no"),
+        ("per_channel='no'", "True or False"),
+    ),
+    "calibrate_bias": (
+        lambda: snn.convert(small(), IMAGES, calibrate_bias=1), ("calibrate_bias=1",)
+    ),
     "calibration steps": (
         lambda: snn.convert(small(), IMAGES, calibrate_bias=True, calibration_steps=0),
         ("calibration_steps=0",),

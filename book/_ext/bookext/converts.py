@@ -15,7 +15,7 @@ HEADS = {
 # The rows that most readers look for stand first; the rest keeps the registry's order.
 FIRST = (
     "nn.Linear", "nn.Conv2d", "nn.ConvTranspose2d", "nn.BatchNorm2d", "nn.ReLU", "nn.ReLU6",
-    "nn.Hardtanh", "nn.AvgPool2d", "nn.AdaptiveAvgPool2d", "nn.MaxPool2d", "operator.add",
+    "nn.Hardtanh", "nn.AvgPool2d", "nn.AdaptiveAvgPool2d", "nn.MaxPool2d", "torch.add",
     "torch.cat", "nn.Flatten", "nn.Dropout",
 )  # fmt: skip
 
@@ -40,9 +40,9 @@ class WhatConverts(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        import snnlib.conversion.registry
+        from snnlib.conversion import registry
 
-        for path in Path(str(snnlib.registry.__file__)).parent.glob("*.py"):
+        for path in Path(str(registry.__file__)).parent.glob("**/*.py"):
             self.env.note_dependency(str(path))
         if self.arguments[0] not in HEADS:
             raise self.error(f"what-converts: {' or '.join(HEADS)}, not {self.arguments[0]!r}")

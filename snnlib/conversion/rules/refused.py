@@ -5,61 +5,52 @@ The texts end up in `ConversionError` and on the book's page *What converts*.
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
-from snnlib.conversion.registry import REJECTED
+from snnlib.conversion.registry import refuse
 
-_NOT_RELU = "a spike count is a ReLU: train with nn.ReLU in its place"
-_BOUNDED = (
+STATISTICS = "its statistics depend on the image: train with nn.BatchNorm2d, which folds"
+PRODUCT = "a product of activations has no spiking form: use convolutions or linear layers"
+_REASONS: dict[str, tuple[Any, ...]] = {
+    "a spike count is a ReLU: train with nn.ReLU in its place": (
+        nn.GELU, "gelu", nn.SiLU, "silu", nn.Mish, "mish", nn.ELU, "elu", nn.SELU, "selu", nn.CELU,
+        "celu", nn.Softplus, "softplus", nn.Hardswish, "hardswish", nn.GLU, "glu", "square", "pow",
+        "__pow__", "__rpow__", "exp", "log", "sqrt",
+    ),
+    "its slope is random in training: use nn.LeakyReLU with its mean slope": (nn.RReLU, F.rrelu),
     "not a ReLU: train with nn.ReLU, or nn.Hardtanh(0, 1) for a bounded unit; at the very end, "
-    "return the logits before it"
-)
-_STATISTICS = "its statistics depend on the image: train with nn.BatchNorm2d, which folds"
-_PRODUCT = "a product of activations has no spiking form: use convolutions or linear layers"
-_RECURRENT = "it has a time of its own: unroll it, or train a feed-forward network"
-_LINEAR_UP = 'use nn.Upsample(mode="nearest"), or an nn.ConvTranspose2d that interpolates'
-_CHOICE = "a choice that depends on the images: use nn.MaxPool2d or torch.amax over one activation"
-_LOOKUP = "it takes whole numbers: start the network at the real-valued activation after it"
-_INDICES = "return_indices=True: only the maximum itself converts"
-_SHUFFLED = "its arithmetic is not one ReLU network's: use its counterpart among what converts"
-_TABLE: dict[str, tuple[Any, ...]] = {
-    _NOT_RELU: (
-        nn.GELU, F.gelu, nn.SiLU, F.silu, nn.Mish, F.mish, nn.ELU, F.elu, nn.SELU, F.selu, nn.CELU,
-        F.celu, nn.Softplus, F.softplus, nn.Hardswish, F.hardswish, nn.LeakyReLU, F.leaky_relu,
-        nn.PReLU, F.prelu, nn.RReLU, F.rrelu, nn.GLU, F.glu, torch.abs, "abs", torch.square,
-        "pow", torch.pow, operator.pow,
+    "return the logits before it": (
+        nn.Tanh, "tanh", nn.Sigmoid, "sigmoid", nn.LogSigmoid, F.logsigmoid, nn.Softsign,
+        F.softsign, nn.Softmin, F.softmin, "sign", "heaviside",
     ),
-    _BOUNDED: (
-        nn.Tanh, torch.tanh, F.tanh, "tanh", nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid",
-        nn.Hardsigmoid, F.hardsigmoid, nn.LogSigmoid, F.logsigmoid, nn.Softsign, F.softsign,
-        nn.Softmin,
+    STATISTICS: (
+        nn.LayerNorm, "layer_norm", nn.GroupNorm, "group_norm", nn.LocalResponseNorm,
+        F.local_response_norm, F.normalize, nn.RMSNorm, "rms_norm", "std", "var", "norm",
     ),
-    _STATISTICS: (
-        nn.LayerNorm, F.layer_norm, nn.GroupNorm, F.group_norm, nn.InstanceNorm1d,
-        nn.InstanceNorm2d, nn.InstanceNorm3d, F.instance_norm, nn.LocalResponseNorm,
-        F.local_response_norm, F.normalize, nn.RMSNorm,
+    PRODUCT: (
+        nn.MultiheadAttention, F.multi_head_attention_forward, F.scaled_dot_product_attention,
+        nn.Bilinear, "bilinear", nn.TransformerEncoderLayer, nn.TransformerEncoder,
     ),
-    _PRODUCT: (
-        nn.MultiheadAttention, F.scaled_dot_product_attention, torch.matmul, operator.matmul,
-        "matmul", torch.bmm, torch.einsum, nn.Bilinear, nn.TransformerEncoderLayer,
-        nn.TransformerEncoder,
+    "a division by an activation: only constants can divide": ("__rdiv__", "reciprocal"),
+    "it has a time of its own: unroll it, or train a feed-forward network": (
+        nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell,
     ),
-    _RECURRENT: (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell),
-    _LINEAR_UP: (nn.UpsamplingBilinear2d, F.grid_sample),
-    _CHOICE: (torch.max, "max", torch.maximum, torch.min, torch.minimum, torch.where, torch.topk),
-    _INDICES: (
-        F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices,
-        F.adaptive_max_pool2d_with_indices,
+    'use nn.Upsample(mode="nearest"), or an nn.ConvTranspose2d that interpolates': (
+        nn.UpsamplingBilinear2d, F.grid_sample,
     ),
-    _LOOKUP: (nn.Embedding, nn.EmbeddingBag, F.embedding),
-    _SHUFFLED: (nn.LPPool2d, nn.FractionalMaxPool2d, nn.MaxUnpool2d, nn.Fold, nn.Unfold),
+    "a choice that depends on the images: use nn.MaxPool2d or torch.amax over one activation": (
+        "topk", "sort", "argmax", "argmin", "kthvalue", "median", "gather", "eq", "__eq__", "ne",
+    ),
+    "it takes whole numbers: start the network at the real-valued activation after it": (
+        nn.Embedding, nn.EmbeddingBag, "embedding",
+    ),
+    "its arithmetic is not one ReLU network's: use its counterpart among what converts": (
+        nn.LPPool2d, nn.FractionalMaxPool2d, nn.MaxUnpool2d, nn.Fold, nn.Unfold,
+    ),
 }  # fmt: skip
 
-for _reason, _targets in _TABLE.items():
-    for _target in _targets:
-        REJECTED[_target] = _reason
+for _reason, _targets in _REASONS.items():
+    refuse(_reason, *_targets)

@@ -1,77 +1,33 @@
-"""The rules of conversion for shapes, padding, parts, copies, and what is dropped.
+"""The rules of conversion for shapes, padding, parts, joins, copies, and what is dropped.
 
-See `snnlib.rules`. None of these changes a message: they only say where it goes.
+None of these changes a message: they only say where it goes.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from snnlib.conversion.registry import Builder, Ref, Unsupported, rule
-
-
-def per_dimension(value: Any, dims: int) -> list[int]:
-    """A size given once, or once a dimension, as one whole number a dimension."""
-    if isinstance(value, tuple | list):
-        return [int(v) for v in value] * (dims if len(value) == 1 else 1)
-    return [int(value)] * dims
-
-
-def image_dimensions(b: Builder, x: Ref, dim: Any) -> list[int]:
-    """Dimensions to reduce over, as positive numbers; the batch must not be among them."""
-    rank = len(b.shape(x)) + 1
-    dims = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
-    dims = [d % rank for d in dims]
-    if not dims or 0 in dims:
-        raise Unsupported("it reduces over the batch: name the image dimensions in dim")
-    return dims
-
+from snnlib.conversion.registry import Builder, Compare, Ref, Unsupported, leaves, mapped, rule
+from snnlib.conversion.rules.pieces import affine, pad, permuted, picked, reshaped, same_for_all
+from snnlib.conversion.rules.units import where
 
 # padding and resizing
 
 
-def pad(b: Builder, x: Ref, sides: list[int], mode: str, value: float) -> Ref:
-    """Emit the padding of a convolution, under a name of its own."""
-    shape = list(b.shape(x))
-    for i in range(len(sides) // 2):
-        shape[-1 - i] += sides[2 * i] + sides[2 * i + 1]
-    name = f"{b.current}.pad"
-    return Ref(b.emit("pad", x, name=name, shape=tuple(shape), pad=sides, mode=mode, value=value))
-
-
-_PAD = "padding; a constant is a bias current"
-
-
 @rule(
-    nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d,
-    becomes=_PAD,
+    F.pad, becomes="padding; a constant is a bias current",
+    modules=(
+        nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d,
+        nn.ConstantPad3d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d,
+        nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, nn.CircularPad1d,
+        nn.CircularPad2d, nn.CircularPad3d,
+    ),
 )  # fmt: skip
-def _pad_module(b: Builder, m: Any, x: Ref) -> str:
-    return _pad(b, x, m.padding, "constant", m.value)
-
-
-@rule(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, becomes=_PAD)
-def _reflect_module(b: Builder, m: Any, x: Ref) -> str:
-    return _pad(b, x, m.padding, "reflect")
-
-
-@rule(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, becomes=_PAD)
-def _replicate_module(b: Builder, m: Any, x: Ref) -> str:
-    return _pad(b, x, m.padding, "replicate")
-
-
-@rule(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, becomes=_PAD)
-def _circular_module(b: Builder, m: Any, x: Ref) -> str:
-    return _pad(b, x, m.padding, "circular")
-
-
-@rule(F.pad, becomes=_PAD)
 def _pad(
     b: Builder, input: Ref, pad: Any, mode: str = "constant", value: float | None = None
 ) -> str:
@@ -82,13 +38,9 @@ def _pad(
 
 
 @rule(
-    nn.Upsample, nn.UpsamplingNearest2d, becomes="copies of messages", note='mode="nearest"'
+    F.interpolate, F.upsample, becomes="copies of messages", note='mode="nearest"',
+    modules=(nn.Upsample, nn.UpsamplingNearest2d),
 )  # fmt: skip
-def _upsample_module(b: Builder, m: nn.Upsample, x: Ref) -> str:
-    return _upsample(b, x, m.size, m.scale_factor, m.mode)
-
-
-@rule(F.interpolate, F.upsample, becomes="copies of messages", note='mode="nearest"')
 def _upsample(
     b: Builder, input: Ref, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
@@ -104,160 +56,164 @@ def _upsample(
     return b.emit("upsample", input, scale_factor=factors, mode=mode)
 
 
-# shapes
-
-
-@rule(nn.Flatten, nn.Unflatten, becomes="reshape")
-def _reshape_module(b: Builder, m: Any, x: Ref) -> str:
-    return _reshape(b, x)
+# where every number goes
 
 
 @rule(
-    torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.unflatten, "flatten",
-    "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
-    becomes="reshape", note="the batch dimension stays",
+    "flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
+    becomes="reshape", note="the batch dimension stays", modules=(nn.Flatten, nn.Unflatten),
 )  # fmt: skip
-def _reshape(b: Builder, input: Ref, *args: Any, **kwargs: Any) -> str:
-    shape = tuple(b.result.shape[1:])
-    if math.prod(shape) != math.prod(b.shape(input)) or len(b.result) != len(b.like):
-        raise Unsupported("it mixes the images of a batch: keep the first dimension")
-    return b.emit("reshape", input, to=list(shape))
-
-
-_ORDER = "reordered dimensions"
-
-
-@rule(torch.permute, "permute", becomes=_ORDER, note="the batch dimension stays first")
-def _permute(b: Builder, input: Ref, *dims: Any) -> str:
-    order = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
-    rank = len(b.shape(input)) + 1
-    order = [d % rank for d in order]
-    if order[0] != 0:
-        raise Unsupported("it moves the batch dimension: keep it first")
-    return b.emit("permute", input, dims=order)
-
-
 @rule(
-    torch.transpose, "transpose", torch.swapaxes, "swapaxes", becomes=_ORDER,
-    note="the batch dimension stays first",
+    "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT",
+    becomes="reordered dimensions", note="the batch dimension stays first",
 )  # fmt: skip
-def _transpose(b: Builder, input: Ref, dim0: int, dim1: int) -> str:
-    order = list(range(len(b.shape(input)) + 1))
-    order[dim0], order[dim1] = order[dim1], order[dim0]
-    return _permute(b, input, order)
+@rule(
+    "__getitem__", "narrow", "select", "index_select", "chunk", "split", "tensor_split", "unbind",
+    "diagonal", becomes="part of the messages", note="of every image the same: x[:, 0:4]",
+)  # fmt: skip
+@rule(
+    "expand", "expand_as", "broadcast_to", "repeat", "tile", "repeat_interleave", "flip", "roll",
+    "rot90", "Tensor.unfold", F.channel_shuffle, becomes="copies of messages, or another order",
+    note="in every image the same", modules=(nn.ChannelShuffle,),
+)  # fmt: skip
+def _moved(b: Builder, *args: Any, **kwargs: Any) -> list[str]:
+    """The function is tried on the positions of the numbers: that shows where each one goes."""
+    x, *others = leaves((args, kwargs), (Ref, Compare))
+    if any(isinstance(value, Compare) for value in (x, *others)):
+        raise Unsupported("a choice that depends on the images: use torch.where(x > 0, x, 0)")
+    count = len(b.like) * math.prod(b.shape(x))
+    numbers = torch.arange(count, device=b.like.device).reshape(len(b.like), *b.shape(x))
+    stand_ins = {ref: numbers.new_empty(len(b.like), *b.shape(ref)) for ref in others}
+    stand_ins[x] = numbers  # other activations lend their shape, as in view_as
+
+    def tried(value: Any) -> Any:
+        return stand_ins[value] if isinstance(value, Ref) else value
+
+    assert b.function is not None
+    found = b.function(*mapped(args, tried), **mapped(kwargs, tried))
+    return [_following(b, x, sources.cpu()).name for sources in leaves(found, Tensor)]
 
 
-@rule(nn.PixelShuffle, becomes=_ORDER)
-def _pixel_shuffle(b: Builder, m: nn.PixelShuffle, x: Ref) -> str:
-    r, (channels, height, width) = m.upscale_factor, b.shape(x)
-    parts = (channels // r**2, r, r, height, width)
-    return _regroup(b, x, parts, [0, 1, 4, 2, 5, 3])
+def _following(b: Builder, x: Ref, sources: Tensor) -> Ref:
+    """x with its numbers moved: ``sources`` (B, ...) says which number of x goes there."""
+    count, images = math.prod(b.shape(x)), len(b.like)
+    kept = sources.dim() > 0 and len(sources) == images
+    if kept:  # the same in every image, each from its own
+        own = sources.reshape(images, -1) - torch.arange(images)[:, None] * count
+        kept = bool(((own == own[:1]) & (own < count)).all())
+    if not kept:
+        raise Unsupported(
+            "it mixes the images of a batch or leaves some out: keep the first dimension"
+        )
+    source = sources[0]  # one image's value
+    shape = tuple(source.shape)
+    if torch.equal(source.flatten(), torch.arange(count)):
+        return reshaped(b, x, shape, "")
+    places = torch.unravel_index(source, b.shape(x))  # a coordinate in x each, of that shape
+    varies = [
+        [axis for axis in range(len(shape)) if bool((place != place.narrow(axis, 0, 1)).any())]
+        for place in places
+    ]
+    used = [axes[0] for axes in varies if axes]
+    if any(len(axes) > 1 for axes in varies) or len({*used}) < len(used):
+        flat = picked(b, reshaped(b, x, (count,)), 1, source.flatten().tolist())
+        return reshaped(b, flat, shape, "")
+    for dim, (place, axes) in enumerate(zip(places, varies, strict=True), 1):
+        first = place.movedim(axes[0], 0).reshape(shape[axes[0]], -1)[:, 0] if axes else place
+        x = picked(b, x, dim, first.flatten().tolist() if axes else [int(first.flatten()[0])])
+    if used != sorted(used):  # dimensions of size 1 go last
+        order = sorted(range(len(varies)), key=lambda dim: varies[dim] or [len(shape)])
+        x = permuted(b, x, [0, *[dim + 1 for dim in order]], "")
+    x = reshaped(b, x, tuple(n if axis in used else 1 for axis, n in enumerate(shape)), "")
+    for axis, n in enumerate(shape):
+        x = x if axis in used else picked(b, x, axis + 1, [0] * n)
+    return x
 
 
-@rule(nn.ChannelShuffle, becomes=_ORDER)
-def _channel_shuffle(b: Builder, m: nn.ChannelShuffle, x: Ref) -> str:
-    channels, *space = b.shape(x)
-    parts = (m.groups, channels // m.groups, *space)
-    return _regroup(b, x, parts, [0, 2, 1, *range(3, 3 + len(space))])
+@rule(F.pixel_shuffle, becomes="reordered dimensions", modules=(nn.PixelShuffle,))
+def _pixel_shuffle(b: Builder, input: Ref, upscale_factor: int) -> str:
+    r, (channels, height, width) = upscale_factor, b.shape(input)
+    x = reshaped(b, input, (channels // r**2, r, r, height, width), ".split")
+    return reshaped(b, permuted(b, x, [0, 1, 4, 2, 5, 3]), tuple(b.result.shape[1:]), "").name
 
 
-def _regroup(b: Builder, x: Ref, parts: tuple[int, ...], order: list[int]) -> str:
-    name = b.current
-    split = Ref(b.emit("reshape", x, name=f"{name}.split", shape=parts, to=list(parts)))
-    moved = tuple(parts[d - 1] for d in order[1:])
-    turned = Ref(b.emit("permute", split, name=f"{name}.order", shape=moved, dims=order))
-    return b.emit("reshape", turned, to=list(b.result.shape[1:]))
+@rule(F.pixel_unshuffle, becomes="reordered dimensions", modules=(nn.PixelUnshuffle,))
+def _pixel_unshuffle(b: Builder, input: Ref, downscale_factor: int) -> str:
+    r, (channels, height, width) = downscale_factor, b.shape(input)
+    x = reshaped(b, input, (channels, height // r, r, width // r, r), ".split")
+    return reshaped(b, permuted(b, x, [0, 1, 3, 5, 2, 4]), tuple(b.result.shape[1:]), "").name
 
 
-# parts and joins
+# joins
+
+_JOIN = "concatenation of messages; a constant is a bias current"
 
 
-_PART = "part of the messages"
-
-
-def _slice(b: Builder, x: Ref, dim: int, start: int, stop: int, step: int = 1) -> Ref:
-    shape = list(b.shape(x))
-    shape[dim - 1] = len(range(start, stop, step))
-    return Ref(b.emit("slice", x, shape=tuple(shape), dim=dim, start=start, stop=stop, step=step))
-
-
-@rule(operator.getitem, becomes=_PART, note="slices and indices of image dimensions: x[:, 0:4]")
-def _getitem(b: Builder, input: Ref, index: Any) -> str:
-    index = index if isinstance(index, tuple) else (index,)
-    shape = (len(b.like), *b.shape(input))
-    if any(not isinstance(i, int | slice | type(None) | type(...)) for i in index):
-        raise Unsupported("only slices and whole numbers can index an activation")
-    if any(i is ... for i in index):
-        at = next(n for n, i in enumerate(index) if i is ...)
-        missing = len(shape) - sum(i is not None and i is not ... for i in index)
-        index = (*index[:at], *[slice(None)] * missing, *index[at + 1 :])
-    if index[0] != slice(None):
-        raise Unsupported("it picks images out of the batch: start the index with a full slice")
-    x, dim = input, 0
-    for part in index:
-        if part is None:
-            continue
-        if isinstance(part, int):
-            part = slice(part % shape[dim], part % shape[dim] + 1)
-        start, stop, step = part.indices(shape[dim])
-        if (start, stop, step) != (0, shape[dim], 1):
-            x = _slice(b, x, dim, start, stop, step)
-        dim += 1
-    wanted = list(b.result.shape[1:])
-    return b.emit("reshape", x, to=wanted) if list(b.shape(x)) != wanted else x.name
-
-
-@rule(torch.narrow, "narrow", becomes=_PART)
-def _narrow(b: Builder, input: Ref, dim: int, start: int, length: int) -> str:
-    dim = dim % (len(b.shape(input)) + 1)
-    if dim == 0:
-        raise Unsupported("it picks images out of the batch: choose an image dimension")
-    return _slice(b, input, dim, start, start + length).name
-
-
-@rule(torch.select, "select", becomes=_PART)
-def _select(b: Builder, input: Ref, dim: int, index: int) -> str:
-    full = [slice(None)] * (dim % (len(b.shape(input)) + 1))
-    return _getitem(b, input, (*full, index))
-
-
-@rule(torch.chunk, torch.split, torch.tensor_split, "chunk", "split", becomes=_PART)
-def _parts(b: Builder, input: Ref, *args: Any, dim: int | None = None, **kwargs: Any) -> list[str]:
-    dim = (args[1] if len(args) > 1 else 0) if dim is None else dim
-    dim = dim % (len(b.shape(input)) + 1)
-    if dim == 0:
-        raise Unsupported("it splits the batch: give an image dimension in dim")
-    names, start = [], 0
-    for part in b.result:
-        names.append(_slice(b, input, dim, start, start + part.shape[dim]).name)
-        start += part.shape[dim]
-    return names
-
-
-_JOIN = "concatenation of messages"
-
-
-@rule(torch.cat, torch.concat, torch.concatenate, becomes=_JOIN)
+@rule("cat", "concat", "concatenate", becomes=_JOIN)
 def _cat(b: Builder, tensors: Any, dim: int = 0) -> str:
-    if not all(isinstance(t, Ref) for t in tensors):
-        raise Unsupported("it joins a constant: pad with F.pad, or join activations only")
-    dim = dim % (len(b.shape(tensors[0])) + 1)
+    dim %= 1 + len(b.shape(leaves(tensors, Ref)[0]))
     if dim == 0:
         raise Unsupported("it joins along the batch: choose an image dimension")
-    return b.emit("cat", *tensors, dim=dim)
+    groups: list[tuple[list[Tensor], Ref, list[Tensor]]] = []
+    ahead: list[Tensor] = []  # a constant goes with the activation before it, or the first one
+    for part in tensors:
+        if isinstance(part, Tensor):
+            (groups[-1][2] if groups else ahead).append(same_for_all(part).double())
+        else:
+            groups.append((ahead if not groups else [], part, []))
+    parts = [_framed(b, *group, dim) for group in groups]
+    return b.emit("cat", *parts, dim=dim) if len(parts) > 1 else parts[0].name
 
 
-@rule(torch.stack, becomes=_JOIN)
+def _framed(b: Builder, before: list[Tensor], x: Ref, after: list[Tensor], dim: int) -> Ref:
+    """x between constants along a dimension: padded, and the constants are a bias current."""
+    if not before and not after:
+        return x
+    values = [*before, torch.zeros(b.shape(x), dtype=torch.float64, device=b.like.device), *after]
+    widths = [sum(value.shape[dim - 1] for value in side) for side in (before, after)]
+    x = pad(b, x, [0, 0] * (len(b.shape(x)) - dim) + widths)
+    return affine(b, x, shift=torch.cat(values, dim - 1))
+
+
+@rule("stack", becomes=_JOIN)
 def _stack(b: Builder, tensors: Any, dim: int = 0) -> str:
-    if not all(isinstance(t, Ref) for t in tensors):
-        raise Unsupported("it joins a constant: join activations only")
-    dim = dim % (len(b.shape(tensors[0])) + 2)
+    dim %= 2 + len(b.shape(leaves(tensors, Ref)[0]))
     if dim == 0:
         raise Unsupported("it stacks before the batch: choose an image dimension")
-    shape = (*b.shape(tensors[0])[: dim - 1], 1, *b.shape(tensors[0])[dim - 1 :])
-    name = f"{b.current}.unsqueeze"
-    parts = [Ref(b.emit("reshape", t, name=name, shape=shape, to=list(shape))) for t in tensors]
-    return b.emit("cat", *parts, dim=dim)
+    shape = list(b.result.shape[1:])  # (..., the joined dimension, ...)
+    shape[dim - 1] = 1
+    parts = [
+        reshaped(b, t, tuple(shape), ".unsqueeze") if isinstance(t, Ref) else t.unsqueeze(dim)
+        for t in tensors
+    ]
+    return _cat(b, parts, dim)
+
+
+@rule("__setitem__", becomes="padding, sums and a bias current", note="x[:, 0:4] = y")
+def _setitem(b: Builder, x: Any, index: Any, value: Any) -> Ref:
+    if isinstance(index, Compare):
+        return where(b, index, value, x)
+    numbers = torch.zeros((), dtype=torch.int64, device=b.like.device)
+    if isinstance(value, Ref):
+        numbers = torch.arange(len(b.like) * math.prod(b.shape(value)), device=b.like.device)
+        numbers = numbers.reshape(len(b.like), *b.shape(value))
+    places = torch.full(tuple(b.result.shape), -1, device=b.like.device)
+    places[index] = numbers  # which number of the value goes there
+    rest = same_for_all((places < 0).double())
+    if not isinstance(value, Ref):
+        written = torch.zeros(tuple(b.result.shape), dtype=torch.float64, device=b.like.device)
+        written[index] = value.double() if isinstance(value, Tensor) else value
+        return affine(b, x, rest, same_for_all(written))
+    block = [(int(at.min()), int(at.max()) + 1) for at in (rest == 0).nonzero(as_tuple=True)]
+    inner = places[0][tuple(slice(*ends) for ends in block)]
+    if not torch.equal(inner.flatten(), numbers[0].flatten()):
+        raise Unsupported("it writes into what is no block: join the parts with torch.cat")
+    ends = zip(block[::-1], rest.shape[::-1], strict=True)
+    sides = [n for (low, high), size in ends for n in (low, size - high)]
+    put = pad(b, reshaped(b, value, tuple(inner.shape)), sides)
+    if isinstance(x, Ref):
+        return b.then("add", affine(b, x, rest, name=".rest"), put, alpha=1)
+    return affine(b, put, shift=same_for_all(x).double() * rest)
 
 
 # what is dropped
@@ -265,33 +221,25 @@ def _stack(b: Builder, tensors: Any, dim: int = 0) -> str:
 _NOTHING = "nothing (dropped)"
 
 
-@rule("contiguous", "clone", "detach", torch.clone, torch.detach, nn.Identity, becomes=_NOTHING)
-def _identity(b: Builder, *args: Any, **kwargs: Any) -> str:
-    return next(a for a in args if isinstance(a, Ref)).name
-
-
-@rule("to", "type_as", "float", "double", "half", "bfloat16", "type", "cpu", "cuda",
-      becomes=_NOTHING, note="where it changes neither dtype nor device")  # fmt: skip
-def _to(b: Builder, input: Ref, *args: Any, **kwargs: Any) -> str:
-    if b.result.dtype != b.like.dtype or b.result.device != b.like.device:
-        raise Unsupported(
-            f"it turns {b.like.dtype} on {b.like.device} into {b.result.dtype} on "
-            f"{b.result.device}: keep one dtype and device in the whole network"
-        )
-    return input.name
-
-
 @rule(
-    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
-    becomes=_NOTHING,
+    "contiguous", "clone", "detach", "positive", "data", "requires_grad_", becomes=_NOTHING,
+    modules=(nn.Identity,),
 )  # fmt: skip
-def _dropout_module(b: Builder, m: nn.Module, x: Ref) -> str:
-    return x.name
+@rule(
+    "to", "type_as", "type", "float", "double", "half", "bfloat16", "cpu", "cuda",
+    becomes=_NOTHING, note="where it changes neither dtype nor device",
+)  # fmt: skip
+def _identity(b: Builder, input: Any, *args: Any, **kwargs: Any) -> Any:
+    return input.name if isinstance(input, Ref) else input
 
 
 @rule(
-    F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, becomes=_NOTHING,
-    note="training=self.training",
+    F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout,
+    becomes=_NOTHING, note="training=self.training",
+    modules=(
+        nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+        nn.FeatureAlphaDropout,
+    ),
 )  # fmt: skip
 def _dropout(
     b: Builder, input: Ref, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -302,12 +250,3 @@ def _dropout(
             "nn.Dropout"
         )
     return input.name
-
-
-@rule(
-    "torchvision.ops.stochastic_depth.stochastic_depth",
-    "torchvision.ops.stochastic_depth.StochasticDepth",
-    becomes=_NOTHING,
-)
-def _stochastic_depth(b: Builder, *args: Any, **kwargs: Any) -> str:
-    return next(a for a in args if isinstance(a, Ref)).name

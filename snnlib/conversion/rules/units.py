@@ -1,213 +1,327 @@
-"""The rules of conversion for activations, pooling and the heads of classifiers.
+"""The rules of conversion for activations: ReLUs however they are written, and quantizers.
 
-See `snnlib.rules`. Bounded activations: chapter *Spiking neurons*; max pooling on summed messages:
-chapter *Converting a network*.
+All of them are made of one unit, clip(z, 0, m), which a spiking neuron with a bounded count
+approaches::
+
+    clamp(x, l, h)                 l + clip(x − l, 0, h − l)
+    s·x for x > 0, t·x for x < 0   s·relu(x) − t·relu(−x)      (LeakyReLU: s = 1, t its slope)
+    max(x, y)                      max pooling over the two
+
+A quantizer ``clamp(round(x·L) / L, 0, m)`` is the unit with attributes ``step`` = 1/L, ``bound`` =
+m and ``offset`` = ½ (what is added before rounding down; without it, half to even, as `torch.round`
+does). `snnlib.graph.operations.rectify` computes it as the model does. With λ = m and levels × time
+steps = m / step, memoryless neurons (v0 = ``offset``) send exactly what the quantizer gives; after
+more steps the network approaches the unrounded clip, half a step beside it at most.
+
+Bounded units: chapter *Spiking neurons*. Quantized ones: Bu et al., ICLR 2022.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib.conversion.registry import Builder, Ref, Unsupported, rule
-from snnlib.conversion.rules.shapes import image_dimensions, per_dimension
-
-# activations
+from snnlib.conversion.registry import Builder, Compare, Ref, Unsupported, rule
+from snnlib.conversion.rules.pieces import add, affine, constant, reshaped
 
 _SPIKING, _BOUNDED = "spiking neurons", "spiking neurons with a bounded count"
+_AS_RELU = "in a ReLU: torch.where(x > 0, x, a * x), x * (x > 0)"
+_TWO = "two layers of spiking neurons, for x > 0 and for x < 0"
+_QUANTIZED = "spiking neurons with a bounded count in steps of the quantizer"
+_ROUNDED = (
+    "rounding converts inside a quantized ReLU only, such as "
+    "torch.clamp(torch.round(x * L) / L, 0, 1), with one step for the whole layer"
+)
+_CHOICE = (
+    "a choice that depends on the images: only ReLUs written so convert, such as "
+    "torch.where(x > 0, x, a * x), and torch.maximum of two activations"
+)
 
 
-@rule(nn.ReLU, becomes=_SPIKING)
-def _relu_module(b: Builder, m: nn.ReLU, x: Ref) -> str:
-    return b.emit("relu", x)
+def clip(b: Builder, x: Ref, low: Any, high: Any, name: str = "") -> Ref:
+    """clamp(x, low, high); a limit is a number, a fixed tensor, or None."""
+    low, high = _limit(low), _limit(high)
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        if low is not None:
+            x = affine(b, relu(b, affine(b, x, 1, -low, ".above"), name), 1, low, ".limited")
+        return x if high is None else _below(b, x, high, name)
+    if low is not None and high is not None and low >= high:
+        raise Unsupported(f"limits {low:g} … {high:g} leave a constant: give two different ones")
+    found = _clip_rounded(b, x, low, high, name) or _clip_again(b, x, low, high, name)
+    if found is not None:
+        return found
+    if low is None:
+        return x if high is None else _below(b, x, high, name)
+    bound = None if high is None else high - low
+    unit = _unit(b, affine(b, x, 1, -low, ".above"), name, bound=bound)
+    return affine(b, unit, 1, low, ".limited")
 
 
-@rule(F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_", becomes=_SPIKING)
-def _relu(b: Builder, input: Ref, inplace: bool = False) -> str:
-    return b.emit("relu", input)
+def relu(b: Builder, x: Ref, name: str = "") -> Ref:
+    """relu(x)."""
+    return clip(b, x, 0.0, None, name)
 
 
-@rule(nn.ReLU6, becomes=_BOUNDED)
-def _relu6_module(b: Builder, m: nn.ReLU6, x: Ref) -> str:
-    return b.emit("relu", x, bound=6.0)
+def _below(b: Builder, x: Ref, high: Any, name: str) -> Ref:
+    """min(x, high) = high − relu(high − x)."""
+    return affine(b, relu(b, affine(b, x, -1, high, ".below"), name), -1, high, ".limited")
 
 
-@rule(F.relu6, becomes=_BOUNDED)
-def _relu6(b: Builder, input: Ref, inplace: bool = False) -> str:
-    return b.emit("relu", input, bound=6.0)
+def _limit(value: Any) -> float | Tensor | None:
+    if isinstance(value, Ref | Compare):
+        raise Unsupported("limits that depend on the images: use torch.maximum or torch.minimum")
+    if isinstance(value, Tensor):
+        one = value.flatten()[0]
+        value = float(one) if bool((value == one).all()) else value.detach().double()
+    return None if isinstance(value, float) and math.isinf(value) else value
 
 
-@rule(nn.Hardtanh, becomes=_BOUNDED, note="min_val=0")
-def _hardtanh_module(b: Builder, m: nn.Hardtanh, x: Ref) -> str:
-    return _clip(b, x, m.min_val, m.max_val)
+def _unit(b: Builder, z: Ref, name: str, **attrs: float | None) -> Ref:
+    """A spiking node; attributes that are None are left out."""
+    kept = {key: float(value) for key, value in attrs.items() if value is not None}
+    return b.then("relu", z, name=name, shape=b.shape(z), **kept)
 
 
-@rule(F.hardtanh, F.hardtanh_, becomes=_BOUNDED, note="min_val=0")
+def line(b: Builder, x: Ref) -> tuple[Ref, float, float]:
+    """Source, scale and shift with x = scale · source + shift, as plain numbers."""
+    node, scale, shift = b.nodes[x.name], 1.0, 0.0
+    while node.op == "affine" and all(t.numel() == 1 for t in node.tensors.values()):
+        shift += scale * float(node.tensors.get("shift", 0.0))
+        scale *= float(node.tensors.get("scale", 1.0))
+        node = b.nodes[node.inputs[0]]
+    return Ref(node.name), scale, shift
+
+
+# quantizers
+
+
+def rounded(b: Builder, x: Ref, even: bool) -> Ref:
+    """floor(x), or round(x) with halves to the even side.
+
+    Of a ReLU it is a unit with steps. Of anything else it is a node that waits for its limits.
+    """
+    source, scale, shift = line(b, x)
+    node = b.nodes[source.name]
+    if scale <= 0 or node.op != "relu" or "step" in node.attrs:
+        if scale <= 0:
+            source, scale, shift = x, 1.0, 0.0
+        attrs = {"scale": scale, "shift": shift, "even": even}
+        return b.refused("round", _ROUNDED, source, name=".waiting", **attrs)
+    exact = even and shift == 0
+    whole, offset = (0.0, None) if exact else divmod(shift + (0.5 if even else 0.0), 1.0)
+    bound = node.attrs.get("bound")
+    if bound is not None:
+        top = scale * bound
+        bound = (round(top) if exact else math.floor(top + offset + 1e-6)) / scale
+    unit = _unit(b, Ref(node.inputs[0]), "", step=1 / scale, offset=offset, bound=bound)
+    return affine(b, unit, scale, whole, ".scaled")
+
+
+def _clip_rounded(b: Builder, x: Ref, low: Any, high: Any, name: str) -> Ref | None:
+    """A node that waits for its limits gets them."""
+    source, scale, shift = line(b, x)
+    node = b.nodes[source.name]
+    if node.op != "round" or scale <= 0 or low is None:
+        return None
+    least = (low - shift) / scale
+    if abs(least - round(least)) > 1e-6:
+        raise Unsupported(
+            "its lower limit is no whole number of the quantizer's steps: make it one"
+        )
+    whole, offset = node.attrs["shift"], None
+    if not node.attrs["even"]:
+        whole, offset = divmod(whole, 1.0)
+    least, slope = round(least), scale * node.attrs["scale"]
+    z = affine(b, Ref(node.inputs[0]), slope, scale * (whole - least), ".above")
+    bound = None if high is None else high - low
+    unit = _unit(b, z, name, step=scale, offset=offset, bound=bound)
+    return affine(b, unit, 1, shift + scale * least, ".limited")
+
+
+def _clip_again(b: Builder, x: Ref, low: Any, high: Any, name: str) -> Ref | None:
+    """A ReLU gets an upper limit: relu(x).clamp_max(m)."""
+    source, scale, shift = line(b, x)
+    node = b.nodes[source.name]
+    if node.op != "relu" or scale <= 0 or high is None:
+        return None
+    top = (high - shift) / scale
+    if top <= 0 or (low is not None and low > shift):
+        return None
+    attrs = {**node.attrs, "bound": min(top, node.attrs.get("bound", top))}
+    return affine(b, _unit(b, Ref(node.inputs[0]), name, **attrs), scale, shift, ".scaled")
+
+
+# choices
+
+
+def where(b: Builder, mask: Compare, p: Any, q: Any) -> Ref:
+    """p where the comparison holds, q elsewhere; it must be continuous, as a ReLU is."""
+    x, limit = mask.x, mask.limit
+    if not mask.above:
+        p, q = q, p  # p where x > limit
+    if isinstance(limit, Ref):
+        if (p, q) in ((x, limit), (limit, x)):
+            return maximum(b, x, limit, -1 if q == x else 1)
+    elif _same(q, limit) and p == x:
+        return clip(b, x, limit, None)
+    elif _same(p, limit) and q == x:
+        return clip(b, x, None, limit)
+    elif _same(limit, 0.0):
+        up, down = _multiple(b, p, x), _multiple(b, q, x)
+        if up is not None and down is not None:
+            return two_slopes(b, x, up, down)
+    raise Unsupported(_CHOICE)
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two constants are equal."""
+    if isinstance(value, Ref | Compare) or isinstance(other, Ref | Compare):
+        return False
+    return bool((torch.as_tensor(value) == torch.as_tensor(other)).all())
+
+
+def _multiple(b: Builder, value: Any, x: Ref) -> Any:
+    """s with value = s · x, None if it is no multiple."""
+    if not isinstance(value, Ref):
+        return 0.0 if _same(value, 0.0) else None
+    node = b.nodes[value.name]
+    if value == x:
+        return 1.0
+    scaled = node.op == "affine" and node.inputs == (x.name,) and node.tensors.keys() == {"scale"}
+    return node.tensors["scale"] if scaled else None
+
+
+def two_slopes(b: Builder, x: Ref, up: Any, down: Any) -> Ref:
+    """up · x for x > 0, down · x for x < 0: up · relu(x) − down · relu(−x)."""
+    if _same(down, 0.0):
+        return affine(b, relu(b, x), up, name=".scaled")
+    under = relu(b, affine(b, x, -1, name=".negated"), ".negative")
+    if _same(up, 0.0):
+        return affine(b, under, -torch.as_tensor(down), name=".scaled")
+    over = affine(b, relu(b, x), up, name=".scaled")
+    if isinstance(down, Tensor):
+        under, down = affine(b, under, down, name=".slope"), 1.0
+    return b.then("add", over, under, name=".sum", alpha=-down)
+
+
+def maximum(b: Builder, x: Any, y: Any, sign: int = 1) -> Ref:
+    """The larger of x and y; with ``sign`` −1 the smaller."""
+    if not (isinstance(x, Ref) and isinstance(y, Ref)):
+        x, limit = (x, y) if isinstance(x, Ref) else (y, x)
+        if isinstance(limit, Tensor):
+            limit = constant(b, limit, b.shape(x))
+        return clip(b, x, *((limit, None) if sign == 1 else (None, limit)))
+    for one, other in ((x, y), (y, x)):  # max(x, 0.1 x) is a LeakyReLU
+        slope = _multiple(b, other, one)
+        if slope is not None and torch.as_tensor(slope).numel() == 1:
+            slopes = sorted((1.0, float(slope)), reverse=sign == 1)
+            return two_slopes(b, one, *slopes)
+    if b.shape(x) != b.shape(y):
+        raise Unsupported("a maximum of activations of different shapes: give both the same")
+    shape = b.shape(x)
+    both = [
+        reshaped(b, affine(b, v, sign, name=".sign"), (1, *shape), ".unsqueeze") for v in (x, y)
+    ]
+    joined = b.then("cat", *both, name=".both", shape=(2, *shape), dim=1)
+    largest = b.then("amax", joined, dims=[1], keepdim=False)
+    return affine(b, largest, sign, name=".signed")
+
+
+# the rules, those of one line as such
+
+
+rule("relu", becomes=_SPIKING, modules=(nn.ReLU,))(lambda b, input, inplace=False: relu(b, input))
+rule("relu6", becomes=_BOUNDED)(lambda b, input, inplace=False: clip(b, input, 0.0, 6.0))
+rule("clamp_min", becomes=_SPIKING)(lambda b, input, min: clip(b, input, min, None))
+rule("clamp_max", becomes=_BOUNDED, note="of a ReLU, or a ReLU of max − x")(
+    lambda b, input, max: clip(b, input, None, max)
+)
+rule("hardsigmoid", becomes=_BOUNDED, modules=(nn.Hardsigmoid,))(
+    lambda b, input, inplace=False: clip(b, affine(b, input, 1 / 6, 0.5, ".inner"), 0.0, 1.0)
+)
+rule("leaky_relu", becomes=_TWO, modules=(nn.LeakyReLU,))(
+    lambda b, input, negative_slope=0.01, inplace=False: two_slopes(b, input, 1.0, negative_slope)
+)
+rule("abs", "absolute", becomes=_TWO)(lambda b, input: two_slopes(b, input, 1.0, -1.0))
+
+
+@rule("clamp", "clip", becomes=_BOUNDED, note="without a count's bound where one limit is missing")
+def _clamp(b: Builder, input: Ref, min: Any = None, max: Any = None) -> Ref:
+    return clip(b, input, min, max)
+
+
+@rule(F.hardtanh, F.hardtanh_, becomes=_BOUNDED, modules=(nn.ReLU6, nn.Hardtanh))
 def _hardtanh(
     b: Builder, input: Ref, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-) -> str:
-    return _clip(b, input, min_val, max_val)
+) -> Ref:
+    return clip(b, input, min_val, max_val)
 
 
-@rule(
-    torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_", torch.clamp_min, "clamp_min",
-    becomes="spiking neurons, with a bounded count if there is a max", note="min=0",
-)  # fmt: skip
-def _clamp(b: Builder, input: Ref, min: Any = None, max: Any = None) -> str:
-    return _clip(b, input, min, max)
-
-
-def _clip(b: Builder, x: Ref, low: Any, high: Any) -> str:
-    if isinstance(high, Ref | Tensor) or isinstance(low, Ref | Tensor):
-        raise Unsupported("limits that are tensors: use two numbers, the lower one 0")
-    if low != 0 or (high is not None and high <= 0):
-        raise Unsupported(
-            f"limits {low} … {high}: only 0 … m converts, a ReLU bounded at m, such as "
-            "nn.Hardtanh(0, 1) or nn.ReLU6"
-        )
-    return b.emit("relu", x) if high is None else b.emit("relu", x, bound=float(high))
-
-
-@rule(nn.Threshold, becomes=_SPIKING, note="threshold 0, value 0")
-def _threshold_module(b: Builder, m: nn.Threshold, x: Ref) -> str:
-    return _threshold(b, x, m.threshold, m.value)
-
-
-@rule(F.threshold, torch.threshold, becomes=_SPIKING, note="threshold 0, value 0")
+@rule("threshold", becomes=_SPIKING, note="value = threshold", modules=(nn.Threshold,))
 def _threshold(
     b: Builder, input: Ref, threshold: float, value: float, inplace: bool = False
-) -> str:
-    if threshold != 0 or value != 0:
-        raise Unsupported("only threshold 0 and value 0 convert: that is nn.ReLU")
-    return b.emit("relu", input)
+) -> Ref:
+    if threshold != value:
+        raise Unsupported("it jumps from value to threshold: train with both equal, as in nn.ReLU")
+    return clip(b, input, threshold, None)
 
 
-# pooling
-
-_AVERAGE, _MAXIMUM = "average of messages", "maximum of summed messages"
-
-
-@rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, becomes=_AVERAGE)
-def _avg_pool_module(b: Builder, m: Any, x: Ref) -> str:
-    return _avg_pool(
-        b, x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad,
-        getattr(m, "divisor_override", None),
-    )  # fmt: skip
+@rule("prelu", becomes=_TWO, note="one slope, or one a channel", modules=(nn.PReLU,))
+def _prelu(b: Builder, input: Ref, weight: Tensor) -> Ref:
+    rank = 1 if weight.numel() == 1 else len(b.shape(input))
+    return two_slopes(b, input, 1.0, weight.detach().double().reshape(-1, *[1] * (rank - 1)))
 
 
-@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, becomes=_AVERAGE)
-def _avg_pool(
-    b: Builder, input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
-) -> str:  # fmt: skip
-    dims = len(b.shape(input)) - 1
-    stride = kernel_size if stride is None or stride == [] else stride
-    return b.emit(
-        "avg_pool", input, kernel_size=per_dimension(kernel_size, dims),
-        stride=per_dimension(stride, dims), padding=per_dimension(padding, dims),
-        ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor_override=divisor_override,
-    )  # fmt: skip
+@rule("gt", "ge", "greater", "greater_equal", becomes=_SPIKING, note=_AS_RELU)
+def _above(b: Builder, input: Any, other: Any) -> Compare:
+    return Compare(input, other, True) if isinstance(input, Ref) else Compare(other, input, False)
 
 
-@rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, becomes=_MAXIMUM)
-def _max_pool_module(b: Builder, m: Any, x: Ref) -> str:
-    return _max_pool(
-        b, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
+rule("lt", "le", "less", "less_equal", becomes=_SPIKING, note=_AS_RELU)(
+    lambda b, input, other: _above(b, other, input)
+)
+rule("logical_not", "bitwise_not", "__invert__", becomes=_SPIKING, note=_AS_RELU)(
+    lambda b, input: Compare(input.x, input.limit, not input.above)
+)
+
+
+@rule("where", becomes=_SPIKING, note=f"{_AS_RELU}; or a fixed mask")
+def _where(b: Builder, condition: Any, input: Any, other: Any) -> Ref:
+    if isinstance(condition, Ref) or isinstance(input, Compare):  # x.where(x > 0, 0)
+        condition, input = input, condition
+    if isinstance(condition, Compare):
+        return where(b, condition, input, other)
+    shape = tuple(b.result.shape[1:])
+    mask = constant(b, condition, shape)
+    one, two = (
+        affine(b, v, m, name=".masked") if isinstance(v, Ref) else constant(b, v, shape) * m
+        for v, m in ((input, mask), (other, 1 - mask))
     )
+    return add(b, one, two)
 
 
-@rule(
-    F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d,
-    becomes=_MAXIMUM,
-)  # fmt: skip
-def _max_pool(
-    b: Builder, input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False,
-) -> str:  # fmt: skip
-    if return_indices:
-        raise Unsupported("return_indices=True: only the maximum itself converts")
-    dims = len(b.shape(input)) - 1
-    stride = kernel_size if stride is None or stride == [] else stride
-    return b.emit(
-        "max_pool", input, kernel_size=per_dimension(kernel_size, dims),
-        stride=per_dimension(stride, dims), padding=per_dimension(padding, dims),
-        dilation=per_dimension(dilation, dims), ceil_mode=ceil_mode,
-    )  # fmt: skip
+rule("masked_fill", becomes=_SPIKING, note=f"{_AS_RELU}; or a fixed mask")(
+    lambda b, input, mask, value: _where(b, mask, value, input)
+)
+rule("floor", becomes=_QUANTIZED, note="inside: clamp(floor(x * L + 0.5) / L, 0, 1)")(
+    lambda b, input: rounded(b, input, False)
+)
+rule("round", becomes=_QUANTIZED, note="inside: clamp(round(x * L) / L, 0, 1)")(
+    lambda b, input: rounded(b, input, True)
+)
 
 
-@rule(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, becomes=_AVERAGE)
-def _adaptive_avg_module(b: Builder, m: Any, x: Ref) -> str:
-    return _adaptive_avg(b, x, m.output_size)
-
-
-@rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, becomes=_AVERAGE)
-def _adaptive_avg(b: Builder, input: Ref, output_size: Any) -> str:
-    return b.emit("adaptive_avg_pool", input, output_size=list(b.result.shape[2:]))
-
-
-@rule(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, becomes=_MAXIMUM)
-def _adaptive_max_module(b: Builder, m: Any, x: Ref) -> str:
-    return _adaptive_max(b, x, m.output_size, m.return_indices)
-
-
-@rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d, becomes=_MAXIMUM)
-def _adaptive_max(b: Builder, input: Ref, output_size: Any, return_indices: bool = False) -> str:
-    if return_indices:
-        raise Unsupported("return_indices=True: only the maximum itself converts")
-    return b.emit("adaptive_max_pool", input, output_size=list(b.result.shape[2:]))
-
-
-@rule(torch.mean, "mean", becomes=_AVERAGE, note="not over the batch")
-def _mean(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False) -> str:
-    return b.emit("mean", input, dims=image_dimensions(b, input, dim), keepdim=keepdim)
-
-
-@rule(torch.sum, "sum", becomes="sum of messages", note="not over the batch")
-def _sum(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False) -> str:
-    return b.emit("sum", input, dims=image_dimensions(b, input, dim), keepdim=keepdim)
-
-
-@rule(torch.amax, "amax", becomes=_MAXIMUM, note="not over the batch")
-def _amax(b: Builder, input: Ref, dim: Any = None, keepdim: bool = False) -> str:
-    return b.emit("amax", input, dims=image_dimensions(b, input, dim), keepdim=keepdim)
-
-
-# heads
-
-_DROPPED = "nothing (dropped and reported)"
-
-
-@rule(nn.Softmax, becomes=_DROPPED, note="at the end, over the classes")
-def _softmax_module(b: Builder, m: nn.Softmax, x: Ref) -> str:
-    return _drop_last(b, x, "softmax", m.dim)
-
-
-@rule(F.softmax, torch.softmax, "softmax", becomes=_DROPPED, note="at the end, over the classes")
-def _softmax(b: Builder, input: Ref, dim: int | None = None, *_: Any, **__: Any) -> str:
-    return _drop_last(b, input, "softmax", dim)
-
-
-@rule(nn.LogSoftmax, becomes=_DROPPED, note="at the end, over the classes")
-def _log_softmax_module(b: Builder, m: nn.LogSoftmax, x: Ref) -> str:
-    return _drop_last(b, x, "log_softmax", m.dim)
-
-
-@rule(
-    F.log_softmax, torch.log_softmax, "log_softmax", becomes=_DROPPED,
-    note="at the end, over the classes",
-)  # fmt: skip
-def _log_softmax(b: Builder, input: Ref, dim: int | None = None, *_: Any, **__: Any) -> str:
-    return _drop_last(b, input, "log_softmax", dim)
-
-
-def _drop_last(b: Builder, x: Ref, kind: str, dim: int | None) -> str:
-    rank = len(b.shape(x)) + 1
-    if dim is not None and dim % rank != 1:
-        raise Unsupported(f"dim={dim}: only a softmax over the classes (dim=1) can be dropped")
-    b.head = kind
-    b.notes.append(f"{b.current}: {kind} dropped; the logits before it have the same order")
-    b.dropped.append(b.current)
-    return x.name
+@rule("fake_quantize_per_tensor_affine", becomes=_QUANTIZED, note="one fixed step")
+def _fake_quantize(
+    b: Builder, input: Ref, scale: Any, zero_point: Any, quant_min: int, quant_max: int
+) -> Ref:
+    if isinstance(scale, Ref) or isinstance(zero_point, Ref):
+        raise Unsupported("its step is measured on the images: switch the observers off first")
+    step, zero = float(scale), float(zero_point)
+    counts = rounded(b, affine(b, input, 1 / step, name=".inner"), True)
+    low, high = ((end - zero) * step for end in (quant_min, quant_max))
+    return clip(b, affine(b, counts, step, name=".outer"), low, high)

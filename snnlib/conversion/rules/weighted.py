@@ -1,15 +1,8 @@
-"""The rules of conversion: weighted layers, normalisation, arithmetic.
-
-Importing this module fills `snnlib.registry.RULES`, with the rules of `snnlib.rules_units`
-(activations, pooling, heads) and `snnlib.rules_shapes` (shapes, parts, copies) and the refusals
-of `snnlib.rejected`. A rule emits nodes of `snnlib.graph` and returns the name of the last; it
-raises `Unsupported` for a use that does not convert, with the way out. Chapter *Converting a
-network*.
-"""
+"""The rules of conversion for layers with weights, products with fixed weights, normalization."""
 
 from __future__ import annotations
 
-import operator
+import math
 from typing import Any
 
 import torch
@@ -17,84 +10,55 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib.conversion.registry import Builder, Ref, Unsupported, rule
-from snnlib.conversion.rules import refused, shapes, units  # noqa: F401  (their rules)
-from snnlib.conversion.rules.shapes import pad, per_dimension
+from snnlib.conversion.rules import pieces
+from snnlib.conversion.rules.pieces import per_dimension, permuted, reshaped
+from snnlib.conversion.rules.refused import PRODUCT, STATISTICS
 
 _WEIGHTS = "weights and a bias current"
-
-# weighted layers
-
-
-@rule(nn.Linear, becomes=_WEIGHTS)
-def _linear_module(b: Builder, m: nn.Linear, x: Ref) -> str:
-    return b.emit("linear", x, tensors={"weight": m.weight, "bias": m.bias})
+_MIXED = "its weight depends on the images: use fixed weights"
 
 
-@rule(F.linear, becomes=_WEIGHTS)
+@rule(F.linear, modules=(nn.Linear,), becomes=_WEIGHTS)
 def _linear(b: Builder, input: Ref, weight: Tensor, bias: Tensor | None = None) -> str:
     return b.emit("linear", input, tensors={"weight": weight, "bias": bias})
 
 
 @rule(
-    nn.Conv1d, nn.Conv2d, nn.Conv3d, becomes=_WEIGHTS,
+    F.conv1d, F.conv2d, F.conv3d, modules=(nn.Conv1d, nn.Conv2d, nn.Conv3d), becomes=_WEIGHTS,
     note="any stride, padding, padding mode, dilation, groups",
 )  # fmt: skip
-def _conv_module(b: Builder, m: Any, x: Ref) -> str:
-    return _conv(b, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups, m.padding_mode)
-
-
-@rule(F.conv1d, F.conv2d, F.conv3d, becomes=_WEIGHTS)
-def _conv_function(
+def _conv(
     b: Builder, input: Ref, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
     padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> str:  # fmt: skip
-    return _conv(b, input, weight, bias, stride, padding, dilation, groups, "zeros")
-
-
-def _conv(
-    b: Builder, x: Ref, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
-    dilation: Any, groups: int, mode: str,
-) -> str:  # fmt: skip
-    if isinstance(weight, Ref):
-        raise Unsupported("its weight depends on the images: use fixed weights")
+    if not isinstance(weight, Tensor):
+        raise Unsupported(_MIXED)
     dims = weight.dim() - 2
-    if len(b.shape(x)) != dims + 1:
-        raise Unsupported(
-            f"it takes a batch of shape (B, C{', …' * dims}) and sees (B, "
-            f"{str(b.shape(x))[1:-1]}): is the batch dimension missing?"
-        )
     dilation = per_dimension(dilation, dims)
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         before, after = [t // 2 for t in total], [t - t // 2 for t in total]
     else:
         before = after = per_dimension(0 if padding == "valid" else padding, dims)
-    if mode != "zeros" or before != after:
+    if before != after:
         sides = [n for pair in zip(before[::-1], after[::-1], strict=True) for n in pair]
-        x = pad(b, x, sides, "constant" if mode == "zeros" else mode, 0.0)
-        before = [0] * dims
+        input, before = pieces.pad(b, input, sides), [0] * dims
     return b.emit(
-        "conv", x, tensors={"weight": weight, "bias": bias}, stride=per_dimension(stride, dims),
+        "conv", input, tensors={"weight": weight, "bias": bias}, stride=per_dimension(stride, dims),
         padding=before, dilation=dilation, groups=groups,
     )  # fmt: skip
 
 
-@rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, becomes=_WEIGHTS)
-def _conv_transpose_module(b: Builder, m: Any, x: Ref, output_size: Any = None) -> str:
-    if output_size is not None:
-        raise Unsupported("output_size at call time: set output_padding instead")
-    return _conv_transpose(
-        b, x, m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation
-    )
-
-
-@rule(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, becomes=_WEIGHTS)
+@rule(
+    F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, becomes=_WEIGHTS,
+    modules=(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)  # fmt: skip
 def _conv_transpose(
     b: Builder, input: Ref, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
     padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> str:  # fmt: skip
-    if isinstance(weight, Ref):
-        raise Unsupported("its weight depends on the images: use fixed weights")
+    if not isinstance(weight, Tensor):
+        raise Unsupported(_MIXED)
     dims = weight.dim() - 2
     return b.emit(
         "conv_transpose", input, tensors={"weight": weight, "bias": bias}, groups=groups,
@@ -104,22 +68,120 @@ def _conv_transpose(
     )  # fmt: skip
 
 
-# normalisation
+# products with fixed weights
 
-_FOLDED = "folded into the weighted layer before it, else a scale and a bias current"
-
-
-@rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, becomes=_FOLDED)
-def _batch_norm_module(b: Builder, m: Any, x: Ref) -> str:
-    return _batch_norm(b, x, m.running_mean, m.running_var, m.weight, m.bias, eps=m.eps)
+_FIXED = "where one of the two is fixed"
 
 
-@rule(F.batch_norm, becomes=_FOLDED, note="training=False")
+def contract(b: Builder, terms: list[str], factors: tuple[Any, ...], out: str) -> str:
+    """Σ x · weight over the axes that ``out`` lacks, as in einsum; an axis is one letter.
+
+    An axis that x, weight and ``out`` share runs along groups, one that the weight lacks along
+    places. So this is a linear layer where there is one place, else a convolution of width 1.
+
+    Args:
+        b: the builder.
+        terms: letters for the axes of each factor, for x with the batch first.
+        factors: x of shape (B, ...), or x and a fixed weight in either order.
+        out: letters for the axes of the result.
+    """
+    found = [n for n, factor in enumerate(factors) if isinstance(factor, Ref)]
+    if len(found) > 1 or len(factors) > 2:
+        raise Unsupported(PRODUCT if len(found) > 1 else "more than one fixed factor: join them")
+    x, axes = factors[found[0]], terms[found[0]]
+    weight, own = (torch.ones(()), "") if len(factors) < 2 else (
+        factors[1 - found[0]], terms[1 - found[0]])  # fmt: skip
+    if len({*axes}) < len(axes) or len({*own}) < len(own):
+        raise Unsupported("it takes a diagonal: use torch.diagonal first")
+    if not out.startswith(axes[0]):
+        raise Unsupported("it sums over or moves the batch dimension: keep it first")
+    size = dict(zip(axes, (len(b.like), *b.shape(x)), strict=True))
+    for axis in own:  # what is the same for all images or all entries is one weight
+        at = own.index(axis)
+        if axis == axes[0] or weight.shape[at] < size.get(axis, 0):
+            weight = pieces.same_for_all(weight.movedim(at, 0))
+            own = own.replace(axis, "")
+    weight = torch.einsum(
+        weight, [*range(len(own))], [n for n, a in enumerate(own) if a in axes + out]
+    )
+    own = "".join(a for a in own if a in axes + out)
+    if alone := [n for n, a in enumerate(axes) if a not in own + out]:
+        axes = "".join(a for a in axes if a in own + out)
+        x = b.then("sum", x, name=".sum", shape=tuple(size[a] for a in axes[1:]), dims=alone,
+                   keepdim=False)  # fmt: skip
+    if len(factors) < 2:
+        return permuted(b, x, [axes.index(a) for a in out], "").name
+    size |= dict(zip(own, weight.shape, strict=True))
+    groups, places = ([a for a in axes[1:] if a in out and (a in own) == g] for g in (True, False))
+    inner, new = [a for a in axes if a not in out], [a for a in out if a not in axes]
+    g, k, n, m = (math.prod(size[a] for a in some) for some in (groups, inner, new, places))
+    order = [own.index(a) for a in (*groups, *new, *inner)]
+    weight = weight.permute(order).reshape(g * n, k)  # (groups · new, inner)
+    if (
+        not groups
+        and axes[1:] == "".join((*places, *inner))
+        and out[1:] == "".join((*places, *new))
+        and len(inner) == len(new) == 1
+    ):
+        return b.emit("linear", x, shape=(*b.shape(x)[:-1], n), tensors={"weight": weight})
+    x = permuted(b, x, [axes.index(a) for a in (axes[0], *groups, *inner, *places)])
+    if g == m == 1:
+        x = b.then("linear", reshaped(b, x, (k,)), shape=(n,), tensors={"weight": weight})
+    else:
+        x = b.then("conv", reshaped(b, x, (g * k, m)), shape=(g * n, m), groups=g, stride=[1],
+                   padding=[0], dilation=[1], tensors={"weight": weight.unsqueeze(2)})  # fmt: skip
+    made = (*groups, *new, *places)
+    x = reshaped(b, x, tuple(size[a] for a in made))
+    return permuted(b, x, [0, *[1 + made.index(a) for a in out[1:]]]).name
+
+
+@rule("matmul", "mm", "bmm", "mv", becomes="weights", note=_FIXED)
+def _matmul(b: Builder, input: Any, other: Any) -> str:
+    left, right = (len(b.shape(v)) + 1 if isinstance(v, Ref) else v.dim() for v in (input, other))
+    lead = "abcdefgh"[: max(left, right, 2) - 2]  # (lead, M, K) @ (lead, K, N); a vector is (K,)
+    rows, columns = "m" * (left > 1), "n" * (right > 1)
+    first, second = lead[len(lead) + 2 - max(left, 2) :], lead[len(lead) + 2 - max(right, 2) :]
+    terms = [first + rows + "k", second + "k" + columns]
+    return contract(b, terms, (input, other), lead + rows + columns)
+
+
+@rule("__rmatmul__", becomes="weights", note=_FIXED)
+def _rmatmul(b: Builder, input: Any, other: Any) -> str:
+    return _matmul(b, other, input)
+
+
+@rule("einsum", becomes="weights", note=f"{_FIXED}; an equation without dots")
+def _einsum(b: Builder, equation: str, *operands: Any) -> str:
+    terms, arrow, out = equation.replace(" ", "").partition("->")
+    if "." in terms or not arrow:
+        raise Unsupported("an equation with dots or without ->: write all its letters")
+    given = operands[0] if isinstance(operands[0], tuple | list) else operands
+    return contract(b, terms.split(","), tuple(given), out)
+
+
+@rule("addmm", "baddbmm", "addmv", becomes=_WEIGHTS, note=_FIXED)
+def _addmm(b: Builder, input: Any, one: Any, two: Any, *, beta: float = 1, alpha: float = 1) -> Ref:
+    return pieces.add(b, Ref(_matmul(b, one, two)), input, alpha, beta)
+
+
+# normalization
+
+
+@rule(
+    F.batch_norm, "batch_norm", F.instance_norm, note="training=False, track_running_stats=True",
+    becomes="folded into the weighted layer before it, else a scale and a bias current",
+    modules=(
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d,
+        nn.InstanceNorm2d, nn.InstanceNorm3d,
+    ),
+)  # fmt: skip
 def _batch_norm(
-    b: Builder, input: Ref, running_mean: Tensor | None, running_var: Tensor | None,
+    b: Builder, input: Ref, running_mean: Tensor | None = None, running_var: Tensor | None = None,
     weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
-    momentum: float = 0.1, eps: float = 1e-5,
+    momentum: float = 0.1, eps: float = 1e-5, *_: Any, use_input_stats: bool = False,
 ) -> str:  # fmt: skip
+    if use_input_stats:
+        raise Unsupported(STATISTICS)
     if training or running_mean is None or running_var is None:
         raise Unsupported(
             "its statistics depend on the batch: train it with track_running_stats=True"
@@ -130,116 +192,5 @@ def _batch_norm(
     shift = -running_mean.double() * scale
     if bias is not None:
         shift = shift + bias.double()
-    column = (-1, *[1] * (len(b.shape(input)) - 1))
-    tensors: dict[str, Tensor | None] = {
-        "scale": scale.reshape(column),
-        "shift": shift.reshape(column),
-    }
-    return b.emit("affine", input, tensors=tensors)
-
-
-@rule(
-    "torchvision.transforms.transforms.Normalize",
-    "torchvision.transforms.v2._misc.Normalize",
-    becomes="a scale and a bias current, computed once",
-    note="in front of the network",
-)
-def _normalize(b: Builder, m: Any, x: Ref) -> str:
-    mean, std = (
-        torch.as_tensor(values, dtype=torch.float64, device=b.like.device).reshape(-1, 1, 1)
-        for values in (m.mean, m.std)
-    )
-    return b.emit("affine", x, tensors={"scale": 1 / std, "shift": -mean / std})
-
-
-# arithmetic
-
-
-def _constant(b: Builder, value: Any, shape: tuple[int, ...]) -> Tensor:
-    """A number or tensor as something broadcastable to one image's value of ``shape``."""
-    tensor = torch.as_tensor(value, dtype=torch.float64, device=b.like.device).detach()
-    if tensor.dim() > len(shape):
-        if tensor.shape[0] != 1:
-            raise Unsupported("a constant with a batch dimension: use one value for all images")
-        tensor = tensor[0]
-    return tensor
-
-
-def _scale(b: Builder, x: Ref, factor: Any, name: str | None = None) -> str:
-    shape = b.shape(x) if name else None
-    tensors: dict[str, Tensor | None] = {"scale": _constant(b, factor, b.shape(x))}
-    return b.emit("affine", x, name=name, shape=shape, tensors=tensors)
-
-
-def _sum(b: Builder, x: Any, y: Any, alpha: float, beta: float) -> str:
-    """alpha · x + beta · y, of which at least one depends on the images."""
-    if isinstance(x, Ref) and isinstance(y, Ref):
-        if len(b.shape(x)) != len(b.shape(y)):
-            raise Unsupported(
-                f"a sum of shapes {('B', *b.shape(x))} and {('B', *b.shape(y))} mixes the images "
-                "of a batch: give both the same number of dimensions"
-            )
-        if alpha != 1:
-            x = Ref(_scale(b, x, alpha, f"{b.current}.scale"))
-        return b.emit("add", x, y, alpha=beta)
-    ref, factor, other, weight = (x, alpha, y, beta) if isinstance(x, Ref) else (y, beta, x, alpha)
-    shift = _constant(b, other, b.shape(ref)) * weight
-    scale = None if factor == 1 else torch.full_like(shift, factor)
-    return b.emit("affine", ref, tensors={"scale": scale, "shift": shift})
-
-
-@rule(
-    operator.add, operator.iadd, torch.add, "add", "add_",
-    becomes="sum of messages; a constant is a bias current",
-)  # fmt: skip
-def _add(b: Builder, input: Any, other: Any, *, alpha: float = 1) -> str:
-    return _sum(b, input, other, 1, alpha)
-
-
-@rule(
-    operator.sub, operator.isub, torch.sub, "sub", "sub_", torch.subtract,
-    becomes="difference of messages; a constant is a bias current",
-)  # fmt: skip
-def _sub(b: Builder, input: Any, other: Any, *, alpha: float = 1) -> str:
-    return _sum(b, input, other, 1, -alpha)
-
-
-@rule(torch.rsub, becomes="difference of messages; a constant is a bias current")
-def _rsub(b: Builder, input: Any, other: Any, *, alpha: float = 1) -> str:
-    return _sum(b, other, input, 1, -alpha)
-
-
-_SCALE, _BY_CONSTANT = "scale of the messages", "by a constant"
-
-
-@rule(operator.neg, torch.neg, "neg", becomes=_SCALE)
-def _neg(b: Builder, input: Ref) -> str:
-    return _scale(b, input, -1.0)
-
-
-@rule(operator.pos, torch.positive, "positive", becomes="nothing (dropped)")
-def _pos(b: Builder, input: Ref) -> str:
-    return input.name
-
-
-@rule(
-    operator.mul, operator.imul, torch.mul, "mul", "mul_", torch.multiply,
-    becomes=_SCALE, note=_BY_CONSTANT,
-)  # fmt: skip
-def _mul(b: Builder, input: Any, other: Any) -> str:
-    if isinstance(input, Ref) and isinstance(other, Ref):
-        raise Unsupported(
-            "a product of two activations: spikes can be added, not multiplied (a gate or "
-            "attention block has to go, or become a residual sum)"
-        )
-    return _scale(b, input, other) if isinstance(input, Ref) else _scale(b, other, input)
-
-
-@rule(
-    operator.truediv, operator.itruediv, torch.div, "div", "div_", torch.divide,
-    becomes=_SCALE, note=_BY_CONSTANT,
-)  # fmt: skip
-def _div(b: Builder, input: Any, other: Any) -> str:
-    if isinstance(other, Ref):
-        raise Unsupported("a division by an activation: only constants can divide")
-    return _scale(b, input, 1.0 / _constant(b, other, b.shape(input)))
+    column = (-1, *[1] * (len(b.shape(input)) - 1))  # (C, 1, ...)
+    return pieces.affine(b, input, scale.reshape(column), shift.reshape(column)).name
