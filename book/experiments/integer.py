@@ -113,7 +113,7 @@ def rounded(net: SpikingNetwork) -> SpikingNetwork:
 def rebuild(row: Row, subject: Subject) -> SpikingNetwork:
     """The whole-number network of a row, from the trained weights and the λ in the row."""
     setting = Setting.of(row["setting"])
-    net = convert(subject.ann, subject.calibration[:10], setting.neuron, setting.balance)
+    net = convert(subject.ann, subject.calibration[:10], setting.neuron, balance=setting.balance)
     balanced = {
         name: torch.full_like(value, row["balanced"][name]) for name, value in net.balanced.items()
     }

@@ -127,8 +127,8 @@ class Subject:
         key = (setting.balance, setting.per_channel, neuron, setting.bias_steps)
         if key not in self._balanced:
             self._balanced[key] = convert(
-                self.ann, self.calibration, setting.neuron, setting.balance, setting.per_channel,
-                calibrate_bias=calibrated, calibration_steps=setting.bias_steps or 1,
+                self.ann, self.calibration, setting.neuron, balance=setting.balance,
+                per_channel=setting.per_channel, calibrate_bias=calibrated, calibration_steps=setting.bias_steps or 1,
             )  # fmt: skip
         return self._balanced[key].replace(neuron=setting.neuron)
 

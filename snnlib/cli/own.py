@@ -111,7 +111,7 @@ def converted(options: argparse.Namespace, images: Images | None) -> Work:
     model = network
     if options.dtype == "float64":  # folded in float64 too, not widened afterwards
         model, x = copy.deepcopy(network).double(), x.double()
-    net = convert(model, x, neuron, balance, per_channel=options.per_channel)
+    net = convert(model, x, neuron, balance=balance, per_channel=options.per_channel)
     net = net.to(getattr(torch, options.dtype or "float32"))
     return Work(name, net, network, balance, origin, pictures.digests(calibration.images))
 

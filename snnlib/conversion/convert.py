@@ -8,8 +8,7 @@ were. Chapters *Converting a network* and *Threshold balancing*.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.neurons import Augmented, Neuron
+from snnlib.simulation.modes import own_mode
 from snnlib.simulation.network import SpikingNetwork
 
 _MOST = 1000  # images taken from a data loader: more would not move the thresholds
@@ -36,7 +36,7 @@ _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 def convert(
     model: nn.Module,
     calibration: Tensor | Iterable[Any],
-    neuron: Neuron | None = None,
+    neuron: Neuron | Mapping[str, Neuron] | None = None,
     *,
     balance: Balance | None = None,
     per_channel: bool = False,
@@ -51,7 +51,8 @@ def convert(
         calibration: images from the training set, shape (N, ...), in the units the model was
             trained on. A few hundred to a thousand will do. Of a data loader or data set, of
             images or of (images, labels), the first 1,000 images are taken.
-        neuron: `IF`, `Ternary` or `Augmented` (default: ``Augmented(levels=4)``).
+        neuron: `IF`, `Ternary` or `Augmented` (default: ``Augmented(levels=4)``), one of your own,
+            or one for each ReLU by name.
         balance: `Max`, `Percentile` (default: 99.9) or `MinError`.
         per_channel: one threshold a channel instead of one a layer.
         batch: calibration images a pass holds at a time.
@@ -87,12 +88,7 @@ def convert(
     calibrate_bias = flag("calibrate_bias", calibrate_bias)
     batch, steps = whole("batch", batch), whole("calibration_steps", calibration_steps)
     _check_objects(model, neuron, balance)
-    with ExitStack() as own:  # inference mode and autocast of the caller stay outside
-        own.enter_context(torch.inference_mode(False))
-        own.enter_context(torch.no_grad())
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                own.enter_context(torch.autocast(kind, enabled=False))
+    with own_mode():
         images = _images(model, calibration)
         net, dead = _converted(model, images, neuron, balance, per_channel, batch)
         if calibrate_bias:
@@ -107,8 +103,8 @@ def convert(
 
 
 def _converted(
-    model: nn.Module, images: Tensor, neuron: Neuron, balance: Balance, per_channel: bool,
-    batch: int,
+    model: nn.Module, images: Tensor, neuron: Neuron | Mapping[str, Neuron], balance: Balance,
+    per_channel: bool, batch: int,
 ) -> tuple[SpikingNetwork, list[str]]:  # fmt: skip
     """The spiking network, and its layers that never fire on the images."""
     graph, narrow = traced(model, images[:2])
@@ -138,10 +134,10 @@ def _trained(graph: Graph, name: str, measured: Tensor) -> Tensor:
     return torch.full_like(measured, attrs["bound"]) if quantized else measured
 
 
-def _check_objects(model: nn.Module, neuron: Neuron, balance: Balance) -> None:
+def _check_objects(model: Any, neuron: Any, balance: Any) -> None:
     if not isinstance(model, nn.Module):
         raise ConversionError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    if not isinstance(neuron, Neuron):
+    if not isinstance(neuron, Neuron | Mapping):
         raise ConversionError(
             f"neuron={neuron!r}: pass an object such as snnlib.Augmented(levels=4)"
         )

@@ -26,6 +26,11 @@ def small(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), *layers).eval()
 
 
+def unpooled(x):
+    values, indices = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(values, indices, 2)
+
+
 def forward(function: Callable[[nn.Module, Tensor], Any], **layers: nn.Module) -> nn.Module:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -99,7 +104,7 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     ),
     "indices of pooling": (
         lambda: forward(
-            lambda m, x: F.max_unpool2d(*F.max_pool2d(m.conv(x).relu(), 2, return_indices=True), 2)
+            lambda m, x: unpooled(m.conv(x).relu())
         ),
         ("max_pool2d_with_indices", "uses the indices"),
     ),
