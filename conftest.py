@@ -25,7 +25,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 # Doctests are looked for by importing, and Triton comes with CUDA builds of PyTorch only.
 collect_ignore = ["tests/compatibility/script_0_1.py"]
 if not find_spec("triton"):
-    collect_ignore.append("snnlib/kernels/cuda.py")
+    collect_ignore.append("snnlib/backend/cuda.py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

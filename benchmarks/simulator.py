@@ -29,7 +29,7 @@ import snnlib as snn
 from benchmarks.command import Command
 from benchmarks.peers import PEERS, Simulate, package
 from snnlib import SpikingNetwork
-from snnlib.simulation.parallel import for_each
+from snnlib.backend.parallel import for_each
 from snnlib.zoo import data, models
 
 NETWORKS = ("cifar10-vgg", "six")

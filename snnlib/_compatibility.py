@@ -23,9 +23,10 @@ PUBLIC = {
     "train": "snnlib.zoo.train",
 }
 _ROOMS = {
-    "deploy": "int8 quantize storage",
-    "graph": "fold layout normalize summary",
-    "simulation": "coding costs engine parallel run verify",
+    "backend": "layout parallel",
+    "deploy": "int8 normalize quantize storage summary",
+    "graph": "fold",
+    "simulation": "coding costs engine run verify",
     "conversion": "balance calibrate convert order_statistics registry trace",
     "zoo": "augment distributed evaluate fetch provenance recipes vision",
 }
@@ -34,8 +35,9 @@ MOVED |= {
     "cards": "book.tools.cards",
     "experiments": "book.experiments",
     "integer": "snnlib.deploy.whole_numbers",
-    "kernels_cpu": "snnlib.kernels.cpu",
-    "kernels_cuda": "snnlib.kernels.cuda",
+    "kernels": "snnlib.backend.updates",
+    "kernels_cpu": "snnlib.backend.cpu",
+    "kernels_cuda": "snnlib.backend.cuda",
     "nir_export": "snnlib.deploy.nir",
     "notebook": "snnlib.plots.notebook",
     "options": "snnlib.cli.options",

@@ -10,7 +10,7 @@ step with a whole-number **spike coefficient** ``c``; the message it sends on is
 
 so that after ``t`` steps ``θ N_t / t`` is a clipped, rounded ReLU of the mean current. Nothing is
 hidden: a neuron object holds parameters only, `State` holds the rest, and a step returns a new
-state and leaves the old one untouched. The fused updates of `snnlib.kernels` are tested
+state and leaves the old one untouched. The fused updates of `snnlib.backend` are tested
 equal to these functions.
 
 A neuron of your own is one subclass of `Neuron` with a `decide` (or a whole `step`): it runs
@@ -48,7 +48,7 @@ class State(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """A rule that the compiled updates know (`snnlib.kernels`).
+    """A rule that the compiled updates know (`snnlib.backend`).
 
     Attributes:
         rule: ``"if"``: c = 1 if V ≥ θ; ``"if-zero"``: the same, V becomes 0 after it; ``"signed"``:

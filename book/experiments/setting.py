@@ -128,7 +128,8 @@ class Subject:
         if key not in self._balanced:
             self._balanced[key] = convert(
                 self.ann, self.calibration, setting.neuron, balance=setting.balance,
-                per_channel=setting.per_channel, calibrate_bias=calibrated, calibration_steps=setting.bias_steps or 1,
+                per_channel=setting.per_channel, calibrate_bias=calibrated,
+                calibration_steps=setting.bias_steps or 1,
             )  # fmt: skip
         return self._balanced[key].replace(neuron=setting.neuron)
 

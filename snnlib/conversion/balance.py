@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 
 from snnlib._arguments import real, whole
+from snnlib.backend.layout import laid_out
+from snnlib.backend.modes import own_mode
+from snnlib.backend.parallel import even_size, for_each, rows_in_cache
 from snnlib.conversion.least_error import Histogram, least_error
 from snnlib.conversion.order_statistics import Digits, Largest, grouped
 from snnlib.graph.graph import Graph
-from snnlib.graph.layout import laid_out
 from snnlib.graph.operations import Node, rectify
-from snnlib.simulation.modes import own_mode
-from snnlib.simulation.parallel import even_size, for_each, rows_in_cache
 
 _KEPT = 1 << 24  # most activations that Percentile keeps, of all layers together: 256 MB at most
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from snnlib._arguments import flag, whole
 from snnlib._compatibility import by_name_after
 from snnlib._copies import copied
+from snnlib.backend.modes import own_mode
 from snnlib.conversion.balance import Balance, Percentile, firing_thresholds
 from snnlib.conversion.calibrate import calibrate_bias as correct_bias
 from snnlib.conversion.trace import traced
@@ -25,7 +26,6 @@ from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.neurons import Augmented, Neuron
-from snnlib.simulation.modes import own_mode
 from snnlib.simulation.network import SpikingNetwork
 
 _MOST = 1000  # images taken from a data loader: more would not move the thresholds
@@ -88,7 +88,8 @@ def convert(
     calibrate_bias = flag("calibrate_bias", calibrate_bias)
     batch, steps = whole("batch", batch), whole("calibration_steps", calibration_steps)
     _check_objects(model, neuron, balance)
-    with own_mode():
+    weight = next(model.parameters(), None)
+    with own_mode("cpu" if weight is None else weight.device):
         images = _images(model, calibration)
         net, dead = _converted(model, images, neuron, balance, per_channel, batch)
         if calibrate_bias:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnlib.graph.layout import channels_last
+from snnlib.backend.layout import channels_last
 
 
 def grouped(value: Tensor, groups: int) -> Tensor:

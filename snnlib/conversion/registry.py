@@ -159,19 +159,12 @@ def _inherited(target: Any, table: dict[Target, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Support:
-    """One row of the table of what converts.
+    """One row of the table of what converts."""
 
-    Attributes:
-        operations: their names, as a user writes them.
-        converts: whether they do.
-        becomes: what they are in the spiking network; for the rest, why not and the way out.
-        note: the conditions, if any.
-    """
-
-    operations: tuple[str, ...]
+    operations: tuple[str, ...]  # their names, as a user writes them
     converts: bool
-    becomes: str
-    note: str = ""
+    becomes: str  # in the spiking network; of what does not convert, why not and the way out
+    note: str = ""  # the conditions, if any
 
 
 def support_table() -> list[Support]:
@@ -209,23 +202,15 @@ class Compare:
 
 @dataclass
 class Builder:
-    """Collects the nodes; rules call `emit`.
+    """Collects the nodes of the graph to be; rules call `emit`."""
 
-    Attributes:
-        like: sample images (B, ...): batch size, device and dtype.
-        result: what the operation that is being converted gave on them.
-        shapes, nodes: of the graph to be.
-        current, kind: name for the next node, and the operation as a user writes it.
-        function: the operation, for rules that try it on numbers.
-    """
-
-    like: Tensor
-    result: Any
+    like: Tensor  # sample images (B, ...): batch size, device and dtype
+    result: Any  # what the operation that is being converted gave on them
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
-    current: str = ""
-    kind: str = ""
-    function: Callable[..., Any] | None = None
+    current: str = ""  # name for the next node
+    kind: str = ""  # the operation as a user writes it
+    function: Callable[..., Any] | None = None  # the operation, for rules that try it on numbers
 
     def emit(
         self, op: str, *inputs: Ref, name: str = "", shape: tuple[int, ...] | None = None,

@@ -25,10 +25,10 @@ import numpy as np
 from torch import Tensor
 
 from snnlib.deploy.files import write_bytes
+from snnlib.deploy.normalize import normalized
 from snnlib.graph.errors import CheckpointError, ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network
-from snnlib.graph.normalize import normalized
 from snnlib.graph.operations import OPERATIONS, Node
 from snnlib.neurons import IF
 

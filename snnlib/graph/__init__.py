@@ -2,7 +2,7 @@
 
 Start with `graph` (what a network is), then `operations` (what a node can be) and `network` (the
 record that a spiking network consists of). The rest takes such a record or graph and returns
-another (`fold`, `normalize`), checks it (`check`) or shows it (`summary`).
+another (`fold`) or checks it (`check`).
 """
 
 from snnlib.graph.errors import CheckpointError, ConversionError, FileError, Problem

@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from snnlib.graph.layout import laid_out
+from snnlib.backend.layout import laid_out
 from snnlib.graph.operations import OPERATIONS, Node, apply, rectify
 
 

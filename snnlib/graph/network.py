@@ -26,19 +26,12 @@ _SMALLEST = 1e-30  # below, a current divided by θ leaves the range of float32
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """The arithmetic of a network of whole numbers (`snnlib.deploy.whole_numbers`).
+    """The arithmetic of a network of whole numbers (`snnlib.deploy.whole_numbers`)."""
 
-    Attributes:
-        source: the real-valued network it was made from.
-        thresholds: θ of every spiking layer, whole numbers, float64.
-        output_unit: what one unit of the output stands for, per class.
-        sums: largest possible partial sum of every weighted layer.
-    """
-
-    source: Network
-    thresholds: Mapping[str, Tensor]
-    output_unit: Tensor
-    sums: Mapping[str, float]
+    source: Network  # the real-valued network it was made from
+    thresholds: Mapping[str, Tensor]  # θ of every spiking layer, whole numbers, float64
+    output_unit: Tensor  # what one unit of the output stands for, per class
+    sums: Mapping[str, float]  # largest possible partial sum of every weighted layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +45,7 @@ class Network:
             one image's activation.
         readout: how the answer is read from the output.
         whole: for a network of whole numbers what makes it one, else None.
-        report: how the network came about, for `snnlib.graph.summary`.
+        report: how the network came about, for `snnlib.deploy.summary`.
     """
 
     graph: Graph

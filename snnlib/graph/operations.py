@@ -64,20 +64,13 @@ OPERATIONS: dict[str, Operation] = {}
 
 @dataclass(frozen=True)
 class Node:
-    """One operation of a network.
+    """One operation of a network."""
 
-    Attributes:
-        name: qualified name in the user's model (``features.3``), unique in the graph.
-        op: one of `OPERATIONS`.
-        inputs: names of the nodes it reads.
-        attrs: plain values (numbers, strings, lists) that parametrize it.
-        tensors: its weights, by role: ``weight``, ``bias``, ``scale``, ``shift``.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...] = ()
-    attrs: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # qualified name in the user's model (``features.3``), unique in the graph
+    op: str  # one of `OPERATIONS`
+    inputs: tuple[str, ...] = ()  # names of the nodes it reads
+    attrs: Mapping[str, Any] = field(default_factory=dict)  # plain values that parametrize it
+    # its weights, by role: ``weight``, ``bias``, ``scale``, ``shift``
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-from snnlib import kernels
+from snnlib.backend import updates as kernels
+from snnlib.backend.layout import laid_out, lies_as
 from snnlib.graph.graph import Graph
-from snnlib.graph.layout import laid_out, lies_as
 from snnlib.graph.network import Network
 from snnlib.graph.operations import Node
 from snnlib.graph.readout import Readout

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snnlib.backend.modes import own_mode
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import count_paths
 
@@ -27,21 +28,13 @@ AC_PICOJOULE = 0.9
 
 
 class Sums(NamedTuple):
-    """What is counted of a source's messages; in kernels the columns of a tensor (steps, 5).
+    """What is counted of a source's messages; in kernels the columns of a tensor (steps, 5)."""
 
-    Attributes:
-        events: neurons that sent c ≠ 0.
-        spikes: Σ|c|.
-        synops: events × fan-out.
-        multiplications: the part of ``synops`` with |c| > 1.
-        unit_spikes: Σ|c| × fan-out.
-    """
-
-    events: Tensor
-    spikes: Tensor
-    synops: Tensor
-    multiplications: Tensor
-    unit_spikes: Tensor
+    events: Tensor  # neurons that sent c ≠ 0
+    spikes: Tensor  # Σ|c|
+    synops: Tensor  # events × fan-out
+    multiplications: Tensor  # the part of ``synops`` with |c| > 1
+    unit_spikes: Tensor  # Σ|c| × fan-out
 
 
 @dataclass(frozen=True)
@@ -97,20 +90,9 @@ class Account:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
 
-    @cached_property
-    def fan_outs(self) -> dict[str, Tensor]:
-        """Synapses that an event of each neuron reaches (`fan_outs`)."""
-        return fan_outs(self.graph)
-
-    @cached_property
-    def macs(self) -> int:
-        """MACs of one ANN pass over one image (`macs`)."""
-        return macs(self.graph)
-
-    @cached_property
-    def macs_first_layer(self) -> int:
-        """MACs of the weighted layers that see the image itself."""
-        return macs(self.graph, analog_only=True)
+    fan_outs = cached_property(lambda self: fan_outs(self.graph))
+    macs = cached_property(lambda self: macs(self.graph))
+    macs_first_layer = cached_property(lambda self: macs(self.graph, analog_only=True))
 
     def synops(self, sums: Sums, spiking_input: bool, constant: bool) -> SynOps:
         """Costs of a run.
@@ -134,12 +116,12 @@ def macs(graph: Graph, analog_only: bool = False) -> int:
         graph: the network.
         analog_only: only the weighted layers that see the image itself, not spikes.
     """
-    spikes = graph.dynamic(constant_input=True)
-    total = 0
-    for node in graph:
-        if node.kind == "weighted" and not (analog_only and node.inputs[0] in spikes):
-            ones = torch.ones(1, *graph.shapes[node.inputs[0]], dtype=torch.float64)
-            total += round(float(count_paths(node, [ones]).sum()))
+    spikes, total = graph.dynamic(constant_input=True), 0
+    with own_mode():
+        for node in graph:
+            if node.kind == "weighted" and not (analog_only and node.inputs[0] in spikes):
+                ones = torch.ones(1, *graph.shapes[node.inputs[0]], dtype=torch.float64)
+                total += round(float(count_paths(node, [ones]).sum()))
     return total
 
 
@@ -149,7 +131,7 @@ def fan_outs(graph: Graph) -> dict[str, Tensor]:
     Sources are the spiking layers, the max-pooling layers (which send changes) and the input
     (whose events are spikes under Bernoulli coding only). float64, exact.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    with own_mode(), torch.enable_grad():
         return {
             node.name: _fan_out(graph, node.name)
             for node in graph

@@ -2,7 +2,7 @@
 
 There is no delay between layers, so a layer can take several steps at once before the next layer
 starts: its weights see steps × images as one batch, and its neurons keep their potentials in the
-cache while they go through the block (`snnlib.kernels`). Whatever depends on a constant input alone
+cache while they go through the block (`snnlib.backend`). Whatever depends on a constant input alone
 is computed once. Chapter *Converting a network*.
 """
 
@@ -14,8 +14,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from snnlib import kernels
-from snnlib.graph.layout import channels_last, laid_out
+from snnlib.backend import updates as kernels
+from snnlib.backend.layout import channels_last, laid_out
 from snnlib.graph.operations import Node
 from snnlib.neurons import State
 from snnlib.simulation.coding import Coding

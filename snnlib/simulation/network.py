@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from snnlib._arguments import whole
 from snnlib._compatibility import by_name_after
 from snnlib._copies import copied
+from snnlib.backend.modes import own_mode
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network, Whole
@@ -29,7 +30,6 @@ from snnlib.simulation.coding import Coding
 from snnlib.simulation.costs import Account
 from snnlib.simulation.early_exit import Decision
 from snnlib.simulation.images import FLOATS, checked
-from snnlib.simulation.modes import own_mode
 from snnlib.simulation.plan import Plan
 from snnlib.simulation.run import Run
 from snnlib.simulation.schedule import Schedule
@@ -54,21 +54,11 @@ class SpikingNetwork:
     images in [0, 1] or uint8 and gives the same bits on every machine.
 
     Attributes:
-        network: what it is made of, a frozen record (`snnlib.graph.network.Network`), whose fields
-            it shows as its own:
-        graph: nodes, weights and shapes.
-        neuron: the neuron model of all spiking layers, or a mapping with one for each by name.
-        balanced: λ of every spiking layer, as threshold balancing measured it.
-        thresholds: firing threshold θ of every spiking layer, broadcastable to one image's
-            activation.
-        sizes: number of neurons of every spiking layer.
-        readout: how the answer is read from the output (`snnlib.Mean`).
-        report: how the network came about, for `summary`.
-        dtype: of the weights and messages.
-        potential_dtype: of potentials, counts and thresholds: float32 or float64.
-        device: where the weights live and the simulation runs.
-        whole: what makes it a network of whole numbers (`snnlib.graph.network.Whole`, whose
-            ``output_unit`` and ``sums`` it shows too), or None.
+        network: what it is made of, a frozen record (`snnlib.graph.network.Network`). Its fields
+            and properties are shown here too: ``graph``, ``neuron``, ``balanced`` λ,
+            ``thresholds`` θ, ``sizes`` (neurons of every spiking layer), ``readout``, ``report``,
+            ``dtype``, ``potential_dtype``, ``device``, and ``whole``, ``output_unit``, ``sums``
+            for networks of whole numbers.
         reference: the original ANN, for `verify`; None after loading from a file.
     """
 
@@ -315,8 +305,8 @@ class SpikingNetwork:
         return self.to(torch.float64)
 
     def normalized(self) -> SpikingNetwork:
-        """The equivalent network with unit thresholds: see `snnlib.graph.normalize`."""
-        from snnlib.graph.normalize import normalized
+        """The equivalent network with unit thresholds: see `snnlib.deploy.normalize`."""
+        from snnlib.deploy.normalize import normalized
 
         return self._other(normalized(self.network))
 
@@ -340,8 +330,8 @@ class SpikingNetwork:
         return copied(self.reference).to(self.device, self.dtype)
 
     def summary(self, width: int | None = None) -> str:
-        """The layers as a table that fits a terminal: see `snnlib.graph.summary`."""
-        from snnlib.graph.summary import summary
+        """The layers as a table that fits a terminal: see `snnlib.deploy.summary`."""
+        from snnlib.deploy.summary import summary
 
         return summary(self.network, width)
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snnlib.backend.layout import channels_last, laid_out
 from snnlib.graph.graph import Graph
-from snnlib.graph.layout import channels_last, laid_out
 from snnlib.graph.network import Network
 from snnlib.graph.operations import OPERATIONS, Function, Kind, Node
 from snnlib.neurons import Neuron
@@ -21,58 +21,33 @@ from snnlib.simulation.costs import Account
 
 
 class Step(NamedTuple):
-    """What one node does in a time step.
+    """What one node does in a time step."""
 
-    Attributes:
-        node: the node; its weights in the memory format and the units of the simulation.
-        kind: of its operation.
-        function: of its operation.
-        freed: the values that nobody needs after it.
-    """
-
-    node: Node
+    node: Node  # its weights in the memory format and the units of the simulation
     kind: Kind
     function: Function
-    freed: tuple[str, ...]
+    freed: tuple[str, ...]  # the values that nobody needs after it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all chunks of a run share: which nodes move, in which units messages travel.
+    """What all chunks of a run share: which nodes move, in which units messages travel."""
 
-    Attributes:
-        changing: the nodes whose value changes from step to step, in order.
-        static: the others: computed once.
-        kept: names of those of them that the changing ones read.
-        output: name of the output.
-        unit: what one unit of the output stands for; None: 1.
-        neurons, thresholds: of every spiking layer.
-        counts: spiking layers that send the coefficient c; the others send c·θ.
-        pooled: θ of the messages into a max pooling that can be taken past it, by its name: it
-            compares counts, whose sums are exact.
-        inside: spiking layers whose θ is in the weights that read them.
-        fresh: spiking layers whose input nobody else reads, so that messages may overwrite it.
-        whole: potentials and messages are whole numbers.
-        dtype: of weights and messages.
-        wide: of potentials, counts and thresholds.
-        account: fan-outs, for the counting of events.
-    """
-
-    changing: tuple[Step, ...]
-    static: tuple[Step, ...]
-    kept: frozenset[str]
+    changing: tuple[Step, ...]  # the nodes whose value changes from step to step, in order
+    static: tuple[Step, ...]  # the others: computed once
+    kept: frozenset[str]  # those of them that the changing ones read
     output: str
-    unit: Tensor | None
-    neurons: dict[str, Neuron]
+    unit: Tensor | None  # what one unit of the output stands for; None: 1
+    neurons: dict[str, Neuron]  # of every spiking layer
     thresholds: dict[str, Tensor]
-    counts: frozenset[str]
-    pooled: dict[str, Tensor]
-    inside: frozenset[str]
-    fresh: frozenset[str]
-    whole: bool
-    dtype: torch.dtype
-    wide: torch.dtype
-    account: Account
+    counts: frozenset[str]  # spiking layers that send the coefficient c; the others send c·θ
+    pooled: dict[str, Tensor]  # max poolings that compare counts, whose sums are exact; their θ
+    inside: frozenset[str]  # spiking layers whose θ is in the weights that read them
+    fresh: frozenset[str]  # spiking layers whose input nobody else reads: messages may overwrite it
+    whole: bool  # potentials and messages are whole numbers
+    dtype: torch.dtype  # of weights and messages
+    wide: torch.dtype  # of potentials, counts and thresholds
+    account: Account  # fan-outs, for the counting of events
     _fan_outs: dict[tuple[str, bool, torch.device], Tensor] = field(default_factory=dict)
 
     def fan_out(self, name: str, like: Tensor) -> Tensor:

@@ -25,15 +25,10 @@ from snnlib.simulation.early_exit import Decision, confident, first_sure
 
 @dataclass
 class Trace:
-    """Recorded steps of one spiking layer; tensors of shape (T, B, ...) once the run is done.
+    """Recorded steps of one spiking layer; tensors of shape (T, B, ...) once the run is done."""
 
-    Attributes:
-        potential: membrane potential after reset, in the ANN's units.
-        coefficient: spike coefficients c.
-    """
-
-    potential: list[Tensor] | Tensor
-    coefficient: list[Tensor] | Tensor
+    potential: list[Tensor] | Tensor  # membrane potential after reset, in the ANN's units
+    coefficient: list[Tensor] | Tensor  # spike coefficients c
 
     @staticmethod
     def join(parts: Sequence[Trace]) -> Trace:
@@ -65,7 +60,7 @@ class Statistics:
         }
 
     def add_rows(self, source: str, done: int, rows: Tensor) -> None:
-        """Add the sums of steps ``done`` + 1, … (`snnlib.kernels.advance`), (K, 5)."""
+        """Add the sums of steps ``done`` + 1, … (`snnlib.backend.updates.advance`), (K, 5)."""
         self.table[source][done : done + len(rows)] += rows
 
     def add(self, other: Statistics) -> None:
@@ -190,12 +185,9 @@ class Run:
         return same.double().flatten(1).mean(1)
 
     def _check_shape(self, answers: Tensor, name: str) -> None:
-        wanted = (len(self), *self.logits.shape[3:])
-        if answers.shape != wanted:
-            raise ValueError(
-                f"{name}: {tuple(answers.shape)} answers for {len(self)} images in this run, which "
-                f"have {wanted}"
-            )
+        if answers.shape != (len(self), *self.logits.shape[3:]):
+            shape = tuple(answers.shape)
+            raise ValueError(f"{name}: {shape} answers for {len(self)} images in this run")
 
     @property
     def events(self) -> Tensor | None:
@@ -233,10 +225,7 @@ class Run:
         return self._account.synops(sums, self._coding.spikes, self._coding.constant)
 
     def first_confident(self, confidence: float) -> Decision:
-        """First step at which the softmax of the logits reaches ``confidence``, and its answer.
-
-        Args:
-            confidence: probability of the most likely class, above 0 and at most 1.
+        """First step at which the largest softmax reaches ``confidence`` (0…1), and its answer.
 
         Raises:
             ValueError: confidence out of range, the run kept the last step only, or the output

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 
 from snnlib._arguments import whole
+from snnlib.backend.parallel import even_size, rows_in_cache
 from snnlib.graph.network import Network
-from snnlib.simulation.parallel import even_size, rows_in_cache
 
 _BLOCK = 32  # most time steps in a block
 _UNITS = {"": 1, "B": 1}
@@ -23,17 +24,11 @@ _UNITS |= {f"{letter}IB": 2 ** (10 * (i + 1)) for i, letter in enumerate("KMG")}
 
 
 class Schedule(NamedTuple):
-    """How a run is cut into pieces.
+    """How a run is cut into pieces."""
 
-    Attributes:
-        images: images simulated together.
-        steps: time steps a layer takes at once.
-        workers: threads that simulate at the same time.
-    """
-
-    images: int
-    steps: int
-    workers: int
+    images: int  # simulated together
+    steps: int  # that a layer takes at once
+    workers: int  # threads that simulate at the same time
 
 
 def plan(
@@ -91,13 +86,8 @@ def parse_memory(memory: str | int) -> int:
     Raises:
         ValueError: it is neither a positive number of bytes nor text such as "512MB".
     """
-    if not isinstance(memory, str):
-        try:
-            return whole("memory", memory)
-        except ValueError:
-            match = None
-    else:
-        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMG]?I?B?)\s*", memory.upper())
+    text = str(memory).upper() if isinstance(memory, str | Integral) else ""
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMG]?I?B?)\s*", text)
     size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
     if size < 1:
         raise ValueError(f'memory={memory!r}: write it as "512MB", "1GB" or a number of bytes')

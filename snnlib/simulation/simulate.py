@@ -16,6 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from snnlib._arguments import flag, whole
+from snnlib.backend.modes import exact_sums, own_mode
+from snnlib.backend.parallel import for_each
 from snnlib.graph.network import Network
 from snnlib.graph.readout import Reader, Readout
 from snnlib.simulation import closed_form, early_exit, schedule
@@ -24,8 +26,6 @@ from snnlib.simulation.costs import Account
 from snnlib.simulation.early_exit import Decision
 from snnlib.simulation.engine import Simulation
 from snnlib.simulation.images import checked
-from snnlib.simulation.modes import exact_sums, own_mode
-from snnlib.simulation.parallel import for_each
 from snnlib.simulation.plan import Plan, make_plan
 from snnlib.simulation.run import Run, Statistics, Trace
 

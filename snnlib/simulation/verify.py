@@ -30,25 +30,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from snnlib._arguments import whole
+from snnlib.backend.modes import own_mode
 from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network
 from snnlib.graph.operations import Node, rectify
-from snnlib.simulation.modes import own_mode
 from snnlib.simulation.reference import Stepper
 
 PARTS = ("propagated", "clipping", "rounding", "unevenness")
 _SATURATED = 0.01  # share of a channel's neurons that must be clipped
 
 
-@dataclass
+@dataclass(frozen=True)
 class LayerReport:
     """One spiking layer; lists run along the compared numbers of steps.
 
@@ -65,13 +65,13 @@ class LayerReport:
     """
 
     name: str
-    scale: float = 0.0
-    error: list[float] = field(default_factory=list)
-    parts: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
-    bias: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
-    dead: list[int] = field(default_factory=list)
-    saturated: list[int] = field(default_factory=list)
-    channels: int = 0
+    scale: float
+    error: list[float]
+    parts: dict[str, list[float]]
+    bias: dict[str, list[float]]
+    dead: list[int]
+    saturated: list[int]
+    channels: int
 
 
 @dataclass(frozen=True)
@@ -103,35 +103,30 @@ class Verification:
 
     def __str__(self) -> str:
         error = "no original to compare" if self.graph_error is None else f"{self.graph_error:.1e}"
-        width = min(28, max(len(name) for name in (*self.layer_error, "agreement with ANN")))
-        shown = self.steps[-7:]
-        head = [f"t={t}" for t in shown]
-        lines = [
-            f"folded ANN against original: {error} ({self.images} images)",
-            "",
-            "error of the mean output, relative to the ANN's activation",
-            _row("", head, width),
-        ]
-        for layer in self.layers:
-            cells = [f"{e:.4f}" for e in layer.error[-7:]]
-            lines.append(_row(layer.name, cells, width))
-        lines.append(_row("output", [f"{e:.4f}" for e in self.output_error[-7:]], width))
+        first = [["", *(f"t={t}" for t in self.steps[-7:])]]
+        first += [[layer.name, *(f"{e:.4f}" for e in layer.error[-7:])] for layer in self.layers]
         if self.agreement:
-            shares = [f"{share:.1%}" for share in self.agreement[-7:]]
-            lines.append(_row("agreement with ANN", shares, width))
-        lines.append("")
-        lines += [f"its parts after {self.steps[-1]} steps"]
-        lines += [_row("", [*PARTS, "dead", "saturated"], width, 11)]
+            first += [["agreement with ANN", *(f"{share:.1%}" for share in self.agreement[-7:])]]
+        else:
+            first += [["output", *(f"{e:.4f}" for e in self.output_error[-7:])]]
+        second = [["", *PARTS, "dead", "saturated"]]
         for layer in self.layers:
             cells = [f"{layer.parts[part][-1]:.4f}" for part in PARTS]
             cells += [f"{len(layer.dead)}/{layer.channels}", f"{len(layer.saturated)}"]
-            lines.append(_row(layer.name, cells, width, 11))
-        return "\n".join(lines)
+            second.append([layer.name, *cells])
+        width = min(28, max(len(name) for name in (*self.layer_error, "agreement with ANN")))
+        return "\n".join([
+            f"folded ANN against original: {error} ({self.images} images)", "",
+            "error of the mean output, relative to the ANN's activation",
+            *(_row(row, width, 9) for row in first), "",
+            f"its parts after {self.steps[-1]} steps", *(_row(row, width, 11) for row in second),
+        ])  # fmt: skip
 
 
-def _row(name: str, cells: Sequence[str], width: int, column: int = 9) -> str:
+def _row(cells: Sequence[str], width: int, column: int) -> str:
+    name, *rest = cells
     short = name if len(name) <= width else "…" + name[1 - width :]
-    return (f"{short:<{width}}" + "".join(f"{cell:>{column}}" for cell in cells)).rstrip()
+    return (f"{short:<{width}}" + "".join(f"{cell:>{column}}" for cell in rest)).rstrip()
 
 
 @own_mode()

@@ -10,7 +10,7 @@ version.
 >>> train.images.shape, train.images.dtype
 (torch.Size([1442, 1, 28, 28]), torch.uint8)
 
-Explained in the chapter on networks and data; the splits follow the usual train and test sets, so
+The splits follow the usual train and test sets, so
 accuracies compare with published ones.
 """
 

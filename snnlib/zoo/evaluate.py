@@ -2,7 +2,7 @@
 
 `evaluate` runs a spiking network and its ANN over a split in parts, so memory does not grow with
 the number of images; `report` makes one JSON-ready object of it, the one that
-``snnlib evaluate --json`` prints. Chapters *Converting a network* and *What it costs*.
+``snnlib evaluate --json`` prints. Chapter *Converting a network*.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ pooling instead, to show that it converts too.
 >>> round(ann.metadata["test_accuracy"], 2) > 0.95
 True
 
-Where they are explained: the chapter on networks and data. Trained by :mod:`snnlib.train`.
+Trained by `snnlib.zoo.train`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Residual(nn.Module):
     """Two convolutions beside an identity: ReLU(BN(W₂ · ReLU(BN(W₁ · x))) + x).
 
     The identity carries spikes as they are: a residual sum of spiking layers needs no rescaling,
-    because every layer sends in the units of the ANN (He et al., 2016; chapter on deep networks).
+    because every layer sends in the units of the ANN (He et al., 2016; chapter *Converting a
+    network*).
     """
 
     def __init__(self, width: int) -> None:

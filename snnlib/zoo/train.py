@@ -5,7 +5,6 @@ epoch goes stands in `snnlib.zoo.training`.
 
 >>> path = fit("digits-cnn", epochs=1, out="trained.safetensors")  # doctest: +SKIP
 
-Explained in the chapter on networks and data.
 """
 
 from __future__ import annotations

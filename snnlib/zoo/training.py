@@ -7,7 +7,7 @@ An epoch's random numbers depend on the seed and the number of the epoch alone. 
 an epoch is weights, optimizer and counters, and a run that was interrupted and resumed gives the
 same network as one that was not (on the same machine and number of threads).
 
-Explained in the chapter on networks and data; `snnlib.train.fit` is the call.
+`snnlib.train.fit` is the call.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_no_folder_can_be_written(tmp_path):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "snnlib", tmp_path / "snnlib", ignore=ignored)
     # Files where folders should be: that stops a superuser, too.
-    for name in ("home", "snnlib/kernels/__pycache__"):
+    for name in ("home", "snnlib/backend/__pycache__"):
         (tmp_path / name).write_text("")
     home = str(tmp_path / "home")
     places = {"HOME": home, "USERPROFILE": home, "XDG_CACHE_HOME": home, "LOCALAPPDATA": home}

@@ -96,9 +96,9 @@ def test_calibrated_biases_belong_to_one_neuron(context):
 
 def test_early_exit_is_what_the_network_decides(context):
     subject = context.subject("digits-cnn")
-    net = subject.convert(early_exit.SETTINGS["augmented"][0])
+    net = subject.convert(early_exit.SETTINGS["augmented"][0]).double()
     found = early_exit.observe(net, subject, subject.test, 4)
-    x = snn.data.to_float(subject.test.images)
+    x = snn.data.to_float(subject.test.images).double()
     for confidence in (0.5, 0.9, 0.999):
         step, answer = found.exit(confidence)
         decision = net.decide(x, confidence, 4)
@@ -289,9 +289,10 @@ def test_lost_spikes_agree_with_the_plain_simulator(neuron, monkeypatch):
     """Same draws, same losses: the sender has reset, nobody receives."""
     monkeypatch.setattr(robustness, "_BLOCK", 1)
     torch.manual_seed(0)
-    ann = nn.Sequential(*(m for _ in range(3) for m in (nn.Linear(20, 20), nn.ReLU()))).eval()
-    x = torch.rand(robustness._TOGETHER, 20)
-    net = snn.convert(ann, torch.rand(50, 20), neuron)
+    layers = (m for _ in range(3) for m in (nn.Linear(20, 20), nn.ReLU()))
+    ann = nn.Sequential(*layers).double().eval()
+    x = torch.rand(robustness._TOGETHER, 20).double()
+    net = snn.convert(ann, torch.rand(50, 20).double(), neuron)
     plain = LossyStepper(net, x)
     plain.generator = torch.Generator().manual_seed(7)
     for _ in range(10):

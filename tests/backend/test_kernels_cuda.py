@@ -12,7 +12,7 @@ import reference
 import torch
 
 from snnlib import IF, Augmented, Percentile, Ternary, convert, kernels
-from snnlib.kernels.layer import Layer
+from snnlib.backend.layer import Layer
 from snnlib.neurons import State
 
 NEURONS = [
@@ -38,7 +38,7 @@ def laid_out(value, last):
 
 def check(device, neuron, wide, dtype, choice):
     """Messages, potentials, counts and sums of the kernel and of plain steps: the same bits."""
-    from snnlib.kernels import cuda as kernels_cuda
+    from snnlib.backend import cuda as kernels_cuda
 
     per_channel, last, counts, bounded, constant, counted = choice
     bound, frames, shape = 2.0 if bounded else None, 1 if constant else STEPS, (5, 11, 11)
@@ -68,7 +68,7 @@ def check(device, neuron, wide, dtype, choice):
 
 def huge(device):
     """Coefficients whose sums overflow 32 bits, of one neuron an image too."""
-    from snnlib.kernels import cuda as kernels_cuda
+    from snnlib.backend import cuda as kernels_cuda
 
     for size in (1, 1500):
         z, theta = torch.full((1, 2, size), 1e9, device=device), torch.ones((), device=device)
@@ -91,7 +91,7 @@ def interpreted():
             dtype = HALF  # the interpreter cuts off bits where a GPU rounds; counts have none there
         check("cpu", neuron, wide, dtype, choice)
     huge("cpu")
-    from snnlib.kernels import cuda as kernels_cuda
+    from snnlib.backend import cuda as kernels_cuda
 
     assert kernels_cuda.works(torch.device("cpu"))
 
@@ -102,7 +102,7 @@ def machine_code():
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from snnlib.kernels.cuda import _advance
+    from snnlib.backend.cuda import _advance
 
     names = [parameter.name for parameter in _advance.params]
     flags = {name: True for name in names if name.isupper()}
@@ -209,8 +209,8 @@ def test_plain_steps_take_what_fused_kernels_do_not(case):
 def test_a_gpu_without_a_working_kernel_runs_plain_steps(monkeypatch):
     """Absent: silent; failing, or with other results: a warning that says why."""
     device, find = torch.device("cuda", 0), kernels.compiled_cuda.__wrapped__
-    monkeypatch.delattr("snnlib.kernels.cuda", raising=False)
-    monkeypatch.setitem(sys.modules, "snnlib.kernels.cuda", None)
+    monkeypatch.delattr("snnlib.backend.cuda", raising=False)
+    monkeypatch.setitem(sys.modules, "snnlib.backend.cuda", None)
     assert find(device) is None
 
     def fails(_):
@@ -218,8 +218,8 @@ def test_a_gpu_without_a_working_kernel_runs_plain_steps(monkeypatch):
 
     for works, words in ((fails, "C compiler.*plain PyTorch"), (lambda _: False, "differ")):
         module = SimpleNamespace(works=works)
-        monkeypatch.setitem(sys.modules, "snnlib.kernels.cuda", module)
-        monkeypatch.setattr("snnlib.kernels.cuda", module, raising=False)
+        monkeypatch.setitem(sys.modules, "snnlib.backend.cuda", module)
+        monkeypatch.setattr("snnlib.backend.cuda", module, raising=False)
         with pytest.warns(RuntimeWarning, match=words):
             assert find(device) is None
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from snnlib.simulation.modes import own_mode
+from snnlib.backend.modes import own_mode
 
 Item = TypeVar("Item")
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from snnlib.simulation.parallel import for_each
+from snnlib.backend.parallel import for_each
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from snnlib.graph.layout import in_memory_order
-from snnlib.kernels.layer import Layer
+from snnlib.backend.layer import Layer
+from snnlib.backend.layout import in_memory_order
 from snnlib.neurons import Augmented, State
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -47,7 +47,7 @@ _BLOCK = 1024  # neurons of a program
 
 
 def advance(layer: Layer, state: State, current: Tensor, out: Tensor, first: int) -> Tensor | None:
-    """See `snnlib.kernels.advance`; the tensors are what ``fits`` lets pass."""
+    """See `snnlib.backend.updates.advance`; the tensors are what ``fits`` lets pass."""
     like, (rule, v0, theta, bound, counts, fan_out) = state.potential, layer
     steps, total = len(out), like.numel()
     fire, capped = rule.rule != "signed", not math.isinf(rule.cap)
@@ -77,7 +77,7 @@ def works(device: torch.device) -> bool:
     Raises:
         Exception: whatever Triton raises where it cannot compile or launch the kernel.
     """
-    from snnlib.kernels import tally, update
+    from snnlib.backend.plain import tally, update
 
     steps, size = 4, 1500
     at = torch.arange(steps * 2 * size, dtype=torch.float32, device=device)

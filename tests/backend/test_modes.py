@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib import Augmented, Max, MinError, Percentile, SpikingNetwork, convert, kernels
+from snnlib.backend.modes import exact_sums, own_mode
+from snnlib.backend.parallel import for_each
 from snnlib.conversion.balance import firing_thresholds
 from snnlib.conversion.trace import trace
-from snnlib.simulation.modes import exact_sums, own_mode
-from snnlib.simulation.parallel import for_each
 
 SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "gradients": torch.enable_grad,

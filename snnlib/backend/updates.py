@@ -20,8 +20,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from snnlib.graph.layout import lies_as
-from snnlib.kernels.layer import Layer, Rounding
+from snnlib.backend.layer import Layer, Rounding
+from snnlib.backend.layout import lies_as
+from snnlib.backend.plain import tally, update
 from snnlib.neurons import Neuron, State
 
 Watch = Callable[[int, Tensor, Tensor], None]
@@ -31,7 +32,7 @@ Watch = Callable[[int, Tensor, Tensor], None]
 def compiled() -> ModuleType | None:
     """The compiled CPU kernels, or None where numba is absent."""
     try:
-        from snnlib.kernels import cpu as kernels_cpu
+        from snnlib.backend import cpu as kernels_cpu
     except ImportError:
         return None
     return kernels_cpu
@@ -41,7 +42,7 @@ def compiled() -> ModuleType | None:
 def compiled_cuda(device: torch.device) -> ModuleType | None:
     """The Triton kernel, or None where Triton is absent or does not do its work on the device."""
     try:
-        from snnlib.kernels import cuda as kernels_cuda
+        from snnlib.backend import cuda as kernels_cuda
     except ImportError:
         return None
     try:
@@ -94,24 +95,6 @@ def _fused(out: Tensor, current: Tensor) -> ModuleType | None:
         module = compiled_cuda(out.device) if out.device.type == "cuda" else None
     known = module is not None and {out.dtype, current.dtype} <= set(module.DTYPES)
     return module if known else None
-
-
-def update(
-    neuron: Neuron, state: State, current: Tensor, theta: Tensor, ceiling: Tensor | None = None
-) -> Tensor:
-    """One time step by the neuron's own rule, the state in place; returns the coefficients c_t.
-
-    Args:
-        neuron: the neuron model.
-        state: potential and count of the layer, shape (B, ...); overwritten.
-        current: z_t, shape (B, ...).
-        theta: firing threshold, broadcastable to ``current``.
-        ceiling: largest net count allowed now, for bounded activations.
-    """
-    coefficient, after = neuron.step(state, current, theta, ceiling)
-    for old, new in zip(state, after, strict=True):
-        old.copy_(new)
-    return coefficient
 
 
 def advance(
@@ -176,17 +159,6 @@ def tallies(coefficients: Tensor, fan_out: Tensor, whole: bool = True) -> Tensor
     if module is not None and coefficients.dtype in module.DTYPES:
         return module.tallies(coefficients, fan_out)
     return torch.stack([tally(coefficient, fan_out) for coefficient in coefficients])
-
-
-def tally(coefficient: Tensor, fan_out: Tensor) -> Tensor:
-    """Sums of one step's coefficients, shape (B, ...): a row of what `advance` returns."""
-    size = coefficient.abs()
-    sent = (size > 0).sum(0)
-    wide = (size > 1).sum(0)
-    spikes = size.sum(0, dtype=torch.float64)
-    fan_out = fan_out.double()
-    weighted = [(value * fan_out).sum() for value in (sent, wide, spikes)]
-    return torch.stack([sent.sum().double(), spikes.sum(), *weighted])
 
 
 def quantize(

@@ -9,8 +9,8 @@ import reference
 import torch
 
 from snnlib import IF, Augmented, Bernoulli, Percentile, Ternary, convert, kernels
+from snnlib.backend.parallel import even_size
 from snnlib.neurons import State
-from snnlib.simulation.parallel import even_size
 
 NEURONS = [
     IF(),

@@ -22,8 +22,8 @@ from numba import njit, types
 from numba.extending import overload
 from torch import Tensor
 
-from snnlib.graph.layout import in_memory_order
-from snnlib.kernels.layer import Layer, Rounding
+from snnlib.backend.layer import Layer, Rounding
+from snnlib.backend.layout import in_memory_order
 from snnlib.neurons import State
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -53,7 +53,7 @@ def _compile(function: Any) -> Any:
 
 
 def advance(layer: Layer, state: State, current: Tensor, out: Tensor, first: int) -> Tensor | None:
-    """See `snnlib.kernels.advance`."""
+    """See `snnlib.backend.updates.advance`."""
     like, theta = state.potential, layer.theta
     dtype = _numpy_dtype(like.dtype)
     rule = {"if": _IF, "if-zero": _IF_ZERO, "signed": _SIGNED}[layer.rule.rule]
@@ -72,7 +72,7 @@ def advance(layer: Layer, state: State, current: Tensor, out: Tensor, first: int
 
 
 def tallies(coefficients: Tensor, fan_out: Tensor) -> Tensor:
-    """See `snnlib.kernels.tallies`."""
+    """See `snnlib.backend.updates.tallies`."""
     like = coefficients[0]
     rows = np.zeros((len(coefficients), 5), np.int64)
     block = np.empty(_BLOCK, _numpy_dtype(coefficients.dtype))
@@ -81,7 +81,7 @@ def tallies(coefficients: Tensor, fan_out: Tensor) -> Tensor:
 
 
 def quantize(z: Tensor, theta: Tensor, out: Tensor, how: Rounding) -> None:
-    """See `snnlib.kernels.quantize`."""
+    """See `snnlib.backend.updates.quantize`."""
     limit = np.inf if how.bound is None else how.bound * how.steps
     values = [0.0, how.steps, how.v0, limit, how.most]
     numbers = np.array(values, _numpy_dtype(theta.dtype))
