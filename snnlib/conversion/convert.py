@@ -17,11 +17,11 @@ from torch.utils.data import Dataset
 
 from snnlib._arguments import flag, whole
 from snnlib._compatibility import by_name_after
-from snnlib._copies import copied
 from snnlib.conversion.balance import Balance, Percentile, firing_thresholds
 from snnlib.conversion.calibrate import calibrate_bias as correct_bias
 from snnlib.conversion.trace import traced
 from snnlib.graph.check import graph_error
+from snnlib.graph.copies import copied
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.neurons import Augmented, Neuron

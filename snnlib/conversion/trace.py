@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 import snnlib.conversion.rules  # noqa: F401  (registers them all)
-from snnlib._copies import copied, unwrapped
 from snnlib.conversion.registry import REJECTED as REJECTED
 from snnlib.conversion.registry import RULES as RULES
 from snnlib.conversion.registry import Builder as Builder
@@ -26,6 +25,7 @@ from snnlib.conversion.registry import Unsupported as Unsupported
 from snnlib.conversion.registry import rule as rule
 from snnlib.conversion.registry import support_table as support_table
 from snnlib.conversion.tracer import Failed, Stopped, Tracer
+from snnlib.graph.copies import copied, unwrapped
 from snnlib.graph.errors import ConversionError, Problem
 from snnlib.graph.fold import fold_affine, prune
 from snnlib.graph.graph import Graph

@@ -22,9 +22,9 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import snnlib as snn
-from snnlib._copies import copied
 from snnlib.conversion.registry import RULES, rule
 from snnlib.conversion.trace import trace
+from snnlib.graph.copies import copied
 
 IMAGES = torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

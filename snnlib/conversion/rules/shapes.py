@@ -58,23 +58,29 @@ def _upsample(
 
 # where every number goes
 
+_RESHAPES = (
+    "flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
+)  # fmt: skip
+_ORDERS = ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT")
+_PARTS = (
+    "__getitem__", "narrow", "select", "index_select", "chunk", "split", "tensor_split", "unbind",
+    "diagonal",
+)  # fmt: skip
+_COPIES = (
+    "expand", "expand_as", "broadcast_to", "repeat", "tile", "repeat_interleave", "flip", "roll",
+    "rot90", "Tensor.unfold", F.channel_shuffle,
+)  # fmt: skip
+
 
 @rule(
-    "flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
-    becomes="reshape", note="the batch dimension stays", modules=(nn.Flatten, nn.Unflatten),
+    *_RESHAPES, becomes="reshape", note="the batch dimension stays",
+    modules=(nn.Flatten, nn.Unflatten),
 )  # fmt: skip
+@rule(*_ORDERS, becomes="reordered dimensions", note="the batch dimension stays first")
+@rule(*_PARTS, becomes="part of the messages", note="of every image the same: x[:, 0:4]")
 @rule(
-    "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT",
-    becomes="reordered dimensions", note="the batch dimension stays first",
-)  # fmt: skip
-@rule(
-    "__getitem__", "narrow", "select", "index_select", "chunk", "split", "tensor_split", "unbind",
-    "diagonal", becomes="part of the messages", note="of every image the same: x[:, 0:4]",
-)  # fmt: skip
-@rule(
-    "expand", "expand_as", "broadcast_to", "repeat", "tile", "repeat_interleave", "flip", "roll",
-    "rot90", "Tensor.unfold", F.channel_shuffle, becomes="copies of messages, or another order",
-    note="in every image the same", modules=(nn.ChannelShuffle,),
+    *_COPIES, becomes="copies of messages, or another order", note="in every image the same",
+    modules=(nn.ChannelShuffle,),
 )  # fmt: skip
 def _moved(b: Builder, *args: Any, **kwargs: Any) -> list[str]:
     """The function is tried on the positions of the numbers: that shows where each one goes."""
@@ -219,16 +225,14 @@ def _setitem(b: Builder, x: Any, index: Any, value: Any) -> Ref:
 # what is dropped
 
 _NOTHING = "nothing (dropped)"
+_CASTS = ("to", "type_as", "type", "float", "double", "half", "bfloat16", "cpu", "cuda")
 
 
 @rule(
     "contiguous", "clone", "detach", "positive", "data", "requires_grad_", becomes=_NOTHING,
     modules=(nn.Identity,),
 )  # fmt: skip
-@rule(
-    "to", "type_as", "type", "float", "double", "half", "bfloat16", "cpu", "cuda",
-    becomes=_NOTHING, note="where it changes neither dtype nor device",
-)  # fmt: skip
+@rule(*_CASTS, becomes=_NOTHING, note="where it changes neither dtype nor device")
 def _identity(b: Builder, input: Any, *args: Any, **kwargs: Any) -> Any:
     return input.name if isinstance(input, Ref) else input
 
