@@ -88,7 +88,8 @@ def convert(
     calibrate_bias = flag("calibrate_bias", calibrate_bias)
     batch, steps = whole("batch", batch), whole("calibration_steps", calibration_steps)
     _check_objects(model, neuron, balance)
-    with own_mode():
+    like = next(model.parameters(), None)
+    with own_mode("cpu" if like is None else like.device):
         images = _images(model, calibration)
         net, dead = _converted(model, images, neuron, balance, per_channel, batch)
         if calibrate_bias:

@@ -29,6 +29,7 @@ from snnlib.graph.copies import copied, unwrapped
 from snnlib.graph.errors import ConversionError, Problem
 from snnlib.graph.fold import fold_affine, prune
 from snnlib.graph.graph import Graph
+from snnlib.simulation.modes import own_mode
 
 _Found = tuple[str, str, str]  # name, kind, reason
 _SCRIPTED = "it is TorchScript: put the nn.Module it was made from in its place"
@@ -60,7 +61,7 @@ def traced(model: nn.Module, sample: Tensor) -> tuple[Graph, torch.dtype | None]
     _check_one_input(model)
     if closed := _closed(model):
         raise _refusal(name, closed)
-    with torch.inference_mode(False), torch.no_grad():
+    with own_mode(sample.device):
         tracer = Tracer(copied(model).eval(), sample)
         try:
             returned = tracer.run()

@@ -247,6 +247,14 @@ def test_conversion_has_its_own_mode(mode: str) -> None:
     assert torch.equal(net.ann(IMAGES), expected.ann(IMAGES))
 
 
+def test_conversion_ignores_the_default_device() -> None:
+    model, expected = small().eval(), snn.convert(small().eval(), IMAGES)
+    with torch.device("meta"):
+        net = snn.convert(model, IMAGES)
+        assert trace(model, IMAGES).spiking == ["1"]
+    assert torch.equal(net.ann(IMAGES), expected.ann(IMAGES))
+
+
 def test_several_threads_convert_at_once() -> None:
     def work(seed: int) -> bool:
         torch.manual_seed(seed)

@@ -85,17 +85,18 @@ _COPIES = (
 def _moved(b: Builder, *args: Any, **kwargs: Any) -> list[str]:
     """The function is tried on the positions of the numbers: that shows where each one goes."""
     x, *others = leaves((args, kwargs), (Ref, Compare))
-    if any(isinstance(value, Compare) for value in (x, *others)):
+    assert b.function is not None
+    lends = b.function.__name__.endswith("_as")  # another activation lends its shape
+    if isinstance(x, Compare) or (others and not lends):
         raise Unsupported("a choice that depends on the images: use torch.where(x > 0, x, 0)")
-    count = len(b.like) * math.prod(b.shape(x))
-    numbers = torch.arange(count, device=b.like.device).reshape(len(b.like), *b.shape(x))
-    stand_ins = {ref: numbers.new_empty(len(b.like), *b.shape(ref)) for ref in others}
-    stand_ins[x] = numbers  # other activations lend their shape, as in view_as
+    shape, images, device = b.shape(x), len(b.like), b.like.device
+    numbers = torch.arange(images * math.prod(shape), device=device).reshape(images, *shape)
 
     def tried(value: Any) -> Any:
-        return stand_ins[value] if isinstance(value, Ref) else value
+        if not isinstance(value, Ref):
+            return value
+        return numbers if value == x else numbers.new_empty(images, *b.shape(value))
 
-    assert b.function is not None
     found = b.function(*mapped(args, tried), **mapped(kwargs, tried))
     return [_following(b, x, sources.cpu()).name for sources in leaves(found, Tensor)]
 
