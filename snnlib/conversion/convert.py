@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from snnlib._arguments import flag, whole
 from snnlib._compatibility import by_name_after
-from snnlib._copies import copied
+from snnlib.backend.copies import copied
 from snnlib.backend.modes import own_mode
 from snnlib.conversion.balance import Balance, Percentile, firing_thresholds
 from snnlib.conversion.calibrate import calibrate_bias as correct_bias

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import snnlib.conversion.rules  # noqa: F401  (registers them all)
-from snnlib._copies import copied, unwrapped
+from snnlib.backend.copies import copied, unwrapped
+from snnlib.backend.modes import own_mode
 from snnlib.conversion.registry import Ref, describe, find, leaves, why_rejected
 from snnlib.conversion.tracer import Failed, Stopped, Tracer
 from snnlib.graph.errors import ConversionError, Problem
@@ -54,7 +55,7 @@ def traced(model: nn.Module, sample: Tensor) -> tuple[Graph, torch.dtype | None]
     _check_one_input(model)
     if closed := _closed(model):
         raise _refusal(name, closed)
-    with torch.inference_mode(False), torch.no_grad():
+    with own_mode(sample.device):
         tracer = Tracer(copied(model).eval(), sample)
         try:
             returned = tracer.run()

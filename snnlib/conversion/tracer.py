@@ -201,37 +201,29 @@ class Tracer(TorchFunctionMode):
 
     def _converted(self, target: Any, args: Any, kwargs: Any, made: list[Tensor]) -> list[Any]:
         """What becomes of every tensor that a call made: Ref or Compare."""
-        b = self.builder
         reason = Unsupported("it writes into a tensor that is not its result")
         try:
-            found = _ruled(b, target, args, kwargs)
+            found = _ruled(self.builder, target, args, kwargs)
         except Unsupported as error:
             found, reason = [], error
-        values = []
-        for tensor, new in zip(made, [*found, *[reason] * len(made)], strict=False):
-            new = Ref(new) if isinstance(new, str) else new
-            try:
-                if isinstance(new, Unsupported):
-                    raise new
-                if isinstance(new, Ref):
-                    self._check(tensor)
-            except Unsupported as why:
-                refs = [v.x if isinstance(v, Compare) else v for v in
-                        leaves((args, kwargs), (Ref, Compare))]  # fmt: skip
-                shape = tuple(tensor.shape[1:])  # something to go on with
-                new = b.refused("refused", str(why), *refs, shape=shape)
-            values.append(new)
-        return values
+        found += [reason] * len(made)
+        refs = [getattr(value, "x", value) for value in leaves((args, kwargs), (Ref, Compare))]
+        return [self._checked(new, tensor, refs) for new, tensor in zip(found, made, strict=False)]
 
-    def _check(self, tensor: Tensor) -> None:
-        like = self.sample
-        if tensor.dim() == 0 or len(tensor) != len(like):
-            raise Unsupported("its result mixes or drops the batch dimension: keep it first")
-        if tensor.dtype != like.dtype or tensor.device != like.device:
-            raise Unsupported(
-                f"it turns {like.dtype} on {like.device} into {tensor.dtype} on {tensor.device}: "
-                "keep one dtype and device in the whole network"
-            )
+    def _checked(self, new: Any, tensor: Tensor, refs: list[Ref]) -> Any:
+        """What a tensor became, or a node that says why it cannot."""
+        like, why = self.sample, str(new) if isinstance(new, Unsupported) else ""
+        if isinstance(new, str | Ref):
+            if tensor.dim() == 0 or len(tensor) != len(like):
+                why = "its result mixes or drops the batch dimension: keep it first"
+            elif tensor.dtype != like.dtype or tensor.device != like.device:
+                why = (
+                    f"it turns {like.dtype} on {like.device} into {tensor.dtype} on "
+                    f"{tensor.device}: keep one dtype and device in the whole network"
+                )
+        if why:  # something to go on with
+            return self.builder.refused("refused", why, *refs, shape=tuple(tensor.shape[1:]))
+        return Ref(new) if isinstance(new, str) else new
 
     def _place(self, target: Any) -> tuple[str, str]:
         """Name and kind of an operation: those of the module that consists of it, if there is."""

@@ -114,8 +114,7 @@ def count_paths(node: Node, inputs: list[Tensor]) -> Tensor:
 def rectify(node: Node, z: Tensor, out: Tensor | None = None) -> Tensor:
     """ReLU of a spiking node, clipped at its bound where it has one (ReLU6: 6).
 
-    With a ``step`` it is a quantizer, step · ⌊z / step + offset⌋; without an offset, halves are
-    rounded to the even side, as `torch.round` does.
+    With a ``step`` it is a quantizer, step · ⌊z/step + offset⌋, without offset halves go to even.
     """
     bound, step = node.attrs.get("bound"), node.attrs.get("step")
     if step is not None:
@@ -339,6 +338,5 @@ def _pad(node: Node, x: Tensor) -> Tensor:
     nir="NIR cannot reorder or repeat the entries of an activation",
 )  # fmt: skip
 def _take(node: Node, x: Tensor) -> Tensor:
-    """The entries ``index`` of dimension ``dim``, in that order, some maybe several times."""
-    index = torch.tensor(node.attrs["index"], device=x.device)
-    return x.index_select(node.attrs["dim"], index)
+    """The entries ``index`` of dimension ``dim``, in any order, some maybe several times."""
+    return x.index_select(node.attrs["dim"], torch.tensor(node.attrs["index"], device=x.device))

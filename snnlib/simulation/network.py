@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from snnlib._arguments import whole
 from snnlib._compatibility import by_name_after
-from snnlib._copies import copied
+from snnlib.backend.copies import copied
 from snnlib.backend.modes import own_mode
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph

@@ -26,7 +26,7 @@ def small(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), *layers).eval()
 
 
-def unpooled(x):
+def unpooled(x: Tensor) -> Tensor:
     values, indices = F.max_pool2d(x, 2, return_indices=True)
     return F.max_unpool2d(values, indices, 2)
 
@@ -210,6 +210,11 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+@torch.jit.script
+def doubled(x: Tensor) -> Tensor:
+    return 2 * x
+
+
 def written(h: Tensor) -> Tensor:
     wide = torch.zeros(len(h), 8, 8, 8)
     wide[:, ::2] = h
@@ -365,11 +370,6 @@ def scripted() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.jit.script(small())
-
-
-@torch.jit.script
-def doubled(x: Tensor) -> Tensor:
-    return 2 * x
 
 
 def quantized() -> nn.Module:

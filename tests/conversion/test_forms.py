@@ -22,7 +22,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import snnlib as snn
-from snnlib._copies import copied
+from snnlib.backend.copies import copied
 from snnlib.conversion.registry import RULES, rule
 from snnlib.conversion.trace import trace
 
@@ -244,6 +244,14 @@ def test_conversion_has_its_own_mode(mode: str) -> None:
         assert torch.equal(net.balanced[name], value)
         assert not net.balanced[name].is_inference()
     assert net.graph.nodes["0"].tensors["weight"].dtype == torch.float32
+    assert torch.equal(net.ann(IMAGES), expected.ann(IMAGES))
+
+
+def test_conversion_ignores_the_default_device() -> None:
+    model, expected = small().eval(), snn.convert(small().eval(), IMAGES)
+    with torch.device("meta"):
+        net = snn.convert(model, IMAGES)
+        assert trace(model, IMAGES).spiking == ["1"]
     assert torch.equal(net.ann(IMAGES), expected.ann(IMAGES))
 
 

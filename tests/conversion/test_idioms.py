@@ -94,7 +94,7 @@ class Loops(nn.Module):
         rows = [x[:, :, 4 * i : 4 * i + 4].sum(2) for i in range(x.shape[2] // 4)]
         parts = [part.mean(3, keepdim=True).relu() for part in x.split(4, 2)]
         offset = torch.zeros(x.shape[0], 2, 8, device=x.device, dtype=x.dtype)
-        total = sum(row + offset for row in rows)
+        total = sum((row + offset for row in rows), start=offset)
         joined = torch.cat([total, torch.cat(parts, 2).squeeze(-1)], dim=1)
         return self.fc(F.relu(torch.cat([joined, joined * 2], -1)).flatten(start_dim=1))
 

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "snnlib"
 # From the ground up: a room may import itself and what stands before it. Those of the last group
 # are leaves: each may import everything before the group, and no other leaf, but for the entry.
 FLOORS = [
-    "_version", "_arguments", "_compatibility", "_copies", "neurons", "backend", "graph", "deploy",
+    "_version", "_arguments", "_compatibility", "neurons", "backend", "graph", "deploy",
     "simulation", "conversion", "zoo",
 ]  # fmt: skip
 LEAVES = ["recurrent", "learning"]

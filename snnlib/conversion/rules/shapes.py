@@ -58,38 +58,45 @@ def _upsample(
 
 # where every number goes
 
+_RESHAPES = (
+    "flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
+)  # fmt: skip
+_ORDERS = ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT")
+_PARTS = (
+    "__getitem__", "narrow", "select", "index_select", "chunk", "split", "tensor_split", "unbind",
+    "diagonal",
+)  # fmt: skip
+_COPIES = (
+    "expand", "expand_as", "broadcast_to", "repeat", "tile", "repeat_interleave", "flip", "roll",
+    "rot90", "Tensor.unfold", F.channel_shuffle,
+)  # fmt: skip
+
 
 @rule(
-    "flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
-    becomes="reshape", note="the batch dimension stays", modules=(nn.Flatten, nn.Unflatten),
+    *_RESHAPES, becomes="reshape", note="the batch dimension stays",
+    modules=(nn.Flatten, nn.Unflatten),
 )  # fmt: skip
+@rule(*_ORDERS, becomes="reordered dimensions", note="the batch dimension stays first")
+@rule(*_PARTS, becomes="part of the messages", note="of every image the same: x[:, 0:4]")
 @rule(
-    "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT",
-    becomes="reordered dimensions", note="the batch dimension stays first",
-)  # fmt: skip
-@rule(
-    "__getitem__", "narrow", "select", "index_select", "chunk", "split", "tensor_split", "unbind",
-    "diagonal", becomes="part of the messages", note="of every image the same: x[:, 0:4]",
-)  # fmt: skip
-@rule(
-    "expand", "expand_as", "broadcast_to", "repeat", "tile", "repeat_interleave", "flip", "roll",
-    "rot90", "Tensor.unfold", F.channel_shuffle, becomes="copies of messages, or another order",
-    note="in every image the same", modules=(nn.ChannelShuffle,),
+    *_COPIES, becomes="copies of messages, or another order", note="in every image the same",
+    modules=(nn.ChannelShuffle,),
 )  # fmt: skip
 def _moved(b: Builder, *args: Any, **kwargs: Any) -> list[str]:
     """The function is tried on the positions of the numbers: that shows where each one goes."""
     x, *others = leaves((args, kwargs), (Ref, Compare))
-    if any(isinstance(value, Compare) for value in (x, *others)):
+    assert b.function is not None
+    lends = b.function.__name__.endswith("_as")  # another activation lends its shape
+    if isinstance(x, Compare) or (others and not lends):
         raise Unsupported("a choice that depends on the images: use torch.where(x > 0, x, 0)")
-    count = len(b.like) * math.prod(b.shape(x))
-    numbers = torch.arange(count, device=b.like.device).reshape(len(b.like), *b.shape(x))
-    stand_ins = {ref: numbers.new_empty(len(b.like), *b.shape(ref)) for ref in others}
-    stand_ins[x] = numbers  # other activations lend their shape, as in view_as
+    shape, images, device = b.shape(x), len(b.like), b.like.device
+    numbers = torch.arange(images * math.prod(shape), device=device).reshape(images, *shape)
 
     def tried(value: Any) -> Any:
-        return stand_ins[value] if isinstance(value, Ref) else value
+        if not isinstance(value, Ref):
+            return value
+        return numbers if value == x else numbers.new_empty(images, *b.shape(value))
 
-    assert b.function is not None
     found = b.function(*mapped(args, tried), **mapped(kwargs, tried))
     return [_following(b, x, sources.cpu()).name for sources in leaves(found, Tensor)]
 
@@ -219,16 +226,14 @@ def _setitem(b: Builder, x: Any, index: Any, value: Any) -> Ref:
 # what is dropped
 
 _NOTHING = "nothing (dropped)"
+_CASTS = ("to", "type_as", "type", "float", "double", "half", "bfloat16", "cpu", "cuda")
 
 
 @rule(
     "contiguous", "clone", "detach", "positive", "data", "requires_grad_", becomes=_NOTHING,
     modules=(nn.Identity,),
 )  # fmt: skip
-@rule(
-    "to", "type_as", "type", "float", "double", "half", "bfloat16", "cpu", "cuda",
-    becomes=_NOTHING, note="where it changes neither dtype nor device",
-)  # fmt: skip
+@rule(*_CASTS, becomes=_NOTHING, note="where it changes neither dtype nor device")
 def _identity(b: Builder, input: Any, *args: Any, **kwargs: Any) -> Any:
     return input.name if isinstance(input, Ref) else input
 
