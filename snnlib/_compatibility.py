@@ -53,6 +53,18 @@ MOVED |= {
 }
 # Names that did not go where the rest of their module went.
 _ELSEWHERE = {
+    **{
+        ("trace", name): "snnlib.conversion.registry"
+        for name in (
+            "REJECTED",
+            "RULES",
+            "Builder",
+            "Unsupported",
+            "describe",
+            "rule",
+            "support_table",
+        )
+    },
     ("checkpoints", "CheckpointError"): "snnlib.graph.errors",
     ("convert", "graph_error"): "snnlib.graph.check",
     ("evaluate", "table"): "snnlib.cli.table",

@@ -52,7 +52,10 @@ _ADVICE = (
     "Control flow in forward that depends on the images (if, for, assert, int on tensors) has to "
     "become tensor operations, or be decided in __init__"
 )
-_UNKNOWN = "no rule converts it (page What converts lists what does); snnlib.trace.rule adds one"
+_UNKNOWN = (
+    "no rule converts it (page What converts lists what does); snnlib.conversion.registry.rule "
+    "adds one"
+)
 
 
 class Stopped(Exception):

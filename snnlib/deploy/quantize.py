@@ -153,9 +153,6 @@ class _Quantizer:
             self._fail(node, "the units differ within a channel")
         return found
 
-    def _column(self, value: Tensor, name: str) -> Tensor:
-        return column(value, len(self.shapes[name]))
-
     def _input(self, node: Node) -> None:
         one = torch.ones([1] * len(self.shapes[node.name]), dtype=torch.float64,
                          device=self.net.device)  # fmt: skip
@@ -179,14 +176,10 @@ class _Quantizer:
         offset = torch.round(shift.double() / unit)
         # Pixels and counts are not negative, so an offset that cancels them does not add up.
         bound = torch.maximum((bound * _FINER + offset).abs(), offset.abs()) if (
-            self._positive(source)) else bound * _FINER + offset.abs()  # fmt: skip
-        dtype = _dtype(bound)
-        factor = torch.full_like(offset, _FINER)
-        tensors = {"scale": factor.to(dtype), "shift": offset.to(dtype)}
+            self.nodes[source].op == "pixels") else bound * _FINER + offset.abs()  # fmt: skip
+        tensors = {"scale": torch.full_like(offset, _FINER), "shift": offset}
+        tensors = {k: value.to(_dtype(bound)) for k, value in tensors.items()}
         self._emit(replace(node, tensors=tensors), unit, bound)
-
-    def _positive(self, name: str) -> bool:
-        return self.nodes[name].op == "pixels"
 
     def _weighted(self, node: Node) -> None:
         source, transposed = node.inputs[0], node.op == "conv_transpose"
@@ -222,7 +215,8 @@ class _Quantizer:
         inputs = float(self.bounds[source].max())
         if int8.takes(node, inputs):
             node = replace(node, op="conv_int8", attrs={**node.attrs, "zero": int(inputs)})
-        self._emit(node, self._column(scale, node.name), self._column(sums, node.name))
+        dims = len(self.shapes[node.name])
+        self._emit(node, column(scale, dims), column(sums, dims))
 
     def _relu(self, node: Node) -> None:
         unit = self.units[node.inputs[0]]
@@ -238,9 +232,7 @@ class _Quantizer:
     def _shared(self, node: Node, unit: Tensor, theta: Tensor) -> tuple[Node, Tensor]:
         """A bounded activation after a node that brings all channels to the unit θ / 2^k."""
         if theta.numel() > 1:
-            self._fail(
-                node, "a bounded activation with a threshold a channel: use per_channel=False"
-            )
+            self._fail(node, "bounded, with a threshold a channel: use per_channel=False")
         theta = theta.reshape(())
         power = math.ceil(math.log2(_COMMON * float(theta) / float(unit.min())))
         shared = theta / 2.0**power
@@ -251,9 +243,8 @@ class _Quantizer:
         tensors = {"scale": factor.to(_dtype(bound))}
         one = shared.reshape([1] * len(self.shapes[source]))
         self._emit(Node(common, "affine", (source,), tensors=tensors), one, bound)
-        ceiling = float(torch.round(node.attrs["bound"] / shared))
-        node = replace(node, inputs=(common,), attrs={**node.attrs, "bound": ceiling})
-        return node, one
+        attrs = {**node.attrs, "bound": float(torch.round(node.attrs["bound"] / shared))}
+        return replace(node, inputs=(common,), attrs=attrs), one
 
     def _avg_pool(self, node: Node) -> None:
         a = node.attrs
@@ -261,9 +252,7 @@ class _Quantizer:
             self._fail(node, "only plain two-dimensional average pooling")
         if a["ceil_mode"] or (not a["count_include_pad"] and any(a["padding"])):
             self._fail(node, "windows of different size at the border")
-        size = math.prod(a["kernel_size"])
-        node = replace(node, attrs={**a, "divisor_override": 1})
-        self._scaled(node, size)
+        self._scaled(replace(node, attrs={**a, "divisor_override": 1}), math.prod(a["kernel_size"]))
 
     def _adaptive_avg_pool(self, node: Node) -> None:
         sides, wanted = self.shapes[node.inputs[0]][1:], node.attrs["output_size"]
@@ -277,11 +266,11 @@ class _Quantizer:
         self._scaled(replace(node, op="avg_pool", attrs=attrs), math.prod(kernel))
 
     def _mean(self, node: Node) -> None:
-        size = self._joined(node)
-        self._reduced(replace(node, op="sum"), size, size)
+        self._scaled(replace(node, op="sum"), self._joined(node))
 
     def _sum(self, node: Node) -> None:
-        self._reduced(node, self._joined(node), 1)
+        unit, bound = self._carried(node)
+        self._emit(node, unit, bound * self._joined(node))
 
     def _joined(self, node: Node) -> int:
         """How many values a sum over dimensions adds up."""
@@ -289,14 +278,9 @@ class _Quantizer:
         return math.prod(before[d - 1 if d > 0 else d] for d in node.attrs["dims"])
 
     def _scaled(self, node: Node, size: int) -> None:
-        """A pooling that adds up; ``size`` values go into each."""
+        """An average that is left at the sum of its ``size`` values."""
         unit, bound = self._carried(node)
         self._emit(node, unit / size, bound * size)
-
-    def _reduced(self, node: Node, size: int, divisor: int) -> None:
-        """A sum over positions; ``divisor`` makes it a mean."""
-        unit, bound = self._carried(node)
-        self._emit(node, unit / divisor, bound * size)
 
     def _carried(self, node: Node) -> tuple[Tensor, Tensor]:
         """Units and bounds that the node's values have from those of its inputs."""
@@ -313,13 +297,9 @@ class _Quantizer:
 
     def _largest(self, node: Node, bound: Tensor) -> Tensor:
         """The largest bound among the values that a pooling or a sum joins, for all of them."""
-        reduces = OPERATIONS[node.op].units == "reduces"
-        dims = (
-            [d - 1 if d > 0 else d for d in node.attrs["dims"]]
-            if reduces
-            else range(1, bound.dim())
-        )
-        return bound.amax(tuple(dims), keepdim=True).expand_as(bound) if list(dims) else bound
+        dims = [d - 1 if d > 0 else d for d in node.attrs.get("dims", ())]
+        dims = dims or list(range(1, bound.dim()))
+        return bound.amax(dims, keepdim=True).expand_as(bound) if dims else bound
 
     def _carry(self, node: Node) -> None:
         unit, bound = self._carried(node)
@@ -360,8 +340,8 @@ class _Quantizer:
                 self._emit(Node(scaled, "affine", (name,), tensors=tensors), shared, value)
                 name = scaled
             names.append(name)
-        attrs = {**node.attrs, "alpha": 1}
-        self._emit(replace(node, inputs=tuple(names), attrs=attrs), shared, bound)
+        node = replace(node, inputs=tuple(names), attrs={**node.attrs, "alpha": 1})
+        self._emit(node, shared, bound)
 
 
 def _dtype(bound: Tensor) -> torch.dtype:

@@ -1,8 +1,7 @@
 """How the answer is read from the output layer, which never spikes: it sums what it receives.
 
-S_t is the summed input of the output after t steps. A read-out turns S_1, S_2, … into the logits
-after every step. The start-up of a deep network of integrate-and-fire neurons is a transient of
-that average, so leaving out the first steps costs nothing and is worth more than any threshold.
+A read-out turns the summed inputs S_1, S_2, … after every step into logits. The start-up of a deep
+network of integrate-and-fire neurons is a transient of their mean: leaving it out costs nothing.
 
 Source: the late answer is the delayed evaluation of Hwang et al., Frontiers in Neuroscience
 15:629000, 2021. Chapter *Rates, counts and ReLU*.

@@ -353,16 +353,16 @@ def test_a_rule_registered_before_the_first_conversion_stays() -> None:
     program = """if True:
         import torch
         from torch import nn
-        from snnlib.registry import rule
+        from snnlib.conversion.registry import rule
         @rule(nn.GELU, becomes="a ReLU instead")
         def emit(b, m, x):
             return b.emit("relu", x)
         @rule(nn.ReLU6, becomes="a ReLU without its bound", replace=True)
         def emit(b, m, x):
             return b.emit("relu", x)
-        import snnlib.trace
+        import snnlib.conversion.trace
         model = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.ReLU6()).eval()
-        graph = snnlib.trace.trace(model, torch.rand(2, 3))
+        graph = snnlib.conversion.trace.trace(model, torch.rand(2, 3))
         print([node.op for node in graph], graph.nodes["2"].attrs)
     """
     done = subprocess.run(

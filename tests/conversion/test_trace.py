@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import snnlib as snn
-from snnlib.conversion.registry import RULES
-from snnlib.conversion.trace import support_table, trace
+from snnlib.conversion.registry import RULES, Builder, Ref, rule, support_table
+from snnlib.conversion.trace import trace
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import OPERATIONS
 
@@ -527,8 +527,8 @@ def test_rule_for_a_module_of_ones_own() -> None:
     model = trained(seq(nn.Linear(6, 4), nn.ReLU(), Gate(), nn.Linear(4, 2)))
     images = torch.rand(3, 6, dtype=torch.float64)
 
-    @snn.trace.rule(Gate, becomes="scale")
-    def emit(b: snn.trace.Builder, m: nn.Module, x: snn.trace.Ref) -> str:
+    @rule(Gate, becomes="scale")
+    def emit(b: Builder, m: nn.Module, x: Ref) -> str:
         return b.emit("affine", x, tensors={"scale": torch.tensor(0.5)})
 
     try:
