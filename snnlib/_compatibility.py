@@ -62,8 +62,12 @@ _ELSEWHERE = {
             "Unsupported",
             "describe",
             "rule",
-            "support_table",
         )
+    },
+    **{
+        (module, name): "snnlib.cli.support"
+        for module in ("trace", "registry")
+        for name in ("Support", "support_table")
     },
     ("checkpoints", "CheckpointError"): "snnlib.graph.errors",
     ("convert", "graph_error"): "snnlib.graph.check",

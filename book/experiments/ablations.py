@@ -28,8 +28,8 @@ IMAGES, GRID_IMAGES = 1000, 500
 SMALL = ("digits-cnn", "mnist-mlp", "fashion-mlp")  # these get the full grid
 
 LEVELS, NEGATIVES, V0S = (1, 2, 4, 8, 16), (0.0, 0.5, 1.0), (0.0, 0.5)
-CENTRE = Augmented(levels=4, negative=0.0)
-# MinError for the levels of the centre after half the steps.
+CENTER = Augmented(levels=4, negative=0.0)
+# MinError for the levels of the center after half the steps.
 BALANCES: dict[str, Balance] = {
     "max": Max(),
     "99": Percentile(99),
@@ -47,22 +47,22 @@ def _neuron(name: str, neuron: Neuron, steps: int = STEPS) -> Choice:
 
 AXES: dict[str, list[Choice]] = {
     "balance": [
-        (name, Setting(CENTRE, balance), Constant(), STEPS) for name, balance in BALANCES.items()
+        (name, Setting(CENTER, balance), Constant(), STEPS) for name, balance in BALANCES.items()
     ],
     "scope": [
-        (name, Setting(CENTRE, per_channel=name == "channel"), Constant(), STEPS)
+        (name, Setting(CENTER, per_channel=name == "channel"), Constant(), STEPS)
         for name in ("layer", "channel")
     ],
-    "v0": [_neuron(f"{v0:g}", replace(CENTRE, v0=v0)) for v0 in V0S],
-    "negative": [_neuron(f"{value:g}", replace(CENTRE, negative=value)) for value in NEGATIVES],
-    "levels": [_neuron(str(levels), replace(CENTRE, levels=levels)) for levels in LEVELS],
+    "v0": [_neuron(f"{v0:g}", replace(CENTER, v0=v0)) for v0 in V0S],
+    "negative": [_neuron(f"{value:g}", replace(CENTER, negative=value)) for value in NEGATIVES],
+    "levels": [_neuron(str(levels), replace(CENTER, levels=levels)) for levels in LEVELS],
     "reset": [_neuron(f"IF, {name}", IF(reset=name), IF_STEPS) for name in ("subtract", "zero")],
     "input": [
-        (name, Setting(CENTRE), coding, IF_STEPS)
+        (name, Setting(CENTER), coding, IF_STEPS)
         for name, coding in (("constant", Constant()), ("bernoulli", Bernoulli(SEED)))
     ],
     "bias calibration": [
-        (name, Setting(CENTRE, bias_steps=steps), Constant(), STEPS)
+        (name, Setting(CENTER, bias_steps=steps), Constant(), STEPS)
         for name, steps in (("none", None), ("for 2 steps", 2), ("for 8 steps", 8))
     ],
 }

@@ -9,7 +9,7 @@ Test images come in once, for the runs: all of them to 32 steps (IF neurons to 4
 slower neurons the first 2,000 to 256 steps. On slow networks IF and TerMapping run in bfloat16 with
 float32 potentials where the processor gains by it; the field ``dtype`` of a row says so, and the
 ANN beside them is always in float32. Beside AugMapping stands the ANN with activations rounded to
-as many levels: wide spikes in one step are a quantised network.
+as many levels: wide spikes in one step are a quantized network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.measure import INTERVAL, loss_intervals, pack, quantised_ann
+from book.experiments.measure import INTERVAL, loss_intervals, pack, quantized_ann
 from book.experiments.setting import Setting, Subject
 from book.experiments.targets import targets
 from snnlib.conversion.balance import Max, Percentile
@@ -33,7 +33,7 @@ STEPS, IF_STEPS = 32, 48
 LONG_STEPS, LONG_IMAGES = 256, 2000
 VALIDATION_IMAGES = 1000
 HEADLINE_IMAGES = 1000
-QUANTISED_STEPS = (1, 2, 3, 4, 6, 8, 16, 32)
+QUANTIZED_STEPS = (1, 2, 3, 4, 6, 8, 16, 32)
 TOLERANCE = 0.001  # of the agreement, when the candidate with the fewest events is chosen
 CAP = 15  # |c| fits in four bits and a sign
 
@@ -176,7 +176,7 @@ def _row(
     row: dict[str, Any] = {"label": label, "form": form, "setting": setting.record(), **about}
     row["loss_interval"] = loss_intervals(found.answers, found.ann_answers, split.labels)
     if kind == "augmented":
-        row["quantised_ann"] = quantised_ann(net, split, found.ann_answers, QUANTISED_STEPS)
+        row["quantized_ann"] = quantized_ann(net, split, found.ann_answers, QUANTIZED_STEPS)
     if form == "best" and headline is not None:
         answers = found.answers[headline - 1, :HEADLINE_IMAGES]
         row["headline"] = {"step": headline, "n": len(answers), "answers": pack(answers)}

@@ -1,9 +1,9 @@
-"""``frontier``: accuracy against what it costs, for all neurons and the quantised ANN together.
+"""``frontier``: accuracy against what it costs, for all neurons and the quantized ANN together.
 
 Every setting after every number of steps is one point: accuracy on the validation images, and per
 neuron and image the steps, the events, the bits and (per image) the energy. *Bits* are the least
 that any code without memory could send: the entropy of a layer's spike coefficients in each step,
-times its neurons, summed over layers and steps. Silence and addresses are in it, so a quantised ANN
+times its neurons, summed over layers and steps. Silence and addresses are in it, so a quantized ANN
 is counted by the same rule, as one step. A point is in the Pareto set of a cost if no other point
 is at least as accurate and costs less.
 
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from book.experiments.allocation import AGREEMENT
 from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.measure import loss_intervals, quantised
+from book.experiments.measure import loss_intervals, quantized
 from book.experiments.setting import Setting, Subject
 from snnlib.conversion.balance import Percentile
 from snnlib.graph.operations import Node, rectify
@@ -44,7 +44,7 @@ LARGEST = 1023  # |c| that is counted as such; what is larger (never seen) count
 LOSS = 0.0005  # accuracy that the points of `least` may cost on validation images
 COSTS = ("steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image")
 LEAST = ("events_per_neuron", "bits_per_neuron")
-QUANTISED_LEVELS = (1, 2, 3, 4, 6, 8, 15)
+QUANTIZED_LEVELS = (1, 2, 3, 4, 6, 8, 15)
 
 SETTINGS: dict[str, tuple[Setting, int]] = {
     "if": (Setting(IF()), 64),
@@ -119,9 +119,9 @@ def count(net: SpikingNetwork, split: Split, steps: int) -> Counts:
 
 
 def cells(network: str) -> list[Cell]:
-    """A cell a setting, one for the quantised ANNs, and one that finds the Pareto sets."""
+    """A cell a setting, one for the quantized ANNs, and one that finds the Pareto sets."""
     found = [Cell(f"{network}/{name}", partial(measure, network, name)) for name in SETTINGS]
-    found.append(Cell(f"{network}/ann", partial(quantised_anns, network), "anns"))
+    found.append(Cell(f"{network}/ann", partial(quantized_anns, network), "anns"))
     found.append(Cell(f"{network}/pareto", partial(pareto, network), "pareto"))
     return [*found, Cell(f"{network}/least", partial(least, network), "least")]
 
@@ -167,7 +167,7 @@ def _points(net: SpikingNetwork, subject: Subject, name: str, split: Split, step
     }
 
 
-def quantised_anns(network: str, context: Context) -> list[Row]:
+def quantized_anns(network: str, context: Context) -> list[Row]:
     """The ANN itself, and with activations rounded to so many levels, as points of one step.
 
     Energy of all of them is that of the ANN: multiplications stay multiplications.
@@ -175,7 +175,7 @@ def quantised_anns(network: str, context: Context) -> list[Row]:
     subject = context.subject(network)
     energy = costs.macs(subject.convert(Setting(IF())).graph) * costs.MAC_PICOJOULE / 1000
     rows: list[Row] = []
-    for levels in (*QUANTISED_LEVELS, None):
+    for levels in (*QUANTIZED_LEVELS, None):
         neuron = Augmented(levels=levels or 1, negative=0.0, cap=levels or CAP)
         net = subject.convert(Setting(neuron, Percentile(99.9)))
         right, events, bits = _one_pass(net, subject, levels is not None)
@@ -202,7 +202,7 @@ def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> tuple[flo
     for start in range(0, len(split), 500):
         piece = split[start : start + 500]
         x = to_float(piece.images).to(net.device)
-        logits = quantised(net, x, 1) if rounded else net.ann(x)
+        logits = quantized(net, x, 1) if rounded else net.ann(x)
         right += int((logits.argmax(1).cpu() == piece.labels).sum())
     images = to_float(split.images[:COUNTED_IMAGES]).to(net.device)
     counts, active, thresholds = Counts(len(images), net.neurons), 0, net.thresholds
@@ -283,7 +283,7 @@ def best(points: Sequence[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
 
 EXPERIMENT = Experiment(
     name="frontier",
-    summary="accuracy against steps, events, bits and energy, quantised ANNs beside; Pareto sets",
+    summary="accuracy against steps, events, bits and energy, quantized ANNs beside; Pareto sets",
     networks=models.NAMES,
     cells=cells,
     version=3,

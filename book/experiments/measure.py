@@ -1,4 +1,4 @@
-"""What the experiments measure beyond an evaluation: paired intervals, the quantised ANN, answers.
+"""What the experiments measure beyond an evaluation: paired intervals, the quantized ANN, answers.
 
 Spiking network and ANN answer the same images, so their difference in accuracy is far surer than
 either accuracy: only images that exactly one of them gets right count. `paired_interval` is the
@@ -67,7 +67,7 @@ def loss_intervals(answers: Tensor, ann_answers: Tensor, labels: Tensor) -> list
     return [list(paired_interval(a, b, len(labels))) for a, b in zip(lost, won, strict=True)]
 
 
-def quantised(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
+def quantized(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
     """Logits of the ANN with activations rounded to the levels a neuron has after so many steps.
 
     As many levels as the spiking network can tell apart, and none of its time. After one step an
@@ -82,16 +82,16 @@ def quantised(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
         return rounded(net.network, net.graph, net.checked(x), steps, clip=True, v0=0.5)
 
 
-def quantised_ann(
+def quantized_ann(
     net: SpikingNetwork, split: Split, ann_answers: Tensor, steps: Sequence[int]
 ) -> dict[str, list[Any]]:
-    """Accuracy of `quantised` on a split, and how often it answers as the ANN, at some steps."""
+    """Accuracy of `quantized` on a split, and how often it answers as the ANN, at some steps."""
     right, same = np.zeros(len(steps)), np.zeros(len(steps))
     for start in range(0, len(split), _PART):
         piece = split[start : start + _PART]
         x = to_float(piece.images).to(net.device)
         for i, t in enumerate(steps):
-            answer = quantised(net, x, t).argmax(1).cpu()
+            answer = quantized(net, x, t).argmax(1).cpu()
             right[i] += int((answer == piece.labels).sum())
             same[i] += int((answer == ann_answers[start : start + _PART]).sum())
     n = len(split)

@@ -73,14 +73,14 @@ def torchvision_table(
 
 def _build(vision: object, name: str) -> nn.Module:
     plain = name.startswith(("googlenet", "inception", "vgg"))
-    options = {"init_weights": False} if plain else {}  # their own initialisation takes minutes
+    options = {"init_weights": False} if plain else {}  # their own initialization takes minutes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: nn.Module = vision.models.get_model(name, weights=None, **options)  # type: ignore[attr-defined]
     return model.eval()
 
 
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
     """Give every batch norm random statistics, weights and biases; returns the model."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -102,7 +102,7 @@ def _statistics(module: nn.Module) -> Iterator[tuple[torch.Tensor, float, float]
 
 def _try(vision: object, name: str, size: int, seed: int) -> ModelSupport:
     torch.manual_seed(seed)
-    model = randomise(_build(vision, name), seed)
+    model = randomize(_build(vision, name), seed)
     fixed = getattr(model, "image_size", None)  # vision transformers
     side = fixed if isinstance(fixed, int) else 299 if name == "inception_v3" else size
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(seed))

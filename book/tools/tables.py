@@ -2,7 +2,7 @@
 
 One table a network, best settings only: accuracy after some time steps, when it has reached the
 ANN, and what that took. Below AugMapping stands the ANN with activations rounded to as many levels:
-wide spikes in one step are a quantised network. `targets` says what was asked for and what found.
+wide spikes in one step are a quantized network. `targets` says what was asked for and what found.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _network(name: str, runs: list[Run]) -> str:
     ]
     for run in runs:
         lines.append(_line(_setting(run), run["accuracy"], _costs(run)))
-        if (rounded := run.get("quantised_ann")) is not None:
+        if (rounded := run.get("quantized_ann")) is not None:
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
             values = [at.get(t) for t in range(1, max(STEPS) + 1)]
             lines.append(_line("ANN rounded to as many levels", values, [""] * 4))

@@ -3,7 +3,7 @@
 A block of neurons goes through all its time steps before the next block: potential and count stay
 in the innermost cache, currents are read once and overwritten by the messages. The arithmetic is
 that of `snnlib.neurons`, operation by operation in the same precision, so the results are the same
-bits. Plain loops over contiguous arrays, so that the compiler vectorises them; every loop below
+bits. Plain loops over contiguous arrays, so that the compiler vectorizes them; every loop below
 was checked for it. bfloat16, which numba does not know, travels as the upper half of a float32.
 
 Compiled on first use and cached on disk; all in one file, since the cache of a function is renewed
@@ -219,7 +219,7 @@ def _put_overload(c: Any, target: Any, start: int, size: int) -> Any:
 
 # In the rules below v, n: potentials and counts from number a; c: a block of currents, which become
 # coefficients; th: thresholds from number e. The slices keep indices from wrapping around, which
-# would keep the loops from being vectorised.
+# would keep the loops from being vectorized.
 
 
 @_compile

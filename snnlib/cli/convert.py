@@ -31,7 +31,7 @@ def execute(options: argparse.Namespace) -> None:
     check_positive(options, "steps", "calibration_images")
     if not options.output.endswith(".safetensors"):
         raise UsageError(f"--output {options.output}: its name must end in .safetensors")
-    images = None if options.calibration else own.images_of(options, labelled=False)
+    images = None if options.calibration else own.images_of(options, labeled=False)
     work = own.converted(options, images)
     if work.balance is None:
         raise UsageError(f"{options.network} is a converted network already")

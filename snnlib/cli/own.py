@@ -65,7 +65,7 @@ class Work:
     known: list[str]
 
 
-def images_of(options: argparse.Namespace, labelled: bool = True) -> Images:
+def images_of(options: argparse.Namespace, labeled: bool = True) -> Images:
     """The images that --data names, or those that a network of the book is for.
 
     Raises:
@@ -76,7 +76,7 @@ def images_of(options: argparse.Namespace, labelled: bool = True) -> Images:
         source = models.dataset_of(options.network)
     if source is None:
         raise UsageError(f"{options.network}: say on which images, with --data IMAGES")
-    return _read(source, options, labelled)
+    return _read(source, options, labeled)
 
 
 def converted(options: argparse.Namespace, images: Images | None) -> Work:
@@ -109,7 +109,7 @@ def converted(options: argparse.Namespace, images: Images | None) -> Work:
         network = nn.Sequential(OrderedDict(normalize=inside, network=network)).eval()
     network, x = network.to(device), calibration.floats().to(device)
     model = network
-    if options.dtype == "float64":  # folded in float64 too, not widened afterwards
+    if options.dtype == "float64":  # folded in float64 too, not widened afterward
         model, x = copy.deepcopy(network).double(), x.double()
     net = convert(model, x, neuron, balance=balance, per_channel=options.per_channel)
     net = net.to(getattr(torch, options.dtype or "float32"))
@@ -150,7 +150,7 @@ def _kind(network: str) -> str:
     return "saved" if network.endswith(".safetensors") else "book"
 
 
-def _read(source: str, options: argparse.Namespace, labelled: bool) -> Images:
+def _read(source: str, options: argparse.Namespace, labeled: bool) -> Images:
     path = Path(source)
     if source in data.NAMES:
         train, test = data.load(source)
@@ -158,7 +158,7 @@ def _read(source: str, options: argparse.Namespace, labelled: bool) -> Images:
     if path.is_dir():
         return Images(path.name, pictures.Folder(path, options.size, options.channels))
     if path.suffix == ".npz" and path.is_file():
-        return Images(path.name, pictures.read_arrays(path, options.layout, labelled))
+        return Images(path.name, pictures.read_arrays(path, options.layout, labeled))
     raise UsageError(
         f"{source}: no folder, no .npz file and no data set ({', '.join(data.NAMES)}) of this name"
     )
@@ -167,7 +167,7 @@ def _read(source: str, options: argparse.Namespace, labelled: bool) -> Images:
 def _calibration(options: argparse.Namespace, images: Images | None) -> tuple[Split, str]:
     """The images that thresholds are balanced on, and which they are."""
     if options.calibration is not None:
-        images = _read(options.calibration, options, labelled=False)
+        images = _read(options.calibration, options, labeled=False)
     assert images is not None
     asked: int | None = options.calibration_images
     if images.training is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from snnlib.cli import clone
@@ -41,10 +42,37 @@ def execute(options: argparse.Namespace) -> None:
     print(f"written to {path}")
 
 
+@dataclass(frozen=True)
+class Support:
+    """One row of the table of what converts."""
+
+    operations: tuple[str, ...]  # their names, as a user writes them
+    converts: bool
+    becomes: str  # in the spiking network; of what does not convert, why not and the way out
+    note: str = ""  # the conditions, if any
+
+
+def support_table() -> list[Support]:
+    """Every operation the converter knows: one row a rule, then one row a reason to refuse.
+
+    What is there in place too, as ``Tensor.relu_``, is named once.
+    """
+    from snnlib.conversion.registry import REJECTED, RULES, describe
+
+    rows: dict[tuple[bool, str, str], list[str]] = {}
+    for found in RULES.values():
+        rows.setdefault((True, found.becomes, found.note), []).append(found.label)
+    for target, reason in REJECTED.items():
+        rows.setdefault((False, reason, ""), []).append(describe(target))
+    table = []
+    for (converts, becomes, note), labels in rows.items():
+        named = dict.fromkeys(n for n in labels if n[-1] != "_" or n[:-1] not in labels)
+        table.append(Support(tuple(named), converts, becomes, note))
+    return table
+
+
 def operations() -> str:
     """The table of operations as text: what converts into what, what does not and the way out."""
-    from snnlib.conversion.registry import support_table
-
     lines = []
     for row in support_table():
         note = f" ({row.note})" if row.note else ""

@@ -33,7 +33,7 @@ def execute(options: argparse.Namespace) -> None:
 
     check_positive(options, "steps", "limit", "calibration_images")
     options.limit = options.limit or 100
-    images = own.images_of(options, labelled=False)
+    images = own.images_of(options, labeled=False)
     work = own.converted(options, images)
     split, origin = own.tried(options, images, work)
     found = work.net.verify(split.floats().to(work.net.device, work.net.dtype), steps=options.steps)

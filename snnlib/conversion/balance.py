@@ -75,10 +75,10 @@ class Percentile:
 
 @dataclass(frozen=True)
 class MinError:
-    """λ that minimises the squared error of a rounding quantiser clipped at λ.
+    """λ that minimizes the squared error of a rounding quantizer clipped at λ.
 
     Args:
-        levels: levels of that quantiser: how many thresholds a neuron can send in the steps you
+        levels: levels of that quantizer: how many thresholds a neuron can send in the steps you
             plan to run (levels × steps for augmented spikes, steps for IF).
 
     Raises:

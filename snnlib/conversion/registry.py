@@ -79,9 +79,8 @@ def rule(
         >>> @rule(Double, becomes="scale")
         ... def _double(b, m, x):
         ...     return b.emit("affine", x, tensors={"scale": torch.tensor(2.0)})
-        >>> describe(Double) in {row.operations[-1] for row in support_table()}
-        True
-        >>> del RULES[Double]
+        >>> RULES.pop(Double).becomes
+        'scale'
     """
     keys = list(_spelled_out(targets))
     if not replace and (taken := [describe(key) for key in (*modules, *keys) if key in RULES]):
@@ -155,33 +154,6 @@ def why_rejected(target: Target) -> str | None:
 def _inherited(target: Any, table: dict[Target, Any]) -> Any:
     bases: tuple[Any, ...] = target.__mro__[1:] if isinstance(target, type) else ()
     return next((table[c] for c in bases if c in table and c.forward is target.forward), None)
-
-
-@dataclass(frozen=True)
-class Support:
-    """One row of the table of what converts."""
-
-    operations: tuple[str, ...]  # their names, as a user writes them
-    converts: bool
-    becomes: str  # in the spiking network; of what does not convert, why not and the way out
-    note: str = ""  # the conditions, if any
-
-
-def support_table() -> list[Support]:
-    """Every operation the converter knows: one row a rule, then one row a reason to refuse.
-
-    What is there in place too, as ``Tensor.relu_``, is named once.
-    """
-    rows: dict[tuple[bool, str, str], list[str]] = {}
-    for found in RULES.values():
-        rows.setdefault((True, found.becomes, found.note), []).append(found.label)
-    for target, reason in REJECTED.items():
-        rows.setdefault((False, reason, ""), []).append(describe(target))
-    table = []
-    for (converts, becomes, note), labels in rows.items():
-        named = dict.fromkeys(n for n in labels if n[-1] != "_" or n[:-1] not in labels)
-        table.append(Support(tuple(named), converts, becomes, note))
-    return table
 
 
 @dataclass(frozen=True)

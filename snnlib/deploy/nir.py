@@ -89,7 +89,7 @@ class _Refused(Exception):
 
 
 class _Writer:
-    """Turns the nodes of a normalised graph into NIR nodes and edges."""
+    """Turns the nodes of a normalized graph into NIR nodes and edges."""
 
     def __init__(self, graph: Graph, nir: Any) -> None:
         self.graph, self.nir = graph, nir

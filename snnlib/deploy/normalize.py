@@ -5,7 +5,7 @@ becomes the bare coefficient c; a weighted layer between scales s and s' gets W'
 b' = b/s'. Where scales meet (a residual sum, a concatenation) and no weights can take them, an
 explicit scale stays. The counts are those of the original network.
 
-Source: Diehl et al., IJCNN 2015 (weight normalisation, there with s = λ). Chapter *Threshold
+Source: Diehl et al., IJCNN 2015 (weight normalization, there with s = λ). Chapter *Threshold
 balancing*.
 """
 

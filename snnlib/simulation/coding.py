@@ -23,7 +23,7 @@ _GOLDEN, _MIX_A, _MIX_B = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644E
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """SplitMix64's finaliser on int64 tensors (two's complement, logical shifts)."""
+    """SplitMix64's finalizer on int64 tensors (two's complement, logical shifts)."""
     for shift, factor in ((30, _MIX_A), (27, _MIX_B)):
         bits = (bits ^ ((bits >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return bits ^ ((bits >> 31) & ((1 << 33) - 1))
@@ -117,7 +117,7 @@ class Bernoulli(Coding):
         if low < 0 or high > 1:
             raise ValueError(
                 f"Bernoulli coding needs images in [0, 1], these lie in [{low:.4g}, {high:.4g}]: "
-                "pass them unnormalised (put the normalisation into the network) or use Constant()"
+                "pass them unnormalized (put the normalization into the network) or use Constant()"
             )
 
     def frame(self, images: Tensor, step: int, first: int) -> Tensor:

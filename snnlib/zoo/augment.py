@@ -63,11 +63,11 @@ def warp(
 
 
 def cutout(images: Tensor, size: int, generator: Generator) -> Tensor:
-    """Grey out one square a picture (DeVries & Taylor, 2017); changes ``images`` and returns it.
+    """Gray out one square a picture (DeVries & Taylor, 2017); changes ``images`` and returns it.
 
     Args:
         images: (B, C, H, W), float in [0, 1].
-        size: side of the square in pixels; its centre lies anywhere in the image.
+        size: side of the square in pixels; its center lies anywhere in the image.
         generator: the source of the positions (on the CPU).
     """
     batch, _, height, width = images.shape

@@ -123,14 +123,14 @@ def _opened(file: Path) -> Iterator[Any]:
         ) from error
 
 
-def read_arrays(path: Path, layout: str | None = None, labelled: bool = True) -> Split:
+def read_arrays(path: Path, layout: str | None = None, labeled: bool = True) -> Split:
     """The arrays ``images`` and ``labels`` of an ``.npz`` file.
 
     Args:
         path: the file. ``images`` is (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or floating
             point; ``labels`` is (N,), whole numbers from 0.
         layout: "nchw" or "nhwc"; by default the side of the channels is told by its length, 1 or 3.
-        labelled: whether labels are needed; if not, they may be absent.
+        labeled: whether labels are needed; if not, they may be absent.
 
     Raises:
         DatasetUnavailable: no such arrays in the file, or not of this kind.
@@ -140,7 +140,7 @@ def read_arrays(path: Path, layout: str | None = None, labelled: bool = True) ->
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # zip, header or array may be damaged, or pickled, or no zip at all
         raise DatasetUnavailable(f"{path} cannot be read as an .npz file: {error}") from error
-    for name in ("images", "labels") if labelled else ("images",):
+    for name in ("images", "labels") if labeled else ("images",):
         if name not in arrays:
             raise DatasetUnavailable(
                 f"{path} has no array {name!r} (it has {', '.join(arrays) or 'none'}): write it "

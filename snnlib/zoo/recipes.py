@@ -26,7 +26,7 @@ class Recipe:
         shift: largest displacement in pixels.
         degrees: largest rotation and shear; 0 is none.
         scale: largest relative change of size, with ``degrees``.
-        cutout: side of the grey square in pixels; 0 is none.
+        cutout: side of the gray square in pixels; 0 is none.
         start: the network, or the checkpoint file, whose trained weights it starts from; empty is
             random weights.
         teachers: trained networks of the same data set; empty is none. Half of the loss is then the

@@ -201,10 +201,10 @@ class Run:
 
 
 def accuracy(network: nn.Module, split: Split, batch: int = 500) -> float:
-    """Share of the images that the network, in eval mode, classifies as labelled.
+    """Share of the images that the network, in eval mode, classifies as labeled.
 
     Args:
-        network: takes images in [0, 1]; its mode is put back afterwards.
+        network: takes images in [0, 1]; its mode is put back afterward.
         split: images and labels.
         batch: images at a time.
     """

@@ -146,7 +146,7 @@ def test_chapters_open_in_colab_and_binder_and_can_be_downloaded(site: Site) -> 
 
 
 def test_support_table_lists_the_whole_registry(site: Site) -> None:
-    from snnlib.conversion.registry import support_table
+    from snnlib.cli.support import support_table
 
     shown = {tag.get_text() for tag in soup(site.html / "book/what_converts.html").find_all("code")}
     wanted = {name for row in support_table() for name in row.operations}

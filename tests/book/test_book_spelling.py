@@ -16,12 +16,6 @@ PAGES = sorted(
     if not path.name.startswith("LICENSE")
 )
 WORDS = ROOT / "tests" / "words.txt"
-# One spelling for one word: the field's papers and PyTorch's names are American.
-BRITISH = re.compile(
-    r"\b\w*(?:colour|behaviour|favour|neighbour|centre\b|grey\b|labell|modell|"
-    r"(?:normal|general|optim|minim|maxim|visual|quant|initial|summar|recogn|organ|special)is(?:e|ed|"
-    r"es|ing|ation)\b)\w*", re.I,
-)  # fmt: skip
 
 
 def allowed() -> set[str]:
@@ -65,16 +59,6 @@ def test_words_are_spelled_right(path: Path) -> None:
     unknown = checker.unknown(vocabulary(prose(path)) - allowed()) - allowed()
     unknown = {word for word in unknown if not checker.known([word.removesuffix("s")])}
     assert not unknown, f"correct these, or add what is right to tests/words.txt: {sorted(unknown)}"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [p for p in PAGES if p.parent.name == "book" and p.stem != "AUTHORING"],
-    ids=lambda p: p.name,
-)
-def test_spelling_is_american(path: Path) -> None:
-    found = {match[0] for match in BRITISH.finditer(prose(path))}
-    assert not found, f"{path.name}: {sorted(found)}"
 
 
 def test_word_list_is_sorted() -> None:

@@ -48,7 +48,7 @@ def clone(tmp_path: Path) -> Path:
     (results / "mnist-cnn-augmented.json").write_text(json.dumps(fast))
     rounded = {"steps": [1, 2, 4], "accuracy": [0.95, 0.98, 0.985]}
     slow["runs"][0] |= {"per_channel": True, "setting": {"bias_steps": 48}}
-    fast["runs"][0] |= {"quantised_ann": rounded, "dtype": "bfloat16"}
+    fast["runs"][0] |= {"quantized_ann": rounded, "dtype": "bfloat16"}
     plain = {key: value for key, value in slow["runs"][0].items() if key != "headline"}
     (target,) = targets([{**fast["runs"][0], "form": "best", "steps": 4, "n": 100,
                           "loss_interval": [[0.01, 0.02]] * 4}])  # fmt: skip

@@ -1,4 +1,4 @@
-"""`convert` as a whole: thresholds in place, normalised form, early exit, bias calibration."""
+"""`convert` as a whole: thresholds in place, normalized form, early exit, bias calibration."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NEURONS = [
 
 @pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_normalised_network_counts_the_same(neuron: Any, per_channel: bool) -> None:
+def test_normalized_network_counts_the_same(neuron: Any, per_channel: bool) -> None:
     net, x = build(neuron, per_channel)
     unit = net.normalized()
     assert all(bool((theta == 1).all()) for theta in unit.thresholds.values())
@@ -70,7 +70,7 @@ def test_normalised_network_counts_the_same(neuron: Any, per_channel: bool) -> N
     assert unit.verify(x, steps=2).graph_error < 1e-12
 
 
-def test_normalised_bounds_are_rescaled() -> None:
+def test_normalized_bounds_are_rescaled() -> None:
     net, x = build(snn.Augmented(levels=2), act=lambda: nn.Hardtanh(0.0, 0.4))  # type: ignore[arg-type]
     unit = net.normalized()
     name = net.graph.spiking[0]
@@ -79,7 +79,7 @@ def test_normalised_bounds_are_rescaled() -> None:
     assert torch.equal(net(x, steps=9).spikes, unit(x, steps=9).spikes)
 
 
-def test_normalising_bounds_per_channel_is_refused() -> None:
+def test_normalizing_bounds_per_channel_is_refused() -> None:
     net, _ = build(snn.Augmented(), True, act=lambda: nn.ReLU6())  # type: ignore[arg-type]
     with pytest.raises(snn.ConversionError, match=r"acts\.0 is bounded at 6\.0.*per_channel=False"):
         net.normalized()

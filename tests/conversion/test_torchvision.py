@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import snnlib as snn
-from book.tools.support import randomise, torchvision_table
+from book.tools.support import randomize, torchvision_table
 from snnlib.__main__ import main
 from snnlib.zoo.vision import torchvision
 
@@ -45,7 +45,7 @@ def test_model_converts_and_verifies(name: str, vision: Any) -> None:
         model.classifier[0] = nn.Linear(512 * 49, 64)
         model.classifier[3] = nn.Linear(64, 64)
         model.classifier[6] = nn.Linear(64, 10)
-    model = randomise(model).eval()
+    model = randomize(model).eval()
     images = torch.rand(2, 3, size, size)
     neuron = snn.Augmented(levels=16, negative=0.0)
     net = snn.convert(model, images, neuron=neuron, balance=snn.Max())
@@ -57,7 +57,7 @@ def test_model_converts_and_verifies(name: str, vision: Any) -> None:
     assert torch.allclose(net.ann(images), model(images), atol=1e-4)
 
 
-def test_normalisation_in_front(vision: Any) -> None:
+def test_normalization_in_front(vision: Any) -> None:
     """torchvision's own Normalize as a module: images stay in [0, 1], so Bernoulli coding works."""
     torch.manual_seed(0)
     normalize = vision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -65,7 +65,7 @@ def test_normalisation_in_front(vision: Any) -> None:
         normalize, nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
     )  # fmt: skip
-    model = randomise(model).double().eval()
+    model = randomize(model).double().eval()
     images = torch.rand(6, 3, 10, 10, dtype=torch.float64)
     net = snn.convert(model, images, neuron=snn.Augmented(levels=50, negative=0.0))
     assert torch.allclose(net.ann(images), model(images), atol=1e-12)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import snnlib as snn
-from snnlib.conversion.registry import RULES, Builder, Ref, rule, support_table
+from snnlib.cli.support import support_table
+from snnlib.conversion.registry import RULES, Builder, Ref, rule
 from snnlib.conversion.trace import trace
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import OPERATIONS
@@ -116,7 +117,7 @@ def with_buffers() -> nn.Module:
     return model
 
 
-def standardised(m: nn.Module, x: Tensor) -> Tensor:
+def standardized(m: nn.Module, x: Tensor) -> Tensor:
     weight = m.a.weight - m.a.weight.mean((1, 2, 3), keepdim=True)
     return F.relu(F.conv2d(x, weight, m.a.bias, 2, 1))
 
@@ -212,7 +213,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             a=conv(), n=nn.BatchNorm2d(6), b=nn.Linear(54, 3)),
         IMAGE,
     ),
-    "standardised weights": (lambda: call(standardised, a=conv()), IMAGE),
+    "standardized weights": (lambda: call(standardized, a=conv()), IMAGE),
     **{
         f"relu as {name}": (lambda function=function: after_relu(function), IMAGE)
         for name, function in {
@@ -355,10 +356,10 @@ def check_shape(graph: Graph, name: str, value: Tensor) -> None:
 
 @pytest.mark.filterwarnings("ignore:layer .* never fires")
 @pytest.mark.parametrize("name", MODELS)
-def test_spiking_network_is_the_quantised_ann(name: str) -> None:
+def test_spiking_network_is_the_quantized_ann(name: str) -> None:
     """Two laws for every operation that converts.
 
-    The memoryless neuron's steps give the ANN with quantised activations (the closed form); and
+    The memoryless neuron's steps give the ANN with quantized activations (the closed form); and
     with many fine steps the rounding is gone, so what is left would be a wrong operation.
     """
     model, _, images = build(name)

@@ -33,15 +33,15 @@ def context():
     return experiments.Context(torch.device("cpu"), limit=20)
 
 
-def test_every_axis_of_the_ablations_passes_through_the_centre(context):
+def test_every_axis_of_the_ablations_passes_through_the_center(context):
     """The point that the axes share is the same setting, so it has the same numbers on each."""
-    centre = {"v0": "0.5", "negative": "0", "levels": "4"}
+    center = {"v0": "0.5", "negative": "0", "levels": "4"}
     rows = []
-    for axis, choice in centre.items():
+    for axis, choice in center.items():
         found = ablations.along("digits-cnn", axis, context)
         assert [row["choice"] for row in found] == [name for name, *_ in ablations.AXES[axis]]
         rows += [row for row in found if row["choice"] == choice]
-    assert len(rows) == len(centre)
+    assert len(rows) == len(center)
     for row in rows:
         assert row["accuracy"] == rows[0]["accuracy"]
         assert row["events_per_image"] == rows[0]["events_per_image"]
@@ -231,8 +231,8 @@ def test_frontier_counts_what_was_sent(digits):
     assert 0 < float(bits[0]) < float(bits[1]) < float(bits[2]) < 15
 
 
-def test_frontier_treats_the_quantised_ann_as_one_step(context):
-    """With the same levels and cap, the first step of an augmented network is the quantised ANN."""
+def test_frontier_treats_the_quantized_ann_as_one_step(context):
+    """With the same levels and cap, the first step of an augmented network is the quantized ANN."""
     setting = Setting(snn.Augmented(levels=4, negative=0.0, cap=4))
     subject = context.subject("digits-cnn")
     net = subject.convert(setting)

@@ -18,7 +18,7 @@ from book.experiments import (
     Setting,
     frame,
 )
-from book.experiments.measure import loss_intervals, pack, paired_interval, quantised, unpack
+from book.experiments.measure import loss_intervals, pack, paired_interval, quantized, unpack
 from book.experiments.targets import targets
 from snnlib.__main__ import main
 from snnlib.zoo import checkpoints
@@ -247,23 +247,23 @@ def digits():
     return ann, images, snn.data.to_float(test.images[:30]).double()
 
 
-def test_quantised_ann_is_the_closed_form(digits):
+def test_quantized_ann_is_the_closed_form(digits):
     """Where neurons have no memory, the network after t steps is the ANN with t × the levels."""
     ann, images, x = digits
     net = snn.convert(ann, images, snn.Augmented(levels=3, negative=0.0))
     run = net(x, steps=4)
     for t in (1, 2, 4):
-        torch.testing.assert_close(quantised(net, x, t), net.closed_form(x, t), rtol=0, atol=1e-9)
-        torch.testing.assert_close(quantised(net, x, t), run.logits[t - 1], rtol=0, atol=1e-9)
+        torch.testing.assert_close(quantized(net, x, t), net.closed_form(x, t), rtol=0, atol=1e-9)
+        torch.testing.assert_close(quantized(net, x, t), run.logits[t - 1], rtol=0, atol=1e-9)
 
 
-def test_wide_spikes_in_one_step_are_a_quantised_network(digits):
+def test_wide_spikes_in_one_step_are_a_quantized_network(digits):
     """With a cap and a negative threshold too: in the first step nothing can be taken back."""
     ann, images, x = digits
     for neuron in (snn.Augmented(levels=4, cap=2), snn.Ternary(), snn.IF()):
         net = snn.convert(ann, images, neuron)
         torch.testing.assert_close(
-            quantised(net, x, 1), net(x, steps=1).logits[0], rtol=0, atol=1e-9
+            quantized(net, x, 1), net(x, steps=1).logits[0], rtol=0, atol=1e-9
         )
 
 

@@ -65,9 +65,9 @@ def test_stored_run_is_consistent(path, run):
         assert low - 1e-3 <= run["ann_accuracy"] - accuracy <= high + 1e-3
     assert Setting.of(run["setting"]).neuron.kind == run["neuron"]
     assert max(run["agreement"]) > 0.5 or run["form"] == "plain"
-    quantised_at_once = run.get("quantised_ann", {"accuracy": [None]})["accuracy"][0]
+    quantized_at_once = run.get("quantized_ann", {"accuracy": [None]})["accuracy"][0]
     if run["neuron"] == "augmented" and run["form"] == "best":
-        assert quantised_at_once == pytest.approx(run["accuracy"][0], abs=3 / run["n"])
+        assert quantized_at_once == pytest.approx(run["accuracy"][0], abs=3 / run["n"])
 
 
 HEADLINES = [

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snnlib as snn
-from book.tools.support import randomise
+from book.tools.support import randomize
 
 
 def images(count: int = 16, channels: int = 3, size: int = 16) -> Tensor:
@@ -62,7 +62,7 @@ def test_densely_connected() -> None:
         DenseBlock(10, 4, 2), nn.BatchNorm2d(18), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(18, 5), nn.LogSoftmax(dim=1),
     )  # fmt: skip
-    net = check(randomise(model).eval(), images())
+    net = check(randomize(model).eval(), images())
     assert net.graph.head == "log_softmax"
     assert "log_softmax dropped" in net.summary()
 
@@ -95,7 +95,7 @@ class UNetEncoder(nn.Module):
 
 def test_u_net_like() -> None:
     torch.manual_seed(0)
-    check(randomise(UNetEncoder()).eval(), images())
+    check(randomize(UNetEncoder()).eval(), images())
 
 
 def test_all_convolutional() -> None:
@@ -164,10 +164,10 @@ def test_mixer_converts_once_that_is_changed() -> None:
             self.mix[1] = self.feed[1] = nn.ReLU()
 
     torch.manual_seed(0)
-    check(randomise(Mixer(Advised)).eval(), images())
+    check(randomize(Mixer(Advised)).eval(), images())
 
 
-def test_torchvision_model_with_normalisation() -> None:
+def test_torchvision_model_with_normalization() -> None:
     from snnlib.zoo.vision import torchvision
 
     try:
@@ -186,7 +186,7 @@ def test_torchvision_model_with_normalisation() -> None:
             return F.softmax(self.net((x - self.mean) / self.std), dim=-1)
 
     torch.manual_seed(0)
-    model = randomise(Classifier()).eval()
+    model = randomize(Classifier()).eval()
     x = images(2, 3, 32)
     net = snn.convert(model, x, neuron=snn.Augmented(levels=16, negative=0.0))
     report = net.verify(x, steps=4)

@@ -1,4 +1,4 @@
-"""The frame holds: metadata, licences, commands and pins agree with each other and the code."""
+"""The frame holds: metadata, licenses, commands and pins agree with each other and the code."""
 
 import ast
 import re

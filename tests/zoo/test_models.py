@@ -58,7 +58,7 @@ def test_mlp_is_the_classical_one():
     assert shapes == [(1200, 784), (1200, 1200), (10, 1200)]
 
 
-def test_normalisation_lies_inside_and_stays():
+def test_normalization_lies_inside_and_stays():
     network = models.create("cifar10-vgg")
     x = torch.rand(4, 3, 32, 32)
     network.train()(x)  # statistics of a batch must not replace the given ones

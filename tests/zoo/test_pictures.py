@@ -204,7 +204,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
 
 def test_labels_may_be_absent_where_none_is_needed(tmp_path):
     np.savez(tmp_path / "x.npz", images=X)
-    assert len(read_arrays(tmp_path / "x.npz", labelled=False)) == 4
+    assert len(read_arrays(tmp_path / "x.npz", labeled=False)) == 4
 
 
 @given(values=st.lists(st.integers(0, 5), min_size=1, max_size=12), held=st.integers(0, 12))

@@ -348,12 +348,12 @@ def test_warp_by_nothing_changes_nothing():
     assert torch.allclose(still, images, atol=1e-5)
 
 
-def test_warp_rotates_about_the_centre_and_keeps_the_mass():
+def test_warp_rotates_about_the_center_and_keeps_the_mass():
     images = torch.zeros(64, 1, 28, 28)
     images[:, :, 10:18, 12:16] = 1
     turned = augment.warp(images, 12, 0, 0, torch.Generator().manual_seed(0))
     assert not torch.allclose(turned, images, atol=0.1)
     assert torch.allclose(turned.sum((1, 2, 3)), images.sum((1, 2, 3)), rtol=0.05)
     rows = torch.arange(28.0)[:, None]
-    centre = (turned[:, 0] * rows).sum((1, 2)) / turned.sum((1, 2, 3))
-    assert (centre - 13.5).abs().max() < 0.1
+    center = (turned[:, 0] * rows).sum((1, 2)) / turned.sum((1, 2, 3))
+    assert (center - 13.5).abs().max() < 0.1

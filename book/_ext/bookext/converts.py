@@ -22,7 +22,7 @@ FIRST = (
 
 def table(which: str) -> str:
     """The registry's rows that convert, or those that do not, as a Markdown table."""
-    from snnlib.conversion.registry import Support, support_table
+    from snnlib.cli.support import Support, support_table
 
     def place(row: Support) -> int:
         return min((FIRST.index(n) for n in row.operations if n in FIRST), default=len(FIRST))

@@ -40,7 +40,7 @@ def accuracy(result: Row, model: str) -> Drawn:
         return [], []
     ann = float(runs[0]["ann_accuracy"])
     rounded = next(
-        (row["quantised_ann"] for row in runs if "quantised_ann" in row and method(row) != "ANN"),
+        (row["quantized_ann"] for row in runs if "quantized_ann" in row and method(row) != "ANN"),
         None,
     )
 

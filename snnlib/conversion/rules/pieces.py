@@ -55,7 +55,7 @@ def add(b: Builder, x: Any, y: Any, alpha: float = 1, beta: float = 1) -> Ref:
     if not (isinstance(x, Ref) and isinstance(y, Ref)):
         ref, own, other, weight = (x, alpha, y, beta) if isinstance(x, Ref) else (y, beta, x, alpha)
         return affine(b, ref, own, constant(b, other, b.shape(ref)) * weight)
-    if alpha == 1 and beta in (1, -1) and (rest := _cancelled(b, x, y, beta)) is not None:
+    if alpha == 1 and beta in (1, -1) and (rest := _canceled(b, x, y, beta)) is not None:
         return rest
     if len(b.shape(x)) != len(b.shape(y)):
         raise Unsupported(
@@ -65,7 +65,7 @@ def add(b: Builder, x: Any, y: Any, alpha: float = 1, beta: float = 1) -> Ref:
     return b.then("add", affine(b, x, alpha, name=".scale"), y, alpha=beta)
 
 
-def _cancelled(b: Builder, x: Ref, y: Ref, beta: float) -> Ref | None:
+def _canceled(b: Builder, x: Ref, y: Ref, beta: float) -> Ref | None:
     """What is left of x + beta · y where one of them is a sum and the other takes a part away.
 
     So is a quantizer written whose gradient passes straight through:
