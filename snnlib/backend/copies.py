@@ -17,6 +17,18 @@ from torch import Tensor, nn
 def copied(model: nn.Module) -> nn.Module:
     """A copy that shares neither parameters nor buffers with the model, and has no wrappers."""
     model = unwrapped(model)
+    try:
+        twin = copy.deepcopy(model)
+    except Exception:  # whatever a foreign object says when it is copied
+        twin = copy.deepcopy(model, _kept(model))
+    for module in twin.modules():
+        for name, child in module._modules.items():
+            module._modules[name] = unwrapped(child)
+    return twin
+
+
+def _kept(model: nn.Module) -> dict[int, Any]:
+    """What stands in the copy for the objects that cannot be copied, by id."""
     modules = list(model.modules())
     # An attribute may point back into the model: that is copied once, at the end.
     apart: dict[int, Any] = {id(m): m for m in modules} | {id(p): p for p in model.parameters()}
@@ -31,13 +43,9 @@ def copied(model: nn.Module) -> nn.Module:
                 continue
             try:
                 copy.deepcopy(value, {**apart, **memo})
-            except Exception:  # whatever a foreign object says when it is copied
+            except Exception:
                 memo[id(value)] = value
-    twin = copy.deepcopy(model, memo)
-    for module in twin.modules():
-        for name, child in module._modules.items():
-            module._modules[name] = unwrapped(child)
-    return twin
+    return memo
 
 
 def unwrapped(model: Any) -> Any:

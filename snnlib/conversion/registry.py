@@ -177,7 +177,7 @@ class Builder:
     """Collects the nodes of the graph to be; rules call `emit`."""
 
     like: Tensor  # sample images (B, ...): batch size, device and dtype
-    result: Any  # what the operation that is being converted gave on them
+    result: Tensor  # what the operation that is being converted gave on them, the first of several
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     current: str = ""  # name for the next node
@@ -205,7 +205,7 @@ class Builder:
         while free in self.nodes:  # a module that is called again
             free, count = f"{name}:{count}", count + 1
         self.nodes[free] = Node(free, op, tuple(ref.name for ref in inputs), attrs, kept)
-        self.shapes[free] = tuple(shape_of(self.result) if shape is None else shape)
+        self.shapes[free] = tuple(self.result.shape[1:] if shape is None else shape)
         return free
 
     def then(self, op: str, *inputs: Ref, **options: Any) -> Ref:
@@ -219,30 +219,6 @@ class Builder:
     def shape(self, ref: Ref) -> tuple[int, ...]:
         """Shape of one image's value at ``ref``."""
         return self.shapes[ref.name]
-
-
-def shape_of(result: Any) -> tuple[int, ...]:
-    """Shape of one image's value in the first tensor of a result."""
-    return tuple(leaves(result, Tensor)[0].shape[1:])
-
-
-def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """The same structure of tuples, lists, dictionaries and slices, its leaves replaced."""
-    if isinstance(value, tuple | list):
-        items = [mapped(item, function) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, dict):
-        return {key: mapped(item, function) for key, item in value.items()}
-    if isinstance(value, slice):
-        return slice(*mapped((value.start, value.stop, value.step), function))
-    return function(value)
-
-
-def leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:
-    """What there is of one kind in a structure of tuples, lists, dictionaries and slices."""
-    found: list[Any] = []
-    mapped(value, lambda leaf: found.append(leaf) if isinstance(leaf, kind) else None)
-    return found
 
 
 def wrong_rank(shape: tuple[int, ...], dims: int) -> str:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import snnlib.conversion.rules  # noqa: F401  (registers them all)
 from snnlib.backend.copies import copied, unwrapped
 from snnlib.backend.modes import own_mode
-from snnlib.conversion.registry import Ref, describe, find, leaves, why_rejected
-from snnlib.conversion.tracer import Failed, Stopped, Tracer
+from snnlib.conversion.registry import Ref, describe, find, why_rejected
+from snnlib.conversion.tracer import Failed, Stopped, Tracer, leaves
 from snnlib.graph.errors import ConversionError, Problem
 from snnlib.graph.fold import fold_affine, prune
 from snnlib.graph.graph import Graph

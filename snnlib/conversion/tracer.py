@@ -11,11 +11,8 @@ network*.
 from __future__ import annotations
 
 import inspect
-import re
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,19 +21,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnlib.conversion import registry
+from snnlib.conversion.blame import in_assertion, told
 from snnlib.conversion.registry import (
     Builder,
     Compare,
     Ref,
+    Rule,
     Unsupported,
-    leaves,
-    mapped,
     wrong_rank,
 )
 
 _BATCH = 11  # images in the run: a number no layer size is likely to be
 _MARK = "_snnlib_value"  # attribute of tensors computed from the images
-_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<")
 # What may be asked of an activation, since the answer does not depend on its numbers …
 _ASKED = {
     "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size",
@@ -110,7 +106,7 @@ class Tracer(TorchFunctionMode):
             raise
         except Exception as error:
             failed, *place = self.failed
-            text = _text(error) + _where(error)
+            text = told(error, _BATCH)
             if failed is error and not isinstance(error, Stopped):
                 raise Failed(text, *place) from None
             raise Stopped(f"{text}. {_ADVICE}") from None
@@ -161,8 +157,8 @@ class Tracer(TorchFunctionMode):
         self, target: Any, function: Any, args: Any, kwargs: Any, before: tuple[Any, ...] = ()
     ) -> Any:
         """Call a function, and give what it made its place in the graph."""
-        b = self.builder
-        b.current, b.kind = self._place(target)
+        b, found = self.builder, registry.find(target)
+        b.current, b.kind = self._place(target, found)
         b.function, self.inside = function, True
         try:
             held, named = mapped((args, kwargs), self.value)
@@ -171,14 +167,14 @@ class Tracer(TorchFunctionMode):
             tensors = leaves((args, kwargs), Tensor)
             versions = [_version(tensor) for tensor in tensors]
             result = self._computed(function, args, kwargs)
-            made = leaves(result, Tensor)
+            made = direct = leaves(result, Tensor)
             written = [t for t, v in zip(tensors, versions, strict=True) if _version(t) != v]
-            made += [t for t in written if not any(t is other for other in made)]
+            made = made + [t for t in written if not any(t is other for other in made)]
             if not made:
                 _check_answer(function, result)
             elif _name(function) not in _CONSTANTS or self.touches((args[1:], kwargs)):
-                b.result = result if leaves(result, Tensor) else made[0]
-                values = self._converted(target, (*before, *held), named, made)
+                b.result = (direct or made)[0]
+                values = self._converted(target, found, (*before, *held), named, made)
                 for tensor, value in zip(made, values, strict=True):
                     self._mark(tensor, value)
             return result
@@ -202,11 +198,16 @@ class Tracer(TorchFunctionMode):
                 return function(*args, **kwargs)
         return function(*args, **kwargs)
 
-    def _converted(self, target: Any, args: Any, kwargs: Any, made: list[Tensor]) -> list[Any]:
+    def _converted(
+        self, target: Any, rule: Rule | None, args: Any, kwargs: Any, made: list[Tensor]
+    ) -> list[Any]:
         """What becomes of every tensor that a call made: Ref or Compare."""
         reason = Unsupported("it writes into a tensor that is not its result")
         try:
-            found = _ruled(self.builder, target, args, kwargs)
+            if rule is None:
+                raise Unsupported(registry.why_rejected(target) or _UNKNOWN)
+            with torch._C._DisableTorchDispatch():  # `_Watch` need not look at rules
+                found = _ruled(self.builder, rule, args, kwargs)
         except Unsupported as error:
             found, reason = [], error
         found += [reason] * len(made)
@@ -228,10 +229,9 @@ class Tracer(TorchFunctionMode):
             return self.builder.refused("refused", why, *refs, shape=tuple(tensor.shape[1:]))
         return Ref(new) if isinstance(new, str) else new
 
-    def _place(self, target: Any) -> tuple[str, str]:
+    def _place(self, target: Any, found: Rule | None) -> tuple[str, str]:
         """Name and kind of an operation: those of the module that consists of it, if there is."""
         path, module = self._now()
-        found = registry.find(target)
         for kind in type(module).__mro__:
             rule = registry.RULES.get(kind)
             if target is kind or (found and rule and rule.emit is found.emit):
@@ -271,17 +271,14 @@ class _Watch(TorchDispatchMode):
             tracer.inside = inside
 
 
-def _ruled(b: Builder, target: Any, args: Any, kwargs: Any) -> list[Any]:
+def _ruled(b: Builder, rule: Rule, args: Any, kwargs: Any) -> list[Any]:
     """What the rule makes of a call: node names, Compare, or Unsupported for single results."""
-    found = registry.find(target)
-    if found is None:
-        raise Unsupported(registry.why_rejected(target) or _UNKNOWN)
     try:
-        inspect.signature(found.emit).bind(b, *args, **kwargs)
+        inspect.signature(rule.emit).bind(b, *args, **kwargs)
     except TypeError as error:
         raise Unsupported(f"called in a way that does not convert ({error})") from None
     try:
-        made = found.emit(b, *args, **kwargs)
+        made = rule.emit(b, *args, **kwargs)
     except (
         ArithmeticError,
         AttributeError,
@@ -298,8 +295,7 @@ def _check_answer(function: Any, result: Any) -> None:
     """Python gets something that is no tensor: fine if other images would give the same."""
     if result is None or _name(function) in _ASKED or _is_property(function):
         return
-    line = next(_user_lines(traceback.extract_stack()), None)
-    if line is None or not (line.line or "").startswith("assert "):  # else it stops the model
+    if not in_assertion():  # which stops the model by itself, or holds
         raise Stopped(f"its forward asks for numbers computed from the images ({_name(function)})")
 
 
@@ -326,20 +322,29 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _text(error: Exception) -> str:
-    """First line of a message; the number of images in the run is none of the user's."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    if isinstance(error, RuntimeError):
-        line = re.sub(rf"(?<![\d.]){_BATCH}(?![\d.])", "B", line)
-    return line
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """The same structure of tuples, lists, dictionaries and slices, its leaves replaced."""
+    if isinstance(value, tuple | list):
+        items = [mapped(item, function) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict):
+        return {key: mapped(item, function) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*mapped((value.start, value.stop, value.step), function))
+    return function(value)
 
 
-def _where(error: Exception) -> str:
-    """The line of the user's code that the error came through."""
-    line = next(_user_lines(traceback.extract_tb(error.__traceback__)), None)
-    return f" ({Path(line.filename).name}, line {line.lineno}: {line.line})" if line else ""
-
-
-def _user_lines(stack: traceback.StackSummary) -> Iterator[traceback.FrameSummary]:
-    """The lines of the user's code, innermost first."""
-    return (frame for frame in reversed(stack) if not frame.filename.startswith(_OURS))
+def leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:
+    """What there is of one kind in a structure of tuples, lists, dictionaries and slices."""
+    found, todo = [], [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, tuple | list):
+            todo += reversed(item)
+        elif isinstance(item, dict):
+            todo += reversed(item.values())
+        elif isinstance(item, slice):
+            todo += (item.step, item.stop, item.start)
+        elif isinstance(item, kind):
+            found.append(item)
+    return found

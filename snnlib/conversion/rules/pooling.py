@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnlib.conversion.registry import Builder, Ref, Unsupported, rule, shape_of, wrong_rank
+from snnlib.conversion.registry import Builder, Ref, Unsupported, rule, wrong_rank
 from snnlib.conversion.rules.pieces import affine, image_dimensions, per_dimension
 from snnlib.conversion.rules.units import maximum
 
@@ -55,7 +55,7 @@ def _adaptive(
     b: Builder, input: Ref, output_size: Any, return_indices: bool = False, *, dims: int, op: str
 ) -> Any:
     _ranked(b, input, dims)
-    name = b.then(op, input, output_size=list(shape_of(b.result)[1:]))
+    name = b.then(op, input, output_size=list(b.result.shape[2:]))
     return [name, Unsupported(_INDICES)]
 
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib.conversion.registry import Builder, Compare, Ref, Unsupported, leaves, mapped, rule
+from snnlib.conversion.registry import Builder, Compare, Ref, Unsupported, rule
 from snnlib.conversion.rules.pieces import affine, pad, permuted, picked, reshaped, same_for_all
 from snnlib.conversion.rules.units import where
+from snnlib.conversion.tracer import leaves, mapped
 
 # padding and resizing
 
