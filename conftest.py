@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 from hypothesis import settings
 
@@ -50,11 +51,8 @@ def notebook_datasets(path: Path) -> tuple[str, ...]:
 
 def missing(item: pytest.Item) -> str | None:
     """What this test or notebook cell needs and the machine does not have, else None."""
-    if item.get_closest_marker("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            return "needs a CUDA device"
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        return "needs a CUDA device"
     if item.get_closest_marker("browser"):
         if not any(map(shutil.which, BROWSERS)):
             return "needs Chromium: install the package chromium of your system"
@@ -67,9 +65,24 @@ def missing(item: pytest.Item) -> str | None:
 
 
 def pytest_configure() -> None:
-    """SNNLIB_SWITCH_INTERVAL=1e-6 lets threads take turns as often as they can, in all tests."""
+    """Settings that show faults of other machines (`tests/project/test_other_machines.py`).
+
+    SNNLIB_THREADS=4 sets PyTorch's threads, which OMP_NUM_THREADS does up to the number of cores;
+    SNNLIB_SWITCH_INTERVAL=1e-6 lets threads take turns as often as they can.
+    """
+    if threads := os.environ.get("SNNLIB_THREADS"):
+        torch.set_num_threads(int(threads))
     if interval := os.environ.get("SNNLIB_SWITCH_INTERVAL"):
         sys.setswitchinterval(float(interval))
+
+
+def pytest_report_header() -> str:
+    """What tests of numbers depend on."""
+    threads = torch.get_num_threads()
+    return (
+        f"torch: {torch.__version__}, {threads} thread{'s' * (threads > 1)}, "
+        f"{torch.backends.cpu.get_cpu_capability()}, switch interval {sys.getswitchinterval():g} s"
+    )
 
 
 @pytest.fixture

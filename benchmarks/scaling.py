@@ -29,6 +29,7 @@ import snnlib as snn
 from benchmarks.command import Command
 from benchmarks.simulator import random_network, seconds
 from snnlib import SpikingNetwork
+from snnlib.simulation.schedule import needed_bytes
 from snnlib.zoo import models
 
 WIDTHS = (16, 16), (32, 32), (64, 64)
@@ -142,7 +143,7 @@ def one_process(path: str, steps: int, memory: str) -> dict[str, int]:
     return {
         "steps": steps, "before": before, "peak": peak, "results": run.logits.nbytes,
         "images_at_once": schedule.images, "steps_at_once": schedule.steps,
-        "planned": net._bytes(schedule),
+        "planned": needed_bytes(net.network, schedule),
     }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def plan(
         images = whole("batch", batch)
         block = min(steps, _BLOCK, max(1, rows // images))
     workers = min(threads, math.ceil(count / images))
-    while _bytes(net, Schedule(images, block, workers)) > allowed:
+    while needed_bytes(net, Schedule(images, block, workers)) > allowed:
         if images > 1 and batch is None:
             images = images // 2
         elif block > 1:
@@ -74,7 +74,7 @@ def plan(
 def chunk(net: Network, count: int, memory: str | int) -> int:
     """Images to simulate together, one step at a time, so as to stay within ``memory``."""
     rows = max(_rows(net) if net.device.type == "cpu" else count, 8)
-    while rows > 1 and _bytes(net, Schedule(rows, 1, 1)) > parse_memory(memory):
+    while rows > 1 and needed_bytes(net, Schedule(rows, 1, 1)) > parse_memory(memory):
         rows -= max(1, rows // 8)
     _check(net, Schedule(rows, 1, 1), memory)
     return min(count, rows)
@@ -99,7 +99,7 @@ def _rows(net: Network) -> int:
     return rows_in_cache(net.graph.shapes.values(), net.dtype)
 
 
-def _bytes(net: Network, schedule: Schedule) -> int:
+def needed_bytes(net: Network, schedule: Schedule) -> int:
     """Bytes that a simulation's tensors take at most: values of all steps, states of one."""
     peak, kept = net.graph.peak
     values = schedule.steps * peak + math.prod(net.graph.shapes["input"])
@@ -108,7 +108,7 @@ def _bytes(net: Network, schedule: Schedule) -> int:
 
 
 def _check(net: Network, schedule: Schedule, memory: str | int) -> None:
-    needed = _bytes(net, schedule)
+    needed = needed_bytes(net, schedule)
     if needed > parse_memory(memory):
         count = "one image" if schedule.images == 1 else f"{schedule.images} images"
         raise ValueError(

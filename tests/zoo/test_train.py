@@ -254,7 +254,7 @@ def test_a_student_learns_as_much_from_its_teachers_as_from_the_labels(monkeypat
 
         return compute
 
-    monkeypatch.setattr(train.F, "cross_entropy", watched(F.cross_entropy))
+    monkeypatch.setattr(training.F, "cross_entropy", watched(F.cross_entropy))
     monkeypatch.setattr(run, "_divergence", watched(run._divergence))
     before = [weight.detach().clone() for weight in weights]
     run.train_epoch(split, tqdm(disable=True))
