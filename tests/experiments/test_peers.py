@@ -109,7 +109,7 @@ def test_thresholds_are_measured_as_snnlib_measures_them(ann, images):
     """In a single batch, where the peer has nothing to average over."""
     recipe = spikingjelly.Recipe("", "RateCodingRecipe", {"mode": "99.9%"}, batch=len(images))
     net = spikingjelly.convert(ann, recipe, images)
-    ours = snn.convert(ann, images, snn.IF(), snn.Percentile(99.9))
+    ours = snn.convert(ann, images, snn.IF(), balance=snn.Percentile(99.9))
     for name, theta in spikingjelly.twin(net, ours).thresholds.items():
         torch.testing.assert_close(theta, ours.thresholds[name], rtol=1e-4, atol=0)
 
