@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snnlib import IF, Augmented, Ternary, kernels
+from snnlib import IF, Augmented, Ternary
+from snnlib.backend import updates
 from snnlib.neurons import Neuron, State
 
 FRACTIONS = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -164,7 +165,7 @@ def test_kernel_is_the_step_function(neuron, rows, theta, bound):
         ceiling = None if bound is None else neuron.ceiling(bound, unit, t)
         z = currents[:, t - 1].clone()
         c, state = neuron.step(state, z, unit, ceiling)
-        d = kernels.update(neuron, fused, z, unit, ceiling)
+        d = updates.update(neuron, fused, z, unit, ceiling)
         assert torch.equal(c, d)
         assert torch.equal(state.potential, fused.potential)
         assert torch.equal(state.count, fused.count)

@@ -34,7 +34,7 @@ def own_mode(device: torch.device | str = "cpu") -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 modes.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":
             modes.enter_context(torch.device(device))
         yield
 

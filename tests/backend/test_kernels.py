@@ -8,7 +8,8 @@ import pytest
 import reference
 import torch
 
-from snnlib import IF, Augmented, Bernoulli, Percentile, Ternary, convert, kernels
+from snnlib import IF, Augmented, Bernoulli, Percentile, Ternary, convert
+from snnlib.backend import updates
 from snnlib.backend.parallel import even_size
 from snnlib.neurons import State
 
@@ -31,8 +32,8 @@ STEPS, IMAGES = 5, 3
 def path(request, monkeypatch):
     """Each test runs with the compiled kernels and with plain PyTorch."""
     if request.param == "plain":
-        monkeypatch.setattr(kernels, "compiled", lambda: None)
-    elif kernels.compiled() is None:
+        monkeypatch.setattr(updates, "compiled", lambda: None)
+    elif updates.compiled() is None:
         pytest.skip("numba is not installed: pip install snnlib[fast]")
     return request.param
 
@@ -68,17 +69,17 @@ def test_a_block_of_steps_is_the_steps(path, neuron, dtype, per_channel, bound):
         sent, after = stepwise(neuron, z, theta, bound)
         state = neuron.initial(z[0], theta)
         out = z.clone() if frames == STEPS else laid_out(torch.empty_like(sent), last)
-        rows = kernels.advance(
+        rows = updates.advance(
             neuron, state, out if frames == STEPS else z, theta, out, bound=bound, fan_out=fan_out
         )
         assert torch.equal(out, sent * theta)
         assert torch.equal(state.potential, after.potential)
         assert torch.equal(state.count, after.count)
-        expected = torch.stack([kernels.tally(c, fan_out) for c in sent])
+        expected = torch.stack([updates.tally(c, fan_out) for c in sent])
         assert torch.equal(rows.double(), expected)
-        assert torch.equal(kernels.tallies(sent, fan_out).double(), expected)
+        assert torch.equal(updates.tallies(sent, fan_out).double(), expected)
         counts = laid_out(torch.empty_like(sent), last)
-        kernels.advance(neuron, neuron.initial(z[0], theta), z, theta, counts, bound=bound,
+        updates.advance(neuron, neuron.initial(z[0], theta), z, theta, counts, bound=bound,
                         counts=True)  # fmt: skip
         assert torch.equal(counts, sent)
 
@@ -89,7 +90,7 @@ def test_sums_of_huge_coefficients_are_exact(path):
     theta = torch.tensor(1.0, dtype=torch.float64)
     neuron = Augmented(levels=1)
     fan_out = torch.full((4096,), 2304)
-    rows = kernels.advance(
+    rows = updates.advance(
         neuron, neuron.initial(z[0], theta), z, theta, torch.empty_like(z), fan_out=fan_out
     )
     total = 4096 * 10**9
@@ -104,11 +105,11 @@ def test_bfloat16_counts_are_exact_whole_numbers(path, neuron):
     state = neuron.initial(z[0].float(), theta)
     sent, after = stepwise(neuron, z.float(), theta)
     out = z.clone()
-    kernels.advance(neuron, state, z, theta, out, counts=True)
+    updates.advance(neuron, state, z, theta, out, counts=True)
     assert torch.equal(out.float(), sent)
     assert torch.equal(state.potential, after.potential)
     out = torch.empty_like(z)
-    kernels.advance(neuron, neuron.initial(z[0].float(), theta), z, theta, out)
+    updates.advance(neuron, neuron.initial(z[0].float(), theta), z, theta, out)
     assert torch.equal(out, (sent * theta).bfloat16())
 
 
@@ -124,11 +125,11 @@ def test_one_threshold_with_counts(path, neuron, counts, dtype):
     for in_place in (True, False):
         state, current = neuron.initial(z[0].float(), theta), z.clone()
         out = current if in_place else torch.empty_like(z)
-        rows = kernels.advance(neuron, state, current, theta, out, counts=counts, fan_out=fan_out)
+        rows = updates.advance(neuron, state, current, theta, out, counts=counts, fan_out=fan_out)
         assert torch.equal(out, (sent if counts else sent * theta).to(dtype))
         assert torch.equal(state.potential, after.potential)
         assert torch.equal(state.count, after.count)
-        expected = torch.stack([kernels.tally(c, fan_out) for c in sent])
+        expected = torch.stack([updates.tally(c, fan_out) for c in sent])
         assert torch.equal(rows.double(), expected)
 
 
@@ -138,7 +139,7 @@ def test_closed_form_kernel(path, dtype, bound):
     torch.manual_seed(2)
     z = torch.randn(3, 7, 40, dtype=dtype)
     theta = torch.rand(7, 1, dtype=dtype) + 0.2
-    found = kernels.quantize(z, theta, 6, 0.5, bound, torch.empty_like(z))
+    found = updates.quantize(z, theta, 6, 0.5, bound, torch.empty_like(z))
     count = torch.floor(z * 6 / theta + 0.5).clamp_min(0)
     if bound is not None:
         count = torch.minimum(count, torch.floor(bound * 6 / theta + 0.5))
@@ -153,7 +154,7 @@ def images(count):
 
 @pytest.fixture(scope="module")
 def base():
-    return convert(reference.make(), images(40), Augmented(levels=4), Percentile(99.0))
+    return convert(reference.make(), images(40), Augmented(levels=4), balance=Percentile(99.0))
 
 
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)
@@ -163,7 +164,7 @@ def test_compiled_network_counts_are_the_plain_ones(base, neuron, monkeypatch):
     for coding in (None, Bernoulli(seed=3)):
         fast = net(x, 7, coding=coding)
         plain = net(x, 7, coding=coding, record=LAYERS)
-        monkeypatch.setattr(kernels, "compiled", lambda: None)
+        monkeypatch.setattr(updates, "compiled", lambda: None)
         bare = net(x, 7, coding=coding, batch=2)
         monkeypatch.undo()
         for other in (plain, bare):
@@ -196,7 +197,7 @@ def test_an_error_in_a_thread_reaches_the_caller(base, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("out of spikes")
 
-    monkeypatch.setattr(kernels, "advance", fail)
+    monkeypatch.setattr(updates, "advance", fail)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -249,9 +250,9 @@ def test_fused_state_is_state(path, size):
     whole = State(*(part.clone() for part in neuron.initial(z[0], theta)))
     halves = State(*(part.clone() for part in neuron.initial(z[0], theta)))
     sent, parts = torch.empty_like(z), torch.empty_like(z)
-    kernels.advance(neuron, whole, z, theta, sent, bound=1.0)
-    kernels.advance(neuron, halves, z[:2], theta, parts[:2], bound=1.0)
-    kernels.advance(neuron, halves, z[2:], theta, parts[2:], first=3, bound=1.0)
+    updates.advance(neuron, whole, z, theta, sent, bound=1.0)
+    updates.advance(neuron, halves, z[:2], theta, parts[:2], bound=1.0)
+    updates.advance(neuron, halves, z[2:], theta, parts[2:], first=3, bound=1.0)
     assert torch.equal(sent, parts)
     assert torch.equal(whole.potential, halves.potential)
 

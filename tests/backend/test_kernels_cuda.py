@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import pytest
 import reference
 import torch
 
-from snnlib import IF, Augmented, Percentile, Ternary, convert, kernels
+from snnlib import IF, Augmented, Percentile, Ternary, convert
+from snnlib.backend import updates
 from snnlib.backend.layer import Layer
 from snnlib.neurons import State
 
@@ -51,16 +53,16 @@ def check(device, neuron, wide, dtype, choice):
     ours, plain = (neuron.initial(z[0].to(wide), theta) for _ in range(2))
     out = laid_out(z.new_empty(STEPS, 3, *shape), last) if constant else z.clone()
     source = z if constant else out
-    assert kernels.fits(ours, source, theta, out, fan_out)
+    assert updates.fits(ours, source, theta, out, fan_out)
     layer = Layer(neuron.fused, neuron.v0, theta, bound, counts, fan_out if counted else None)
     rows = kernels_cuda.advance(layer, ours, source, out, 2)
     case = (neuron, wide, dtype, choice)
     for t in range(STEPS):
         ceiling = None if bound is None else neuron.ceiling(bound, theta, 2 + t)
-        c = kernels.update(neuron, plain, z[min(t, frames - 1)].to(wide), theta, ceiling)
+        c = updates.update(neuron, plain, z[min(t, frames - 1)].to(wide), theta, ceiling)
         assert torch.equal(out[t], (c if counts else c * theta).to(dtype)), (*case, t)
         if counted:
-            assert torch.equal(rows[t].double(), kernels.tally(c, fan_out)), (*case, t)
+            assert torch.equal(rows[t].double(), updates.tally(c, fan_out)), (*case, t)
     assert torch.equal(ours.potential, plain.potential), case
     assert torch.equal(ours.count, plain.count), case
     assert (out != 0).any(), case
@@ -121,7 +123,8 @@ def machine_code():
             source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": False}
         )
         code, size = compiled.asm["ptx"], wide[2:]
-        assert (f"div.rn.f{size}" in code) != fire
+        # Triton before 3.6 flushes subnormal quotients to zero, which its floor does anyway.
+        assert (re.search(rf"div\.rn(\.ftz)?\.f{size}", code) is not None) != fire
         assert f"mul.rn.f{size}" in code  # `.rn`: may not be fused with an addition
         assert not any(word in code for word in ("fma.", "div.full", "div.approx"))
         assert ("cvt.rn.bf16" in code) == (message == "bf16")
@@ -162,10 +165,10 @@ def test_a_network_on_a_gpu(monkeypatch):
     """The kernel is used, and changes no count of a run."""
     huge("cuda")
     x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    net = convert(reference.make(), x, Augmented(levels=4), Percentile(99.0)).to("cuda")
-    assert kernels.compiled_cuda(torch.device("cuda", torch.cuda.current_device())) is not None
+    net = convert(reference.make(), x, Augmented(levels=4), balance=Percentile(99.0)).to("cuda")
+    assert updates.compiled_cuda(torch.device("cuda", torch.cuda.current_device())) is not None
     fused = net(x.cuda(), 7)
-    monkeypatch.setattr(kernels, "compiled_cuda", lambda device: None)
+    monkeypatch.setattr(updates, "compiled_cuda", lambda device: None)
     plain = net(x.cuda(), 7)
     assert torch.equal(fused.events, plain.events)
     assert torch.equal(fused.spikes, plain.spikes)
@@ -192,23 +195,23 @@ def odd():
 @pytest.mark.parametrize("case", list(odd()), ids=range(9))
 def test_plain_steps_take_what_fused_kernels_do_not(case):
     state, current, theta, out = case
-    assert not kernels.fits(state, current, theta, out)
+    assert not updates.fits(state, current, theta, out)
     plain, neuron = State(*(part.clone() for part in state)), Augmented(levels=2)
     current = current.clone() if current is out else current
     fan_out = torch.randint(1, 9, (5, 8, 8))
-    rows = kernels.advance(neuron, state, current, theta, out, fan_out=fan_out)
+    rows = updates.advance(neuron, state, current, theta, out, fan_out=fan_out)
     for t in range(STEPS):
         z = current[min(t, len(current) - 1)].to(plain.potential.dtype)
         c, plain = neuron.step(plain, z, theta.to(z.dtype))
         assert torch.equal(out[t], (c * theta).to(out.dtype))
-        assert torch.equal(rows[t], kernels.tally(c, fan_out))
+        assert torch.equal(rows[t], updates.tally(c, fan_out))
     assert torch.equal(state.potential, plain.potential)
     assert torch.equal(state.count, plain.count)
 
 
 def test_a_gpu_without_a_working_kernel_runs_plain_steps(monkeypatch):
     """Absent: silent; failing, or with other results: a warning that says why."""
-    device, find = torch.device("cuda", 0), kernels.compiled_cuda.__wrapped__
+    device, find = torch.device("cuda", 0), updates.compiled_cuda.__wrapped__
     monkeypatch.delattr("snnlib.backend.cuda", raising=False)
     monkeypatch.setitem(sys.modules, "snnlib.backend.cuda", None)
     assert find(device) is None

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib import Augmented, Max, MinError, Percentile, SpikingNetwork, convert, kernels
+from snnlib import Augmented, Max, MinError, Percentile, SpikingNetwork, convert
+from snnlib.backend import updates
 from snnlib.backend.modes import exact_sums, own_mode
 from snnlib.backend.parallel import for_each
 from snnlib.conversion.balance import firing_thresholds
@@ -282,7 +283,7 @@ def test_whole_numbers_in_two_threads(
     net: SpikingNetwork, found: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first call ends while the second one computes: that one stays exact to its end."""
-    whole, advance, seen = net.quantize(), kernels.advance, []
+    whole, advance, seen = net.quantize(), updates.advance, []
     inside, proceed = ({name: threading.Event() for name in "ab"} for _ in range(2))
 
     def paused(*args: Any, **options: Any) -> Any:
@@ -292,7 +293,7 @@ def test_whole_numbers_in_two_threads(
         seen.append(switches())
         return advance(*args, **options)
 
-    monkeypatch.setattr(kernels, "advance", paused)
+    monkeypatch.setattr(updates, "advance", paused)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)  # each call computes in the thread that makes it

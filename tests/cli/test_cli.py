@@ -74,7 +74,7 @@ def test_json_is_what_the_library_computes(capsys, digits, options, neuron, bala
     ann, calibration, test = digits
     found = result(capsys, *options, "--steps", "3", "--limit", "60")
     assert list(dict.fromkeys(KEYS)) == [key for key in found if key in KEYS]
-    net = snn.convert(ann, calibration, neuron, balance)
+    net = snn.convert(ann, calibration, neuron, balance=balance)
     x, labels = snn.data.to_float(test.images[:60]), test.labels[:60]
     direct = net(x, 3)
     synops = direct.synops()

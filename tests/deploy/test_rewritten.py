@@ -135,7 +135,9 @@ def converted(name: str, per_channel: bool = False, neuron: Any = None) -> Any:
             module.running_var.uniform_(0.3, 2.0)
     model = model.double().eval()
     neuron = neuron or snn.Augmented(levels=4)
-    return snn.convert(model, X.double(), neuron, snn.Percentile(99.0), per_channel=per_channel)
+    return snn.convert(
+        model, X.double(), neuron, balance=snn.Percentile(99.0), per_channel=per_channel
+    )
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

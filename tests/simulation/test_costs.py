@@ -94,7 +94,7 @@ def brute_force(run, pool: str) -> dict[str, Tensor]:
 )
 def test_synops_synapse_by_synapse(neuron, pool):
     x = torch.rand(20, 1, 8, 8, dtype=torch.float64)
-    net = convert(make(pool), x, neuron, Percentile(99.0))
+    net = convert(make(pool), x, neuron, balance=Percentile(99.0))
     run = net(x[:2], 4, record=("relu1", "relu2", "relu3", "relu4"), batch=1)
     synops, expected = run.synops(), brute_force(run, pool)
     for name, value in expected.items():

@@ -40,7 +40,7 @@ def images(count: int, seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize(("neuron", "rule"), NEURONS, ids=lambda value: str(value))
 def test_same_counts_layer_by_layer_and_step_by_step(neuron, rule, bounded):
     ann = reference.make(bounded)
-    net = convert(ann, images(40, seed=2), neuron, Percentile(99.0))
+    net = convert(ann, images(40, seed=2), neuron, balance=Percentile(99.0))
     x = images(3)
     run = net(x, STEPS, record=LAYERS, batch=2)
     thresholds = {name: float(net.thresholds[name]) for name in LAYERS}
@@ -57,7 +57,7 @@ def test_same_counts_layer_by_layer_and_step_by_step(neuron, rule, bounded):
 
 def test_negative_spikes_reach_the_max_pooling():
     """Otherwise the comparison above would not test the cumulative maximum."""
-    net = convert(reference.make(), images(40, seed=2), Ternary(negative=0.0), Max())
+    net = convert(reference.make(), images(40, seed=2), Ternary(negative=0.0), balance=Max())
     late = net(images(3), STEPS, record=LAYERS).trace["relu2"].coefficient
     assert (late < 0).any()
 

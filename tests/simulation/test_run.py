@@ -18,7 +18,7 @@ def unit(*currents: float, neuron=None):
     with torch.no_grad():
         ann[0].weight.copy_(torch.tensor(currents)[:, None])
     ann = ann.double().eval()
-    net = convert(ann, torch.ones(1, 1, dtype=torch.float64), neuron or IF(v0=0.0), Max())
+    net = convert(ann, torch.ones(1, 1, dtype=torch.float64), neuron or IF(v0=0.0), balance=Max())
     net = net.replace(balanced={"1": torch.tensor(1.0, dtype=torch.float64)})
     return net, torch.ones(1, 1, dtype=torch.float64)
 
@@ -72,7 +72,7 @@ def test_counts_are_those_of_the_recorded_coefficients(neuron):
 
 def test_accuracy_and_agreement_by_hand():
     x = torch.tensor([[1.0], [0.5], [0.25]], dtype=torch.float64)
-    net = convert(_switch(), x, IF(v0=0.0), Max())
+    net = convert(_switch(), x, IF(v0=0.0), balance=Max())
     run = net(x, 4)
     assert run.predictions.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1]]
     assert run.accuracy(torch.tensor([1, 1, 1])).tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1])
@@ -94,7 +94,7 @@ def _switch() -> nn.Module:
 
 def test_first_confident_by_hand():
     x = torch.tensor([[1.0], [0.5], [0.25]], dtype=torch.float64)
-    run = convert(_switch(), x, IF(v0=0.0), Max())(x, 4)
+    run = convert(_switch(), x, IF(v0=0.0), balance=Max())(x, 4)
     probability = run.logits.softmax(-1).amax(-1)  # 0.7 once it fires in every step, ½ before
     found = run.first_confident(0.6)
     for i in range(3):

@@ -43,7 +43,9 @@ def images(count, seed=1, dtype=torch.float64):
 
 @pytest.fixture(scope="module")
 def base():
-    return convert(reference.make(), images(40, seed=2), Augmented(levels=4), Percentile(99.0))
+    return convert(
+        reference.make(), images(40, seed=2), Augmented(levels=4), balance=Percentile(99.0)
+    )
 
 
 def sequential(*layers):
@@ -112,7 +114,7 @@ def test_max_pooling_is_exact_on_cumulative_sums_of_signed_spikes(seed, size, st
     frames = torch.randn(6, 2, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         ann(frames[0])
-    net = convert(ann, frames[0], Ternary(negative=0.0), Max())
+    net = convert(ann, frames[0], Ternary(negative=0.0), balance=Max())
     run = net(frames, 6, coding=Frames(), record=("1",))
     summed = run.trace["1"].coefficient.cumsum(0) * net.thresholds["1"]
     for t in range(6):
@@ -129,7 +131,7 @@ def test_bounded_activations_bound_the_count(neuron):
     with torch.no_grad():
         ann[0].weight.mul_(12)
     x = torch.rand(50, 4, dtype=torch.float64)
-    net = convert(ann, x, neuron, Percentile(75.0))
+    net = convert(ann, x, neuron, balance=Percentile(75.0))
     run = net(x, 9, record=("1",))
     counts, theta = run.trace["1"].coefficient.cumsum(0), net.thresholds["1"]
     for t in range(1, 10):
