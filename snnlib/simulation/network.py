@@ -122,9 +122,10 @@ class SpikingNetwork:
         kind = "whole numbers" if net.whole else str(net.dtype).removeprefix("torch.")
         ends = (net.graph.shapes[name] for name in ("input", net.graph.output))
         start, end = (" × ".join(map(str, shape)) for shape in ends)
+        layers = f"{len(net.sizes)} spiking layer{'s' * (len(net.sizes) != 1)}"
         return (
-            f"<SpikingNetwork {start} → {end}: {len(net.sizes)} spiking layers, "
-            f"{sum(net.sizes.values()):,} neurons, {neuron}, {kind}, {net.device}>"
+            f"<SpikingNetwork {start} → {end}: {layers}, {sum(net.sizes.values()):,} neurons, "
+            f"{neuron}, {kind}, {net.device}>"
         )
 
     @property

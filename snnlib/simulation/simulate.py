@@ -68,7 +68,10 @@ class Request:
         if readout is not None and not isinstance(readout, Readout):
             raise ValueError(f"readout={readout!r}: pass an object such as snnlib.Mean(first=5)")
         if coding is not None and not isinstance(coding, Coding):
-            raise ValueError(f"coding={coding!r}: pass an object such as snnlib.Bernoulli(seed=0)")
+            raise ValueError(
+                f"coding={coding!r}: pass an object: snnlib.Constant(), snnlib.Bernoulli(seed=0) "
+                "or snnlib.Frames()"
+            )
         found = {
             "steps": whole("steps", self.steps),
             "coding": Constant() if coding is None else coding,

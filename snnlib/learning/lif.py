@@ -1,0 +1,141 @@
+"""The step that simulates and trains: a leaky neuron whose spike function is a parameter.
+
+::
+
+    V ← leak · V + z_t           integrate (V starts at v0 · θ)
+    s ← spike(V / θ − 1)         forward: 1 if V ≥ θ, else 0; backward: a surrogate's slope
+    V ← V − s · θ                reset by subtraction (or V ← V · (1 − s): to zero)
+
+A spike is a step, whose slope is zero almost everywhere, so gradients take another function's: a
+`Surrogate`, which knows its shape and width. `LIF` is a `snnlib.neurons.Neuron`: what was trained
+with it runs in the simulator, step by step.
+
+Source: surrogate gradients, Neftci, Mostafa and Zenke, IEEE Signal Processing Magazine 36, 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from snnlib._arguments import real
+from snnlib.neurons import IF, State
+
+# Slope at distance x from the threshold, in widths: 1 at x = 0.
+SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "rectangle": lambda x: (x.abs() <= 0.5).to(x.dtype),
+    "triangle": lambda x: (1 - x.abs()).clamp_min(0),
+    "fast-sigmoid": lambda x: (1 + x.abs()).square().reciprocal(),
+    "arctan": lambda x: (1 + (math.pi / 2 * x).square()).reciprocal(),
+    "sigmoid": lambda x: 4 * torch.sigmoid(4 * x) * torch.sigmoid(-4 * x),
+}
+# Their integrals over x.
+AREAS = {"rectangle": 1.0, "triangle": 1.0, "fast-sigmoid": 2.0, "arctan": 2.0, "sigmoid": 1.0}
+
+
+class _Spike(torch.autograd.Function):
+    """1 where x ≥ 0, else 0; backward with a slope of one's choice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * ctx.slope(x), None
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Spike function: 1 if x ≥ 0, else 0, with x = V/θ − 1; backward the slope of its shape.
+
+    Args:
+        shape: ``"rectangle"``, ``"triangle"``, ``"fast-sigmoid"``, ``"arctan"`` or ``"sigmoid"``.
+        width: how far from the threshold the slope reaches, in thresholds.
+        area: scale the slope so that its integral is 1; without, its peak is 1.
+
+    Raises:
+        ValueError: there is no such shape, or the width is not positive.
+    """
+
+    shape: str = "triangle"
+    width: float = 1.0
+    area: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"Surrogate: shape={self.shape!r} must be one of {', '.join(SHAPES)}")
+        real("Surrogate: width", self.width, 1e-6, 1e6)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Slope at x = V/θ − 1, shape of x."""
+        peak = 1 / (AREAS[self.shape] * self.width) if self.area else 1.0
+        return peak * SHAPES[self.shape](x / self.width)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return cast(Tensor, _Spike.apply(x, self.slope))
+
+
+@dataclass(frozen=True)
+class LIF(IF):
+    """Leaky integrate-and-fire neuron through which gradients go.
+
+    Args:
+        v0: initial membrane potential, a fraction of θ.
+        reset: ``"subtract"`` or ``"zero"``.
+        leak: what is left of the potential after a step, 0…1 (1: no leak, an `IF`).
+        spike: spike function of V/θ − 1, shapes alike.
+        detach: no gradient through the reset.
+
+    Raises:
+        ValueError: a parameter is out of range.
+    """
+
+    kind: ClassVar[str] = "lif"
+    v0: float = 0.0
+    leak: float = 1.0
+    spike: Callable[[Tensor], Tensor] = Surrogate()
+    detach: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        real("LIF: leak", self.leak, 0.0, 1.0)
+
+    def step(
+        self, state: State, current: Tensor, theta: Tensor, ceiling: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        leaked = State(self.leak * state.potential, state.count)
+        return super().step(leaked, current, theta, ceiling)
+
+    def decide(self, potential: Tensor, count: Tensor, theta: Tensor) -> Tensor:
+        return self.spike(potential / theta - 1)
+
+    def reset_potential(self, potential: Tensor, coefficient: Tensor, theta: Tensor) -> Tensor:
+        sent = coefficient.detach() if self.detach else coefficient
+        return potential * (1 - sent) if self.reset == "zero" else potential - sent * theta
+
+
+def run(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
+    """Spikes of one layer over all steps, through which gradients go.
+
+    Args:
+        neuron: the neuron model.
+        currents: z_t of every step, shape (T, B, ...).
+        theta: firing threshold, broadcastable to one step's currents.
+
+    Returns:
+        Spikes, shape (T, B, ...).
+    """
+    state, spikes = neuron.initial(currents[0], theta), []
+    for current in currents:  # (B, ...)
+        spike, state = neuron.step(state, current, theta)
+        spikes.append(spike)
+    return torch.stack(spikes)  # (T, B, ...)
