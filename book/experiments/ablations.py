@@ -10,15 +10,16 @@ Deep networks are run on fewer images. All are validation images: no number here
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import NamedTuple
 
 from book.experiments.frame import SEED, Cell, Context, Experiment, Row
-from book.experiments.setting import Setting
+from book.experiments.measure import OverTime, over_time
+from book.experiments.setting import Setting, SettingRecord
 from snnlib.conversion.balance import Balance, Max, MinError, Percentile
-from snnlib.neurons import IF, Augmented, Neuron
+from snnlib.neurons import IF, Augmented
 from snnlib.simulation.coding import Bernoulli, Coding, Constant
 from snnlib.zoo import models
 from snnlib.zoo.evaluate import evaluate
@@ -38,34 +39,67 @@ BALANCES: dict[str, Balance] = {
     "min-error": MinError(levels=4 * STEPS // 2),
 }
 
-Choice = tuple[str, Setting, Coding, int]  # name, setting, input, steps
 
+class Choice(NamedTuple):
+    """A point on an axis."""
 
-def _neuron(name: str, neuron: Neuron, steps: int = STEPS) -> Choice:
-    return name, Setting(neuron), Constant(), steps
+    name: str
+    setting: Setting
+    coding: Coding = Constant()
+    steps: int = STEPS
 
 
 AXES: dict[str, list[Choice]] = {
-    "balance": [
-        (name, Setting(CENTER, balance), Constant(), STEPS) for name, balance in BALANCES.items()
-    ],
+    "balance": [Choice(name, Setting(CENTER, balance)) for name, balance in BALANCES.items()],
     "scope": [
-        (name, Setting(CENTER, per_channel=name == "channel"), Constant(), STEPS)
-        for name in ("layer", "channel")
+        Choice(scope, Setting(CENTER, per_channel=scope == "channel"))
+        for scope in ("layer", "channel")
     ],
-    "v0": [_neuron(f"{v0:g}", replace(CENTER, v0=v0)) for v0 in V0S],
-    "negative": [_neuron(f"{value:g}", replace(CENTER, negative=value)) for value in NEGATIVES],
-    "levels": [_neuron(str(levels), replace(CENTER, levels=levels)) for levels in LEVELS],
-    "reset": [_neuron(f"IF, {name}", IF(reset=name), IF_STEPS) for name in ("subtract", "zero")],
+    "v0": [Choice(f"{v0:g}", Setting(replace(CENTER, v0=v0))) for v0 in V0S],
+    "negative": [Choice(f"{x:g}", Setting(replace(CENTER, negative=x))) for x in NEGATIVES],
+    "levels": [Choice(str(levels), Setting(replace(CENTER, levels=levels))) for levels in LEVELS],
+    "reset": [
+        Choice(f"IF, {reset}", Setting(IF(reset=reset)), steps=IF_STEPS)
+        for reset in ("subtract", "zero")
+    ],
     "input": [
-        (name, Setting(CENTER), coding, IF_STEPS)
+        Choice(name, Setting(CENTER), coding, IF_STEPS)
         for name, coding in (("constant", Constant()), ("bernoulli", Bernoulli(SEED)))
     ],
     "bias calibration": [
-        (name, Setting(CENTER, bias_steps=steps), Constant(), STEPS)
+        Choice(name, Setting(CENTER, bias_steps=steps))
         for name, steps in (("none", None), ("for 2 steps", 2), ("for 8 steps", 8))
     ],
 }
+
+
+class Curves(Row, OverTime):
+    """One setting on validation images."""
+
+    n: int  # images
+    images: str
+    steps: int
+
+
+class AblationRun(Curves):
+    """A point on an axis."""
+
+    axis: str
+    choice: str
+    label: str
+    input: str  # constant or bernoulli
+    setting: SettingRecord
+
+
+class GridRow(Curves):
+    """A point of the grid."""
+
+    balance: str  # as `BALANCES` names it
+    scope: str  # of a threshold: layer or channel
+    levels: int  # these four: of the neuron
+    negative: float
+    v0: float
+    cap: int | None
 
 
 def cells(network: str) -> list[Cell]:
@@ -78,50 +112,53 @@ def cells(network: str) -> list[Cell]:
     return found
 
 
-def along(network: str, axis: str, context: Context) -> list[Row]:
+def along(network: str, axis: str, context: Context) -> list[AblationRun]:
     """One row for each choice on an axis."""
-    rows = []
-    for name, setting, coding, steps in AXES[axis]:
-        row = _row(context, network, setting, coding, steps, IMAGES)
-        about = {"axis": axis, "choice": name, "label": f"{axis}: {name}"}
-        about["input"] = "bernoulli" if isinstance(coding, Bernoulli) else "constant"
-        rows.append({**about, "setting": setting.record(), **row})
-    return rows
+    return [
+        {
+            "axis": axis,
+            "choice": choice.name,
+            "label": f"{axis}: {choice.name}",
+            "input": "bernoulli" if isinstance(choice.coding, Bernoulli) else "constant",
+            "setting": choice.setting.record(),
+            **_curves(context, network, choice, IMAGES),
+        }
+        for choice in AXES[axis]
+    ]
 
 
-def grid(network: str, balance: str, scope: str, context: Context) -> list[Row]:
+def grid(network: str, balance: str, scope: str, context: Context) -> list[GridRow]:
     """One row for each v0, negative and number of levels."""
-    rows = []
+    rows: list[GridRow] = []
     for v0, negative, levels in product(V0S, NEGATIVES, LEVELS):
         neuron = Augmented(levels=levels, negative=negative, v0=v0)
-        setting = Setting(neuron, BALANCES[balance], scope == "channel")
-        row = _row(context, network, setting, Constant(), STEPS, GRID_IMAGES)
-        rows.append({"balance": balance, "scope": scope, **asdict(neuron), **row})
+        choice = Choice("grid", Setting(neuron, BALANCES[balance], scope == "channel"))
+        rows.append(
+            {
+                "balance": balance,
+                "scope": scope,
+                "levels": levels,
+                "negative": negative,
+                "v0": v0,
+                "cap": neuron.cap,
+                **_curves(context, network, choice, GRID_IMAGES),
+            }
+        )
     return rows
 
 
-def _row(
-    context: Context, network: str, setting: Setting, coding: Coding, steps: int, images: int
-) -> Row:
+def _curves(context: Context, network: str, choice: Choice, images: int) -> Curves:
     subject = context.subject(network)
     split = subject.validation[: subject.affordable(images, least=500)]
-    net = subject.convert(setting)
-    found = evaluate(net, subject.ann, split, steps, coding=coding)
-    synops = found.synops
-    row: dict[str, Any] = {
+    net = subject.convert(choice.setting)
+    found = evaluate(net, subject.ann, split, choice.steps, coding=choice.coding)
+    return {
         "model": network,
         "n": found.n,
         "images": "validation",
-        "steps": steps,
-        "neurons": sum(net.neurons.values()),
-        "ann_accuracy": found.ann_accuracy,
-        "accuracy": found.accuracy,
-        "agreement": found.agreement,
-        "events_per_image": found.events,
-        "spikes_per_image": found.spikes,
-        "synops_per_image": None if synops is None else synops.total.tolist(),
+        "steps": choice.steps,
+        **over_time(found, net),
     }
-    return row
 
 
 EXPERIMENT = Experiment(

@@ -16,18 +16,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import NotRequired, TypedDict, cast, final
 
-from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.measure import INTERVAL, loss_intervals, pack, quantized_ann
-from book.experiments.setting import Setting, Subject
+from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.measure import (
+    INTERVAL,
+    AtSteps,
+    Interval,
+    loss_intervals,
+    pack,
+    quantized_ann,
+)
+from book.experiments.setting import Setting, SettingRecord, Subject
 from book.experiments.targets import targets
 from snnlib.conversion.balance import Max, Percentile
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulation.coding import Constant
 from snnlib.zoo import models
 from snnlib.zoo.data import Split
-from snnlib.zoo.evaluate import LABELS, evaluate, report
+from snnlib.zoo.evaluate import LABELS, Measured, evaluate, report
 
 STEPS, IF_STEPS = 32, 48
 LONG_STEPS, LONG_IMAGES = 256, 2000
@@ -45,23 +52,63 @@ class Method:
     Attributes:
         plain: the plain setting.
         candidates: those for the best setting.
-        horizon: step at which the candidates are compared, on the smaller and on the deep networks.
+        horizon: step at which the candidates are compared.
+        deep_horizon: the same on the deep networks.
         slow: needs many steps. So there are runs of 256 steps, and on the smaller networks
             candidates with calibrated biases come in.
     """
 
     plain: Setting
     candidates: tuple[Setting, ...]
-    horizon: tuple[int, int]
+    horizon: int
+    deep_horizon: int
     slow: bool
+
+    def judged(self, deep: bool) -> int:
+        """The step at which the candidates are compared."""
+        return self.deep_horizon if deep else self.horizon
 
     def settings(self, deep: bool) -> list[Setting]:
         """All candidates; calibrating the biases of a deep network takes as long as its runs."""
         if deep or not self.slow:
             return list(self.candidates)
         best = [setting for setting in self.candidates if setting.balance == Percentile(99.9)]
-        steps = self.horizon[0]
-        return [*self.candidates, *(replace(setting, bias_steps=steps) for setting in best)]
+        calibrated = [replace(setting, bias_steps=self.horizon) for setting in best]
+        return [*self.candidates, *calibrated]
+
+
+class Headline(TypedDict):
+    """The answers to the first images at the step where candidates are compared."""
+
+    step: int
+    n: int  # images
+    answers: str  # classes, as `pack` packs them
+
+
+@final
+class AccuracyRun(Measured):
+    """One run over test images."""
+
+    cell: NotRequired[str]
+    label: str
+    form: str  # plain or best
+    setting: SettingRecord
+    loss_interval: list[Interval]  # one a step, fractions
+    quantized_ann: NotRequired[AtSteps]  # beside AugMapping
+    headline: NotRequired[Headline]  # of the best setting on all images
+
+
+class Candidate(Labeled):
+    """A setting on validation images; its numbers are those after the last step."""
+
+    images: str
+    steps: int
+    setting: SettingRecord
+    agreement: float
+    accuracy: float
+    ann_accuracy: float
+    events_per_image: float
+    chosen: bool
 
 
 LAYER, CHANNEL, CLIPPED, WIDE = (
@@ -75,13 +122,15 @@ METHODS = {
     "if": Method(
         Setting(IF(v0=0.0), Max()),
         tuple(Setting(IF(), *how) for how in (LAYER, CHANNEL, CLIPPED)),
-        horizon=(IF_STEPS, STEPS),
+        horizon=IF_STEPS,
+        deep_horizon=STEPS,
         slow=True,
     ),
     "ternary": Method(
         Setting(Ternary(negative=1.0, v0=0.0), Max()),
         tuple(Setting(Ternary(negative=0.0), *how) for how in (LAYER, CHANNEL, CLIPPED)),
-        horizon=(12, 24),
+        horizon=12,
+        deep_horizon=24,
         slow=True,
     ),
     "augmented": Method(
@@ -91,7 +140,8 @@ METHODS = {
             for levels in (4, 8, 12)
             for how in (LAYER, CHANNEL, WIDE)
         ),
-        horizon=(2, 3),
+        horizon=2,
+        deep_horizon=3,
         slow=False,
     ),
 }
@@ -112,11 +162,11 @@ def cells(network: str) -> list[Cell]:
     return found
 
 
-def choose(network: str, kind: str, context: Context) -> list[Row]:
+def choose(network: str, kind: str, context: Context) -> list[Candidate]:
     """All candidates on validation images, one of them marked as chosen."""
     subject, method = context.subject(network), METHODS[kind]
-    split, horizon = subject.validation[:VALIDATION_IMAGES], method.horizon[subject.deep]
-    rows: list[Row] = []
+    split, horizon = subject.validation[:VALIDATION_IMAGES], method.judged(subject.deep)
+    rows: list[Candidate] = []
     for setting in method.settings(subject.deep):
         net = subject.affordably(subject.convert(setting))
         found = evaluate(net, subject.ann, split, horizon)
@@ -133,35 +183,38 @@ def choose(network: str, kind: str, context: Context) -> list[Row]:
                 "accuracy": found.accuracy[-1],
                 "ann_accuracy": found.ann_accuracy,
                 "events_per_image": found.events[-1],
+                "chosen": False,
             }
         )
     best = max(row["agreement"] for row in rows)
     close = [row for row in rows if row["agreement"] >= best - TOLERANCE - 1e-9]
-    chosen = min(close, key=lambda row: row["events_per_image"])
-    return [{**row, "chosen": row is chosen} for row in rows]
+    min(close, key=lambda row: row["events_per_image"])["chosen"] = True
+    return rows
 
 
 def chosen(network: str, kind: str, context: Context) -> Setting:
     """The setting that `choose` marked."""
-    rows = context.rows[f"{network}/{kind}/choice"]
+    rows: list[Candidate] = context.rows[f"{network}/{kind}/choice"]
     return Setting.of(next(row["setting"] for row in rows if row["chosen"]))
 
 
-def measure(network: str, kind: str, form: str, context: Context, long: bool = False) -> list[Row]:
+def measure(
+    network: str, kind: str, form: str, context: Context, long: bool = False
+) -> list[AccuracyRun]:
     """One run over test images."""
     subject, method = context.subject(network), METHODS[kind]
     setting = method.plain if form == "plain" else chosen(network, kind, context)
     if long:
         return [_row(subject, kind, form, setting, subject.test[:LONG_IMAGES], LONG_STEPS, None)]
     steps = IF_STEPS if kind == "if" else STEPS
-    horizon = method.horizon[subject.deep]
-    return [_row(subject, kind, form, setting, subject.test, steps, horizon)]
+    headline = method.judged(subject.deep)
+    return [_row(subject, kind, form, setting, subject.test, steps, headline)]
 
 
 def _row(
     subject: Subject, kind: str, form: str, setting: Setting, split: Split, steps: int,
     headline: int | None,
-) -> Row:  # fmt: skip
+) -> AccuracyRun:  # fmt: skip
     net = subject.affordably(subject.convert(setting))
     found = evaluate(net, subject.ann, split, steps)
     label = f"{LABELS[kind]}, {form}"
@@ -171,9 +224,9 @@ def _row(
         found, net, subject.name, dataset=subject.dataset, steps=steps, coding=Constant(),
         balance=setting.balance,
     )  # fmt: skip
-    for once in ("versions", "hardware", "device"):
-        del about[once]  # stands at the head of the file
-    row: dict[str, Any] = {"label": label, "form": form, "setting": setting.record(), **about}
+    once = ("versions", "hardware", "device")  # stand at the head of the file
+    own = {key: value for key, value in about.items() if key not in once}
+    row = cast("AccuracyRun", {"label": label, "form": form, "setting": setting.record(), **own})
     row["loss_interval"] = loss_intervals(found.answers, found.ann_answers, split.labels)
     if kind == "augmented":
         row["quantized_ann"] = quantized_ann(net, split, found.ann_answers, QUANTIZED_STEPS)

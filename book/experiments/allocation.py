@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
-from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.measure import loss_intervals
-from book.experiments.setting import Setting, Subject
+from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.measure import Interval, OverTime, loss_intervals, over_time
+from book.experiments.setting import Setting, SettingRecord, Subject
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import Node, rectify
 from snnlib.neurons import Augmented
@@ -41,7 +42,7 @@ UNIFORM = tuple(2 ** (k / 2) for k in range(-10, 3))  # factors of all threshold
 MOVES = (1.3, 1.1)  # factors of one layer's threshold, coarse moves first
 ROUNDS = 40  # at most so many moves of a size
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # left out in every layer; first 0
-STARTS = (2, 1)  # so many of the best uniform settings are searched from; in deep networks
+STARTS, DEEP_STARTS = 2, 1  # so many of the best uniform settings are searched from
 
 Scales = dict[str, float]
 
@@ -67,6 +68,65 @@ class State:
     judged: Found
 
 
+class Tried(TypedDict):
+    """A uniform setting on the judges' images, after the last step."""
+
+    factor: float  # of all thresholds
+    steps: int
+    agreement: float
+    events_per_image: float
+
+
+class Move(TypedDict):
+    """One threshold raised."""
+
+    layer: str
+    factor: float  # of the layer's threshold from now on
+    agreement: float  # on the images that the search sees
+    judged_agreement: float
+    events_per_image: float  # on the judges' images
+
+
+class AllocationChoice(Labeled):
+    """A chosen setting on the judges' images, after the last step."""
+
+    images: str
+    steps: int
+    scales: Scales  # factors of the thresholds, by layer
+    agreement: float
+    events_per_image: float
+    tried: NotRequired[list[Tried]]  # where all have one factor
+    moves: NotRequired[list[Move]]  # where each layer has its own
+
+
+class AllocationRun(Labeled, OverTime):
+    """A chosen setting on the test images."""
+
+    steps: int
+    setting: SettingRecord  # before the thresholds were changed
+    scales: Scales
+    loss_interval: list[Interval]  # one a step, fractions
+    events_saved: NotRequired[float]  # share of the uniform setting's, by a factor a layer
+    holds: bool  # the answers agree as often as asked for
+
+
+class LeftOut(Labeled):
+    """The ANN without its smallest activations; lists run along ``left_out``."""
+
+    images: str
+    left_out: list[float]  # share of every layer's activations
+    neurons: int
+    agreement: list[float]  # with the whole ANN
+    events_per_image: list[float]
+
+
+class Searched(NamedTuple):
+    """The state with the fewest events that the judges let pass, and all moves of the path."""
+
+    best: State
+    moves: list[Move]
+
+
 def scaled(net: SpikingNetwork, scales: Scales) -> SpikingNetwork:
     """The network with the threshold of every named layer multiplied by its factor."""
     balanced: dict[str, Tensor] = {
@@ -90,28 +150,25 @@ def uniform(net: SpikingNetwork, subject: Subject, split: Split) -> list[State]:
 
 def search(
     net: SpikingNetwork, subject: Subject, start: State, seen: Split, judges: Split
-) -> tuple[State, list[Row]]:
-    """Raise thresholds, one layer a move, as long as the answers to ``seen`` hold.
-
-    Returns:
-        The state of the path with the fewest events that the judges let pass, and all moves.
-    """
+) -> Searched:
+    """Raise thresholds, one layer a move, as long as the answers to ``seen`` hold."""
     scales, steps, best = start.scales, start.steps, start
     now = measure(scaled(net, scales), subject, seen, steps)
     asked = min(AGREEMENT, now.agreement)  # what holds for the judges may not for these images
-    moves: list[Row] = []
+    moves: list[Move] = []
     for move in MOVES:
         for _ in range(ROUNDS):
-            options = []
+            worth, after = {}, {}  # of each layer's next move
             for layer in scales:
                 tried = {**scales, layer: scales[layer] * move}
                 here = measure(scaled(net, tried), subject, seen, steps)
                 if here.holds(asked) and here.events < now.events:
                     lost = max(0.0, now.agreement - here.agreement) + 0.5 / len(seen)
-                    options.append(((now.events - here.events) / lost, layer, tried, here))
-            if not options:
+                    worth[layer], after[layer] = (now.events - here.events) / lost, here
+            if not worth:
                 break
-            _, layer, scales, now = max(options, key=lambda option: option[0])
+            layer = max(worth, key=lambda name: worth[name])
+            scales, now = {**scales, layer: scales[layer] * move}, after[layer]
             judged = measure(scaled(net, scales), subject, judges, steps)
             if judged.holds(AGREEMENT + MARGIN) and judged.events < best.judged.events:
                 best = State(scales, steps, judged)
@@ -127,7 +184,7 @@ def search(
             if not judged.holds(AGREEMENT - MARGIN):
                 break
         scales, now = best.scales, measure(scaled(net, best.scales), subject, seen, steps)
-    return best, moves
+    return Searched(best, moves)
 
 
 def measure(net: SpikingNetwork, subject: Subject, split: Split, steps: int) -> Found:
@@ -152,7 +209,7 @@ def seen_and_judges(subject: Subject) -> tuple[Split, Split]:
     return subject.validation[:seen], subject.validation[seen : seen + JUDGED]
 
 
-def choose(network: str, context: Context) -> list[Row]:
+def choose(network: str, context: Context) -> list[AllocationChoice]:
     """The best uniform setting and the allocated one, on validation images."""
     subject = context.subject(network)
     seen, judges = seen_and_judges(subject)
@@ -162,29 +219,31 @@ def choose(network: str, context: Context) -> list[Row]:
     if not settings:
         return []
     first = {state.steps: state for state in reversed(settings)}  # the best for each of the steps
-    starts = sorted(first.values(), key=lambda state: state.judged.events)[: STARTS[subject.deep]]
+    starts = sorted(first.values(), key=lambda state: state.judged.events)
+    starts = starts[: DEEP_STARTS if subject.deep else STARTS]
     found = [search(net, subject, start, seen, judges) for start in starts]
-    best, moves = min(found, key=lambda one: one[0].judged.events)
-    return [
-        {
-            "model": network,
-            "n": len(judges),
-            "images": "validation",
-            "label": label,
-            "steps": state.steps,
-            "scales": state.scales,
-            "agreement": state.judged.agreement,
-            "events_per_image": state.judged.events,
-            **more,
-        }
-        for label, state, more in (
-            ("uniform", settings[0], {"tried": [_tried(state) for state in tried]}),
-            ("allocated", best, {"moves": moves}),
-        )
-    ]
+    best, moves = min(found, key=lambda path: path.best.judged.events)
+    uniformly = _choice(network, judges, "uniform", settings[0])
+    uniformly["tried"] = [_tried(state) for state in tried]
+    allocated = _choice(network, judges, "allocated", best)
+    allocated["moves"] = moves
+    return [uniformly, allocated]
 
 
-def _tried(state: State) -> Row:
+def _choice(network: str, judges: Split, label: str, state: State) -> AllocationChoice:
+    return {
+        "model": network,
+        "n": len(judges),
+        "images": "validation",
+        "label": label,
+        "steps": state.steps,
+        "scales": state.scales,
+        "agreement": state.judged.agreement,
+        "events_per_image": state.judged.events,
+    }
+
+
+def _tried(state: State) -> Tried:
     """A uniform setting in short."""
     return {
         "factor": next(iter(state.scales.values())),
@@ -194,16 +253,14 @@ def _tried(state: State) -> Row:
     }
 
 
-def judge(network: str, context: Context) -> list[Row]:
+def judge(network: str, context: Context) -> list[AllocationRun]:
     """Both settings on the test images; no row where no uniform setting agreed enough."""
     subject = context.subject(network)
     net = subject.convert(START)
-    rows: list[Row] = []
-    for choice in context.rows[f"{network}/search"]:
+    choices: list[AllocationChoice] = context.rows[f"{network}/search"]
+    rows: list[AllocationRun] = []
+    for choice in choices:
         found = evaluate(scaled(net, choice["scales"]), subject.ann, subject.test, choice["steps"])
-        assert found.events is not None
-        assert found.spikes is not None
-        assert found.synops is not None
         rows.append(
             {
                 "model": network,
@@ -212,27 +269,21 @@ def judge(network: str, context: Context) -> list[Row]:
                 "steps": choice["steps"],
                 "setting": START.record(),
                 "scales": choice["scales"],
-                "neurons": sum(net.neurons.values()),
-                "ann_accuracy": found.ann_accuracy,
-                "accuracy": found.accuracy,
-                "agreement": found.agreement,
-                "events_per_image": found.events,
-                "spikes_per_image": found.spikes,
-                "synops_per_image": found.synops.total.tolist(),
+                **over_time(found, net),
                 "loss_interval": loss_intervals(
                     found.answers, found.ann_answers, subject.test.labels
                 ),
+                "holds": found.agreement[-1] >= AGREEMENT - 1e-9,
             }
         )
     if rows:
-        first, last = (row["events_per_image"][-1] for row in rows)
-        rows[1]["events_saved"] = 1 - last / first
-        for row in rows:
-            row["holds"] = row["agreement"][-1] >= AGREEMENT - 1e-9
+        uniformly, allocated = rows
+        share = allocated["events_per_image"][-1] / uniformly["events_per_image"][-1]
+        allocated["events_saved"] = 1 - share
     return rows
 
 
-def left_out(network: str, context: Context) -> list[Row]:
+def left_out(network: str, context: Context) -> list[LeftOut]:
     """Agreement and active neurons of the ANN without its smallest activations, on the judges."""
     subject = context.subject(network)
     _, split = seen_and_judges(subject)

@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
-from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.setting import Setting, Subject
+from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.setting import Setting, SettingRecord, Subject
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulation.coding import Constant
 from snnlib.simulation.early_exit import first_sure
@@ -66,6 +66,50 @@ class Sure:
         return (step * (self.answers != self.answers[-1])).amax(0) + 1
 
 
+class Exit(TypedDict):
+    """One confidence of a sweep."""
+
+    confidence: float
+    accuracy: float
+    agreement: float  # with the ANN
+    mean_steps: float
+    images_by_step: list[int]  # how many left after step 1, 2, …
+    seconds: float  # for the timed images
+    chosen: bool
+
+
+class ExitRun(Labeled):
+    """The sweep of one neuron on test images."""
+
+    setting: SettingRecord
+    steps: int  # of images that never become sure
+    ann_accuracy: float
+    accuracy: list[float]  # after each step, where all images take it
+    timed_images: int
+    time: str  # what ``seconds`` count: wall or processor
+    seconds_all_steps: float  # one by one
+    seconds_closed_form: float | None  # all steps at once, where that is possible
+    sweep: list[Exit]
+
+
+class Settled(TypedDict):
+    """One test image."""
+
+    image: int  # its place among the test images
+    settled: int  # step from which on the answer stays
+    answer: int
+    label: int
+    confidence: float  # after the last step
+
+
+class Order(Labeled):
+    """The test images that one neuron settles first, and last."""
+
+    steps: int
+    easiest: list[Settled]  # easiest first
+    hardest: list[Settled]  # hardest first
+
+
 def cells(network: str) -> list[Cell]:
     """The sweep of each neuron; the order in which its images are settled."""
     found = []
@@ -96,7 +140,7 @@ def _tested(subject: Subject, kind: str) -> Sure:
     return observe(subject.convert(setting), subject, subject.first(len(subject.test)), steps)
 
 
-def measure(network: str, kind: str, context: Context) -> list[Row]:
+def measure(network: str, kind: str, context: Context) -> list[ExitRun]:
     """The sweep of one neuron."""
     subject = context.subject(network)
     setting, steps = SETTINGS[kind]
@@ -163,7 +207,7 @@ def seconds(device: torch.device, work: Callable[[], Any]) -> float:
     return min(found)
 
 
-def _exit(net: SpikingNetwork, test: Sure, confidence: float, x: Tensor, steps: int) -> Row:
+def _exit(net: SpikingNetwork, test: Sure, confidence: float, x: Tensor, steps: int) -> Exit:
     step, answer = test.exit(confidence)
     return {
         "confidence": confidence,
@@ -172,26 +216,29 @@ def _exit(net: SpikingNetwork, test: Sure, confidence: float, x: Tensor, steps: 
         "mean_steps": float(step.double().mean()),
         "images_by_step": torch.bincount(step, minlength=steps + 1)[1:].tolist(),
         "seconds": seconds(net.device, lambda: net.decide(x, confidence, steps)),
+        "chosen": False,
     }
 
 
-def order(network: str, kind: str, context: Context) -> list[Row]:
+def order(network: str, kind: str, context: Context) -> list[Order]:
     """The easiest and the hardest test images of one neuron."""
     test = _tested(context.subject(network), kind)
     settled, sure = test.settled().tolist(), test.confidence[-1].tolist()
     # Of images settled at the same step those are easier that are answered with more confidence.
     ordered = sorted(range(len(settled)), key=lambda i: (settled[i], -sure[i], i))
-    about = {"model": network, "label": LABELS[kind], "n": len(settled), "steps": len(test.answers)}
     return [
         {
-            **about,
+            "model": network,
+            "label": LABELS[kind],
+            "n": len(settled),
+            "steps": len(test.answers),
             "easiest": [_image(test, i, settled[i]) for i in ordered[:SHOWN_IMAGES]],
             "hardest": [_image(test, i, settled[i]) for i in ordered[: -SHOWN_IMAGES - 1 : -1]],
         }
     ]
 
 
-def _image(test: Sure, i: int, settled: int) -> Row:
+def _image(test: Sure, i: int, settled: int) -> Settled:
     return {
         "image": i,
         "settled": settled,

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from tqdm import tqdm
@@ -29,11 +29,24 @@ from snnlib.zoo import checkpoints, data, models, provenance
 
 FOLDER = Path(__file__).resolve().parents[1] / "results"  # wherever the command is run
 SEED = 0
-Row = dict[str, Any]
-Rows = dict[str, list[Row]]
+Rows = dict[str, list[Any]]  # as JSON holds them; who reads some says of which type they are
 # What an unfinished run holds, and what each of its cells does.
 _STATE = {"settings": dict, "networks": list, "checkpoints": dict, "cells": dict}
 _CELL = {"rows", "seconds", "commit", "date", "hardware", "versions"}
+
+
+class Row(TypedDict):
+    """What every row of a results file holds; a cell's function says what else its rows do."""
+
+    cell: NotRequired[str]  # that computed it: written into the file with the row
+    model: str  # the network's name
+
+
+class Labeled(Row):
+    """A row with the name it has in tables and figures."""
+
+    label: str
+    n: int  # images
 
 
 class ExperimentError(ValueError):
@@ -73,7 +86,7 @@ class Cell:
     """
 
     name: str
-    compute: Callable[[Context], list[Row]]
+    compute: Callable[[Context], Sequence[Mapping[str, Any]]]
     section: str = "runs"
 
 
@@ -94,7 +107,7 @@ class Experiment:
     summary: str
     networks: tuple[str, ...]
     cells: Callable[[str], list[Cell]]
-    conclude: Callable[[Rows], dict[str, Any]] = lambda sections: {}
+    conclude: Callable[[Rows], Mapping[str, Any]] = lambda sections: {}
     version: int = 1
 
 

@@ -20,15 +20,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Literal, NotRequired, TypedDict, cast, final, get_args
 
 import torch
 from torch import Tensor
 
 from book.experiments.allocation import AGREEMENT
-from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.measure import loss_intervals, quantized
-from book.experiments.setting import Setting, Subject
+from book.experiments.frame import Cell, Context, Experiment, Labeled, Row
+from book.experiments.measure import Accuracies, Interval, loss_intervals, quantized
+from book.experiments.setting import Setting, SettingRecord, Subject
 from snnlib.conversion.balance import Percentile
 from snnlib.graph.operations import Node, rectify
 from snnlib.neurons import IF, Augmented, Ternary
@@ -42,8 +42,9 @@ COUNTED_IMAGES, COUNTED_PART = 200, 10
 CAP = 15
 LARGEST = 1023  # |c| that is counted as such; what is larger (never seen) counts as this
 LOSS = 0.0005  # accuracy that the points of `least` may cost on validation images
-COSTS = ("steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image")
-LEAST = ("events_per_neuron", "bits_per_neuron")
+Cost = Literal["steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image"]
+COSTS: tuple[Cost, ...] = get_args(Cost)
+LEAST: tuple[Cost, ...] = ("events_per_neuron", "bits_per_neuron")
 QUANTIZED_LEVELS = (1, 2, 3, 4, 6, 8, 15)
 
 SETTINGS: dict[str, tuple[Setting, int]] = {
@@ -68,6 +69,67 @@ SETTINGS: dict[str, tuple[Setting, int]] = {
     },
 }  # fmt: skip
 STEPS_SLOW = 4  # of augmented neurons on slow networks: the cheap points come early
+
+
+class Costs(TypedDict):
+    """What a setting's points cost, one entry a point; costs are sums over the steps so far."""
+
+    steps: list[int]
+    events_per_neuron: list[float]
+    bits_per_neuron: list[float]
+    energy_nj_per_image: list[float]
+
+
+class FrontierRun(Labeled, Costs, Accuracies):
+    """One setting: a point a step."""
+
+    neuron: str
+    levels: int
+    negative: float | None
+    counted: int  # images whose bits and |c| were counted
+    setting: SettingRecord
+    dtype: str
+    ann_accuracy: float
+    events_by_size: list[int]  # with |c| = 1, 2, …
+    loss_interval: list[Interval]  # one a step, fractions
+    images: NotRequired[str]  # validation; test images where it is not said
+
+
+@final
+class AnnPoint(Labeled, Costs):
+    """The ANN, rounded or not: lists of one."""
+
+    levels: int | None  # None: not rounded
+    images: str
+    accuracy: list[float]
+
+
+class Point(TypedDict):
+    """One point of a setting."""
+
+    label: str
+    setting: str  # its name in `SETTINGS`, or ann
+    dtype: str
+    accuracy: float
+    agreement: NotRequired[float]  # of spiking networks, with the ANN
+    steps: int
+    events_per_neuron: float
+    bits_per_neuron: float
+    energy_nj_per_image: float
+
+
+class ParetoSet(Row):
+    """The points that no other beats by one cost, cheapest first."""
+
+    cost: Cost
+    points: list[Point]
+
+
+class Least(FrontierRun):
+    """The setting of the point with the least cost that loses little, on test images."""
+
+    cost: Cost
+    chosen: Point  # on validation images
 
 
 @dataclass
@@ -107,11 +169,10 @@ def entropy(counts: Tensor) -> Tensor:
 
 def count(net: SpikingNetwork, split: Split, steps: int) -> Counts:
     """The coefficients of all spiking layers over the first images."""
-    found = Counts(min(len(split), COUNTED_IMAGES), net.neurons)
-    for start in range(0, found.images, COUNTED_PART):
-        end = min(start + COUNTED_PART, found.images)
-        x = to_float(split.images[start:end]).to(net.device)
-        run = net(x, steps, record=tuple(net.graph.spiking))
+    images = split.images[:COUNTED_IMAGES]
+    found = Counts(len(images), net.neurons)
+    for part in images.split(COUNTED_PART):
+        run = net(to_float(part).to(net.device), steps, record=tuple(net.graph.spiking))
         for layer, trace in run.trace.items():
             for step in range(1, steps + 1):
                 found.add(layer, step, steps, trace.coefficient[step - 1])
@@ -126,20 +187,17 @@ def cells(network: str) -> list[Cell]:
     return [*found, Cell(f"{network}/least", partial(least, network), "least")]
 
 
-def measure(network: str, name: str, context: Context) -> list[Row]:
+def measure(network: str, name: str, context: Context) -> list[FrontierRun]:
     """One setting: its points, one a step."""
     subject = context.subject(network)
-    net, steps = _network(subject, name), SETTINGS[name][1]
-    if subject.slow and net.neuron.kind == "augmented":
+    setting, steps = SETTINGS[name]
+    if subject.slow and setting.neuron.kind == "augmented":
         steps = min(steps, STEPS_SLOW)
-    return [_points(net, subject, name, subject.validation, steps) | {"images": "validation"}]
+    return [{**_run(subject, setting, subject.validation, steps), "images": "validation"}]
 
 
-def _network(subject: Subject, name: str) -> SpikingNetwork:
-    return subject.affordably(subject.convert(SETTINGS[name][0]))
-
-
-def _points(net: SpikingNetwork, subject: Subject, name: str, split: Split, steps: int) -> Row:
+def _run(subject: Subject, setting: Setting, split: Split, steps: int) -> FrontierRun:
+    net = subject.affordably(subject.convert(setting))
     found = evaluate(net, subject.ann, split, steps)
     assert found.events is not None
     assert found.synops is not None
@@ -153,7 +211,7 @@ def _points(net: SpikingNetwork, subject: Subject, name: str, split: Split, step
         "negative": getattr(net.neuron, "negative", None),
         "n": found.n,
         "counted": counts.images,
-        "setting": SETTINGS[name][0].record(),
+        "setting": setting.record(),
         "dtype": str(net.dtype).removeprefix("torch."),
         "ann_accuracy": found.ann_accuracy,
         "accuracy": found.accuracy,
@@ -167,14 +225,14 @@ def _points(net: SpikingNetwork, subject: Subject, name: str, split: Split, step
     }
 
 
-def quantized_anns(network: str, context: Context) -> list[Row]:
+def quantized_anns(network: str, context: Context) -> list[AnnPoint]:
     """The ANN itself, and with activations rounded to so many levels, as points of one step.
 
     Energy of all of them is that of the ANN: multiplications stay multiplications.
     """
     subject = context.subject(network)
     energy = costs.macs(subject.convert(Setting(IF())).graph) * costs.MAC_PICOJOULE / 1000
-    rows: list[Row] = []
+    rows: list[AnnPoint] = []
     for levels in (*QUANTIZED_LEVELS, None):
         neuron = Augmented(levels=levels or 1, negative=0.0, cap=levels or CAP)
         net = subject.convert(Setting(neuron, Percentile(99.9)))
@@ -226,55 +284,56 @@ def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> tuple[flo
     return right / len(split), active / neurons / len(images), bits
 
 
-def pareto(network: str, context: Context) -> list[Row]:
+def pareto(network: str, context: Context) -> list[ParetoSet]:
     """For every cost the points that no other point beats, cheapest first."""
     points = _all_points(network, context, (*SETTINGS, "ann"))
     return [{"model": network, "cost": cost, "points": best(points, cost)} for cost in COSTS]
 
 
-def least(network: str, context: Context) -> list[Row]:
+def least(network: str, context: Context) -> list[Least]:
     """The spiking points with the fewest events, and bits, that lose little: on test images."""
     subject = context.subject(network)
-    found: dict[tuple[str, int], Row] = {}  # both costs may choose the same
-    rows: list[Row] = []
+    found: dict[tuple[str, int], FrontierRun] = {}  # both costs may choose the same
+    rows: list[Least] = []
     for cost, choice in cheapest(network, context).items():
         name, steps = key = choice["setting"], choice["steps"]
         if key not in found:
-            found[key] = _points(_network(subject, name), subject, name, subject.test, steps)
+            setting, _ = SETTINGS[name]
+            found[key] = _run(subject, setting, subject.test, steps)
         rows.append({"cost": cost, "chosen": choice, **found[key]})
     return rows
 
 
-def cheapest(network: str, context: Context) -> dict[str, dict[str, Any]]:
+def cheapest(network: str, context: Context) -> dict[Cost, Point]:
     """For events and bits the cheapest spiking point that holds; none where none does."""
-    ann = context.rows[f"{network}/ann"][-1]["accuracy"][0]
+    rows: list[AnnPoint] = context.rows[f"{network}/ann"]
+    (ann,) = rows[-1]["accuracy"]
     points = _all_points(network, context, SETTINGS)
     close = [
         point
         for point in points
         if point["accuracy"] >= ann - LOSS - 1e-9 and point["agreement"] >= AGREEMENT - 1e-9
     ]
-    if not close:
-        return {}
-    return {cost: min(close, key=lambda point: point[cost]) for cost in LEAST}
+    return {cost: min(close, key=lambda point: point[cost]) for cost in LEAST if close}
 
 
-def _all_points(network: str, context: Context, names: Iterable[str]) -> list[dict[str, Any]]:
-    points: list[dict[str, Any]] = []
+def _all_points(network: str, context: Context, names: Iterable[str]) -> list[Point]:
+    points: list[Point] = []
     for name in names:
         for row in context.rows[f"{network}/{name}"]:
             about = {"label": row["label"], "setting": name, "dtype": row.get("dtype", "float32")}
             for i, accuracy in enumerate(row["accuracy"]):
-                costs = {cost: row[cost][i] for cost in COSTS}
+                point = {**about, "accuracy": accuracy}
                 if "agreement" in row:  # of spiking networks
-                    costs = {"agreement": row["agreement"][i], **costs}
-                points.append({**about, "accuracy": accuracy, **costs})
+                    point["agreement"] = row["agreement"][i]
+                point |= {cost: row[cost][i] for cost in COSTS}
+                points.append(cast("Point", point))
     return points
 
 
-def best(points: Sequence[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
+def best(points: Sequence[Point], cost: Cost) -> list[Point]:
     """The points of which no other is at least as accurate and cheaper, or as cheap and better."""
-    found: list[dict[str, Any]] = []
+    found: list[Point] = []
     for point in sorted(points, key=lambda p: (p[cost], -p["accuracy"])):
         if not found or point["accuracy"] > found[-1]["accuracy"]:
             found.append(point)

@@ -16,14 +16,15 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
-from book.experiments.frame import Cell, Context, Experiment, Row, Rows
-from book.experiments.measure import INTERVAL, loss_intervals
-from book.experiments.setting import Setting, Subject
+from book.experiments.frame import Cell, Context, Experiment, Labeled, Rows
+from book.experiments.measure import INTERVAL, Accuracies, Interval, loss_intervals
+from book.experiments.setting import Setting, SettingRecord, Subject
+from book.experiments.targets import Verdict
 from snnlib.conversion.convert import convert
 from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
@@ -42,12 +43,46 @@ POINTS = {"mnist": 0.1, "fashion_mnist": 0.1, "cifar10": 0.3}  # accuracy lost a
 _PART, _TRACED_PART = 250, 10
 
 
+class Traced(TypedDict):
+    """The largest numbers that were met, in whole numbers, on the first images."""
+
+    n: int  # images
+    largest_current: int
+    largest_potential: int
+
+
+class Spot(TypedDict):
+    """The digest of the first images alone."""
+
+    n: int  # images
+    sha256: str
+
+
+class IntegerRun(Labeled, Accuracies):
+    """The whole-number network beside the real one, with which it agrees; lists along the steps."""
+
+    dataset: str
+    steps: int
+    setting: SettingRecord
+    weight_bits: int
+    balanced: dict[str, float]  # λ of every layer, rounded
+    ann_accuracy: float
+    real_accuracy: list[float]  # of the network in real numbers
+    events_per_image: list[float]  # so far, of the network in real numbers
+    neurons: int
+    loss_interval: list[Interval]  # against real numbers, fractions
+    largest_possible_sum: int
+    traced: Traced
+    sha256: str  # of the summed outputs of all images and steps
+    spot: Spot
+
+
 def cells(network: str) -> list[Cell]:
     """A cell a setting."""
     return [Cell(f"{network}/{name}", partial(measure, network, name)) for name in SETTINGS]
 
 
-def measure(network: str, name: str, context: Context) -> list[Row]:
+def measure(network: str, name: str, context: Context) -> list[IntegerRun]:
     """Real against whole numbers in one setting."""
     subject, setting = context.subject(network), SETTINGS[name]
     net = rounded(subject.convert(setting))
@@ -110,7 +145,7 @@ def rounded(net: SpikingNetwork) -> SpikingNetwork:
     return net.replace(balanced=balanced)
 
 
-def rebuild(row: Row, subject: Subject) -> SpikingNetwork:
+def rebuild(row: IntegerRun, subject: Subject) -> SpikingNetwork:
     """The whole-number network of a row, from the trained weights and the λ in the row."""
     setting = Setting.of(row["setting"])
     net = convert(subject.ann, subject.calibration[:10], setting.neuron, balance=setting.balance)
@@ -156,8 +191,9 @@ def largest(net: SpikingNetwork, split: Split) -> tuple[int, int]:
 
 def conclude(sections: Rows) -> dict[str, Any]:
     """Accuracy lost against real numbers after the last step, beside what was asked for."""
-    targets = []
-    for run in sections["runs"]:
+    runs: list[IntegerRun] = sections["runs"]
+    targets: list[Verdict] = []
+    for run in runs:
         if (points := POINTS.get(run["dataset"])) is not None:
             lost = 100 * (run["real_accuracy"][-1] - run["accuracy"][-1])
             targets.append(

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
+from typing import TypedDict, cast
 
-from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.setting import Setting
+from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.setting import Setting, SettingRecord
 from snnlib.conversion.balance import Max
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.zoo import models
@@ -32,12 +33,36 @@ SETTINGS = {
 }
 
 
+class Layer(TypedDict):
+    """`snnlib.simulation.verify.LayerReport`, which says what each key is."""
+
+    name: str
+    scale: float
+    error: list[float]
+    parts: dict[str, list[float]]
+    bias: dict[str, list[float]]
+    dead: list[int]
+    saturated: list[int]
+    channels: int
+
+
+class LayerErrors(Labeled):
+    """The errors of all layers in one setting; lists run along ``steps``."""
+
+    images: str
+    setting: SettingRecord
+    steps: list[int]
+    agreement: list[float]  # of the answers, with the ANN's
+    graph_error: float | None
+    layers: list[Layer]
+
+
 def cells(network: str) -> list[Cell]:
     """A cell a setting."""
     return [Cell(f"{network}/{name}", partial(measure, network, name)) for name in SETTINGS]
 
 
-def measure(network: str, name: str, context: Context) -> list[Row]:
+def measure(network: str, name: str, context: Context) -> list[LayerErrors]:
     """The errors of all layers in one setting."""
     subject, setting = context.subject(network), SETTINGS[name]
     net = subject.convert(setting)
@@ -54,7 +79,7 @@ def measure(network: str, name: str, context: Context) -> list[Row]:
             "steps": list(found.steps),
             "agreement": found.agreement,
             "graph_error": found.graph_error,
-            "layers": [asdict(layer) for layer in found.layers],
+            "layers": [cast("Layer", asdict(layer)) for layer in found.layers],
         }
     ]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from snnlib.simulation.closed_form import rounded
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.data import Split, to_float
+from snnlib.zoo.evaluate import Evaluation
 
 INTERVAL = (
     "95 % interval of ANN accuracy minus SNN accuracy on the same images, as fractions: adjusted "
@@ -29,8 +30,49 @@ INTERVAL = (
 _NORMAL_975 = 1.959964
 _PART = 500  # images held as floating point at a time
 
+Interval = tuple[float, float]  # low and high end
 
-def paired_interval(ann_only: int, snn_only: int, n: int) -> tuple[float, float]:
+
+class Accuracies(TypedDict):
+    """Shares of the images, one after each step."""
+
+    accuracy: list[float]  # answered right
+    agreement: list[float]  # answered as the ANN does
+
+
+class AtSteps(Accuracies):
+    """The same after some steps only."""
+
+    steps: list[int]
+
+
+class OverTime(Accuracies):
+    """What an evaluation measured after each step; costs are sums so far, an image."""
+
+    neurons: int  # spiking ones
+    ann_accuracy: float
+    events_per_image: list[float]
+    spikes_per_image: list[float]
+    synops_per_image: list[float]
+
+
+def over_time(found: Evaluation, net: SpikingNetwork) -> OverTime:
+    """An evaluation of all steps as rows hold it."""
+    assert found.events is not None
+    assert found.spikes is not None
+    assert found.synops is not None
+    return {
+        "neurons": sum(net.neurons.values()),
+        "ann_accuracy": found.ann_accuracy,
+        "accuracy": found.accuracy,
+        "agreement": found.agreement,
+        "events_per_image": found.events,
+        "spikes_per_image": found.spikes,
+        "synops_per_image": found.synops.total.tolist(),
+    }
+
+
+def paired_interval(ann_only: int, snn_only: int, n: int) -> Interval:
     """95 % interval of (accuracy of the ANN − accuracy of the SNN), both on the same n images.
 
     Args:
@@ -54,7 +96,7 @@ def paired_interval(ann_only: int, snn_only: int, n: int) -> tuple[float, float]
     return max(-1.0, loss - half), min(1.0, loss + half)
 
 
-def loss_intervals(answers: Tensor, ann_answers: Tensor, labels: Tensor) -> list[list[float]]:
+def loss_intervals(answers: Tensor, ann_answers: Tensor, labels: Tensor) -> list[Interval]:
     """`paired_interval` after every step.
 
     Args:
@@ -64,7 +106,7 @@ def loss_intervals(answers: Tensor, ann_answers: Tensor, labels: Tensor) -> list
     """
     right, ann_right = answers == labels, ann_answers == labels
     lost, won = (ann_right & ~right).sum(1).tolist(), (right & ~ann_right).sum(1).tolist()
-    return [list(paired_interval(a, b, len(labels))) for a, b in zip(lost, won, strict=True)]
+    return [paired_interval(a, b, len(labels)) for a, b in zip(lost, won, strict=True)]
 
 
 def quantized(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
@@ -84,7 +126,7 @@ def quantized(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
 
 def quantized_ann(
     net: SpikingNetwork, split: Split, ann_answers: Tensor, steps: Sequence[int]
-) -> dict[str, list[Any]]:
+) -> AtSteps:
     """Accuracy of `quantized` on a split, and how often it answers as the ANN, at some steps."""
     right, same = np.zeros(len(steps)), np.zeros(len(steps))
     for start in range(0, len(split), _PART):

@@ -23,16 +23,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import NamedTuple, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from book.experiments import spikingjelly
-from book.experiments.frame import Cell, Context, Experiment, Row
-from book.experiments.measure import INTERVAL, loss_intervals
-from book.experiments.setting import Setting, Subject
-from book.experiments.spikingjelly import RECIPES
+from book.experiments.frame import Cell, Context, Experiment, Labeled, Row
+from book.experiments.measure import INTERVAL, Accuracies, Interval, loss_intervals
+from book.experiments.setting import Setting, SettingRecord, Subject
+from book.experiments.spikingjelly import RECIPES, RecipeRecord
 from snnlib.conversion.balance import Max
 from snnlib.neurons import IF, Augmented, Ternary
 from snnlib.simulation.network import SpikingNetwork
@@ -57,6 +57,55 @@ SETTINGS = {"IF, plain": Setting(IF(v0=0.0), Max())} | {
 Simulate = Callable[[Tensor], Tensor]  # images to logits after every step, shape (T, B, classes)
 
 
+class PeerCheck(Labeled):
+    """The proof that one recipe is used rightly."""
+
+    relu_error: float
+    steps: list[int]
+    distance: list[float]  # from the ANN, after ``steps``
+    same_as_snnlib: float  # share of the answers
+    distance_from_snnlib: float
+
+
+class Delayed(Accuracies):
+    """The same run, its first steps left out of the answer; lists begin after them."""
+
+    after_steps: int
+
+
+class Method(TypedDict):
+    """Who simulates, and how it was converted."""
+
+    label: str
+    simulator: str
+    setting: SettingRecord | RecipeRecord
+    images_together: NotRequired[int]  # these two: of the peer
+    versions: NotRequired[dict[str, str]]
+
+
+class PeerRun(Row, Method, Accuracies):
+    """One method on the test images."""
+
+    n: int  # images
+    images: str
+    steps: int
+    calibration_images: int
+    dtype: str
+    ann_accuracy: float
+    loss_interval: list[Interval]  # one a step, fractions
+    seconds: float
+    processor_seconds: float  # all threads
+    delayed_readout: NotRequired[Delayed | None]  # of the peer; None: too few steps are left
+
+
+class Timed(NamedTuple):
+    """Logits of all images, and the seconds that they took; those of the processor: all threads."""
+
+    logits: Tensor
+    wall: float
+    processor: float
+
+
 def cells(network: str) -> list[Cell]:
     """The proof that the peer is used rightly, and the runs of all methods."""
     return [
@@ -74,14 +123,14 @@ def _converted(subject: Subject) -> dict[str, nn.Module]:
     }
 
 
-def check(network: str, context: Context) -> list[Row]:
+def check(network: str, context: Context) -> list[PeerCheck]:
     """Whether every recipe gives the ANN in the limit, and our own network step by step."""
     subject = context.subject(network)
     x = to_float(subject.test.images[:CHECKED_IMAGES]).to(subject.device)
     ours = subject.convert(SETTINGS["IF"])
     with torch.no_grad():
         ann = subject.ann(x)
-    rows: list[Row] = []
+    rows: list[PeerCheck] = []
     for name, net in _converted(subject).items():
         with torch.no_grad():
             relu = spikingjelly.rectified(net)(x)
@@ -103,7 +152,7 @@ def check(network: str, context: Context) -> list[Row]:
     return rows
 
 
-def measure(network: str, context: Context) -> list[Row]:
+def measure(network: str, context: Context) -> list[PeerRun]:
     """All methods on the same test images, in turns."""
     subject = context.subject(network)
     split = subject.test[:IMAGES]
@@ -118,12 +167,11 @@ def measure(network: str, context: Context) -> list[Row]:
     with torch.no_grad():
         ann = torch.cat([subject.ann(part).argmax(1).cpu() for part in x.split(PART)])
     timed = in_turns(methods, x, PART)
-    rows: list[Row] = []
+    rows: list[PeerRun] = []
     for name, (logits, wall, processor) in timed.items():
-        about = _about_peer(name) if name in RECIPES else _about_ours(name)
-        row: dict[str, Any] = {
+        row: PeerRun = {
             "model": network,
-            **about,
+            **_method(name),
             "n": len(split),
             "images": "test",
             "steps": steps,
@@ -147,10 +195,8 @@ def measure(network: str, context: Context) -> list[Row]:
     return rows
 
 
-def in_turns(
-    methods: dict[str, Simulate], x: Tensor, part: int
-) -> dict[str, tuple[Tensor, float, float]]:
-    """Logits, wall time and processor time (seconds, all threads) of every method on all images.
+def in_turns(methods: dict[str, Simulate], x: Tensor, part: int) -> dict[str, Timed]:
+    """Logits and time of every method on all images.
 
     The methods take turns part by part, each part beginning with another one, so that what else the
     machine does meets all of them alike. A first call on a few images, not timed, lets them compile
@@ -164,19 +210,19 @@ def in_turns(
     for turn, images in enumerate(x.split(part)):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            began = time.perf_counter(), time.process_time()
+            began, worked = time.perf_counter(), time.process_time()
             logits = methods[name](images).cpu()  # waits for a GPU
-            wall[name] += time.perf_counter() - began[0]
-            processor[name] += time.process_time() - began[1]
+            wall[name] += time.perf_counter() - began
+            processor[name] += time.process_time() - worked
             parts[name].append(logits)
-    return {name: (torch.cat(parts[name], 1), wall[name], processor[name]) for name in names}
+    return {name: Timed(torch.cat(parts[name], 1), wall[name], processor[name]) for name in names}
 
 
 def _ours(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
     return net(x, steps).logits
 
 
-def _accuracy(logits: Tensor, labels: Tensor, ann: Tensor) -> dict[str, list[float]]:
+def _accuracy(logits: Tensor, labels: Tensor, ann: Tensor) -> Accuracies:
     answers = logits.argmax(-1)
     return {
         "accuracy": (answers == labels).double().mean(1).tolist(),
@@ -184,7 +230,10 @@ def _accuracy(logits: Tensor, labels: Tensor, ann: Tensor) -> dict[str, list[flo
     }
 
 
-def _about_peer(name: str) -> Row:
+def _method(name: str) -> Method:
+    if name not in RECIPES:
+        setting = SETTINGS[name].record()
+        return {"label": f"snnlib, {name}", "simulator": "snnlib", "setting": setting}
     recipe = RECIPES[name]
     return {
         "label": f"SpikingJelly, {recipe.label}",
@@ -193,11 +242,6 @@ def _about_peer(name: str) -> Row:
         "images_together": spikingjelly.IMAGES_TOGETHER,
         "versions": provenance.versions(spikingjelly.PACKAGE, "torch"),
     }
-
-
-def _about_ours(name: str) -> Row:
-    setting = SETTINGS[name].record()
-    return {"label": f"snnlib, {name}", "simulator": "snnlib", "setting": setting}
 
 
 EXPERIMENT = Experiment(

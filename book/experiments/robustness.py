@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
 from book.experiments.early_exit import SETTINGS
-from book.experiments.frame import SEED, Cell, Context, Experiment, Row
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.setting import SettingRecord
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import Node, rectify
 from snnlib.simulation.coding import Constant
@@ -37,8 +39,33 @@ LOSSES = (0.0, 0.01, 0.05, 0.1, 0.2)  # probability that a spike is lost
 _PART = 250
 _TOGETHER, _BLOCK = 5, 16  # images and steps computed at once when spikes are lost
 
-# Answers of the SNN after its last step, and of the ANN, to some images of a given first number.
-Answers = tuple[Tensor, Tensor]
+
+class Answers(NamedTuple):
+    """To some images: of the SNN after its last step, and of the ANN."""
+
+    snn: Tensor
+    ann: Tensor
+
+
+class Disturbed(TypedDict):
+    """One size of a disturbance: mean over the draws, and standard deviation."""
+
+    size: float  # as `INPUT`, `WEIGHTS` and `LOSSES` measure it
+    draws: int
+    accuracy: float
+    accuracy_std: float
+    ann_accuracy: float
+    ann_accuracy_std: float
+
+
+class RobustnessRun(Labeled):
+    """One neuron under growing sizes of one disturbance, on test images."""
+
+    steps: int
+    dtype: NotRequired[str]  # float32 in old rows without it
+    disturbance: str
+    setting: SettingRecord
+    sizes: list[Disturbed]
 
 
 class Lossy(Simulation):
@@ -97,14 +124,14 @@ def noisy_input(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: i
     """Normal noise on the pixels, which are cut to [0, 1] again as a camera would."""
     noise = torch.randn(x.shape, generator=_generator(seed)).to(x)
     x = (x + size * noise).clamp(0, 1)
-    return net(x, steps, only_last=True).predictions[-1], net.ann(x).argmax(1)
+    return Answers(net(x, steps, only_last=True).predictions[-1], net.ann(x).argmax(1))
 
 
 def noisy_network(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: int) -> Answers:
     """Noise on the weights; ``seed`` draws the network."""
     graph = noisy_weights(net.graph, size, _generator(seed))
     other = SpikingNetwork(graph, net.neuron, net.balanced).to(net.dtype)
-    return other(x, steps, only_last=True).predictions[-1], other.ann(x).argmax(1)
+    return Answers(other(x, steps, only_last=True).predictions[-1], other.ann(x).argmax(1))
 
 
 def lost_spikes(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: int) -> Answers:
@@ -118,7 +145,7 @@ def lost_spikes(net: SpikingNetwork, x: Tensor, steps: int, size: float, seed: i
                 total = simulation.advance(min(_BLOCK, steps - simulation.t))[-1]
             answers.append(total.argmax(1))
         ann = lossy_ann(net.graph, net.checked(x), size, _generator(seed))
-    return torch.cat(answers), ann.argmax(1)
+    return Answers(torch.cat(answers), ann.argmax(1))
 
 
 Disturbance = Callable[[SpikingNetwork, Tensor, int, float, int], Answers]
@@ -143,39 +170,48 @@ def cells(network: str) -> list[Cell]:
     ]
 
 
-def measure(network: str, kind: str, what: str, context: Context) -> list[Row]:
+def measure(network: str, kind: str, what: str, context: Context) -> list[RobustnessRun]:
     """Accuracy of both networks for every size of one disturbance, mean and spread over draws."""
     subject = context.subject(network)
     setting, steps = SETTINGS[kind]
     net = subject.affordably(subject.convert(setting))
     split = subject.test[:IMAGES]
     disturb, sizes, shared = KINDS[what]
-    rows: list[Row] = []
+    rows: list[Disturbed] = []
     for size in sizes:
         draws = range(SEED, SEED + (DRAWS if size else 1))
-        right = torch.zeros(len(draws), 2, dtype=torch.float64)
+        snn, ann = torch.zeros(2, len(draws), dtype=torch.float64)  # answered right, by draw
         for i, draw in enumerate(draws):
             for start in range(0, len(split), _PART):
                 piece = split[start : start + _PART]
                 x = to_float(piece.images).to(net.device)
                 seed = draw if shared else draw * 1_000_003 + start
-                for j, answers in enumerate(disturb(net, x, steps, size, seed)):
-                    right[i, j] += int((answers.cpu() == piece.labels).sum())
-        snn, ann = (right / len(split)).T
-        spread = (right / len(split)).std(0, unbiased=True) if len(draws) > 1 else torch.zeros(2)
+                answers = disturb(net, x, steps, size, seed)
+                snn[i] += int((answers.snn.cpu() == piece.labels).sum())
+                ann[i] += int((answers.ann.cpu() == piece.labels).sum())
+        snn, ann = snn / len(split), ann / len(split)
         rows.append(
             {
                 "size": size,
                 "draws": len(draws),
                 "accuracy": float(snn.mean()),
-                "accuracy_std": float(spread[0]),
+                "accuracy_std": float(snn.std()) if size else 0.0,
                 "ann_accuracy": float(ann.mean()),
-                "ann_accuracy_std": float(spread[1]),
+                "ann_accuracy_std": float(ann.std()) if size else 0.0,
             }
         )
-    about = {"model": network, "label": LABELS[kind], "n": len(split), "steps": steps}
-    about |= {"dtype": str(net.dtype).removeprefix("torch.")}
-    return [{**about, "disturbance": what, "setting": setting.record(), "sizes": rows}]
+    return [
+        {
+            "model": network,
+            "label": LABELS[kind],
+            "n": len(split),
+            "steps": steps,
+            "dtype": str(net.dtype).removeprefix("torch."),
+            "disturbance": what,
+            "setting": setting.record(),
+            "sizes": rows,
+        }
+    ]
 
 
 EXPERIMENT = Experiment(

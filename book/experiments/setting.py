@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 
@@ -26,6 +25,34 @@ SLOW_MACS, DEEP_MACS, _FULL_MACS = 30e6, 50e6, 11.1e6
 BALANCES: dict[str, type[Balance]] = {cls.kind: cls for cls in (Max, Percentile, MinError)}
 
 
+class NeuronRecord(TypedDict):
+    """The neuron of a setting: its kind and its parameters."""
+
+    kind: str
+    v0: float
+    levels: NotRequired[int]
+    negative: NotRequired[float]
+    cap: NotRequired[int | None]
+    reset: NotRequired[str]
+
+
+class BalanceRecord(TypedDict):
+    """The balancing of a setting: its kind and its parameter."""
+
+    kind: str
+    q: NotRequired[float]  # the percentile
+    levels: NotRequired[int]  # that the error is least for
+
+
+class SettingRecord(TypedDict):
+    """A `Setting` as JSON holds it."""
+
+    neuron: NeuronRecord
+    balance: BalanceRecord
+    per_channel: bool
+    bias_steps: int | None
+
+
 @dataclass(frozen=True)
 class Setting:
     """How to convert a network.
@@ -42,20 +69,22 @@ class Setting:
     per_channel: bool = False
     bias_steps: int | None = None
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> SettingRecord:
         """As JSON can hold it; `of` makes the setting again."""
         neuron = {"kind": self.neuron.kind, **asdict(self.neuron)}  # type: ignore[call-overload]
+        balance = {"kind": self.balance.kind, **asdict(self.balance)}
         return {
-            "neuron": neuron,
-            "balance": {"kind": self.balance.kind, **asdict(self.balance)},
+            "neuron": cast("NeuronRecord", neuron),
+            "balance": cast("BalanceRecord", balance),
             "per_channel": self.per_channel,
             "bias_steps": self.bias_steps,
         }
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Setting:
+    def of(cls, record: SettingRecord) -> Setting:
         """The setting of a `record`."""
-        neuron, balance = dict(record["neuron"]), dict(record["balance"])
+        neuron: dict[str, Any] = {**record["neuron"]}
+        balance: dict[str, Any] = {**record["balance"]}
         return cls(
             NEURONS[neuron.pop("kind")](**neuron),
             BALANCES[balance.pop("kind")](**balance),
@@ -112,7 +141,8 @@ class Subject:
     @cached_property
     def validation(self) -> data.Split:
         """The images on which every choice is made; none of them was trained on."""
-        return data.validation_split(self._train)[1][: self.limit]
+        _, held_out = data.validation_split(self._train)
+        return held_out[: self.limit]
 
     @cached_property
     def calibration(self) -> torch.Tensor:

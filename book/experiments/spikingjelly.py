@@ -19,7 +19,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,15 @@ from snnlib.simulation.network import SpikingNetwork
 PACKAGE = "spikingjelly"
 INSTALL = "pip install -r benchmarks/requirements-peers.txt"
 IMAGES_TOGETHER = 50  # the examples simulate their test images in such batches
+
+
+class RecipeRecord(TypedDict):
+    """A `Recipe` as JSON holds it."""
+
+    recipe: str
+    options: dict[str, Any]
+    calibration_batch: int
+    calibration_passes: int
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Recipe:
     batch: int = 100
     passes: int = 1
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RecipeRecord:
         """As JSON can hold it."""
         return {
             "recipe": self.kind,

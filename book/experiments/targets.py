@@ -8,8 +8,12 @@ step up to that number fulfils all of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from book.experiments.frame import Row
+from book.experiments.measure import Interval
+
+if TYPE_CHECKING:
+    from book.experiments.accuracy_over_time import AccuracyRun
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,28 @@ class Target:
     points: float
     steps: int
     events: float | None = None
+
+
+class Nearest(TypedDict):
+    """The step that comes nearest to a target; None where no step keeps to the events."""
+
+    step: int | None
+    loss_points: float | None
+    loss_interval: NotRequired[Interval | None]  # fractions; of runs beside their ANN
+    events_per_neuron: float | None
+
+
+class Verdict(Nearest):
+    """A target, asked of one run, and what was found."""
+
+    model: str
+    label: str
+    n: int  # images
+    loss_points_at_most: float
+    steps_at_most: int
+    events_per_neuron_at_most: float | None
+    loss_points_at_last: NotRequired[float]  # after ``steps_at_most``, where more are judged
+    reached: bool
 
 
 _SMALL: dict[str, tuple[Target, ...]] = {
@@ -35,7 +61,7 @@ TARGETS: dict[str, dict[str, tuple[Target, ...]]] = {
 }
 
 
-def targets(runs: list[Row]) -> list[Row]:
+def targets(runs: list[AccuracyRun]) -> list[Verdict]:
     """One row a target and run that is long enough to judge it, best settings only."""
     found = []
     for run in runs:
@@ -47,27 +73,27 @@ def targets(runs: list[Row]) -> list[Row]:
     return found
 
 
-def _judge(run: Row, target: Target) -> Row:
+def _judge(run: AccuracyRun, target: Target) -> Verdict:
     """The first step that fulfils the target, else the one of the least loss that keeps its events.
 
     Where no step keeps to the events, step, loss, its interval and events are None.
     """
-    tried = []
-    for step in range(1, target.steps + 1):
-        events = run["events_per_image"][step - 1] / run["neurons"]
-        loss = 100 * (run["ann_accuracy"] - run["accuracy"][step - 1])
-        if target.events is None or events <= target.events:
-            tried.append(
-                {
-                    "step": step,
-                    "loss_points": loss,
-                    "loss_interval": run["loss_interval"][step - 1],
-                    "events_per_neuron": events,
-                }
-            )
-    fit = [found for found in tried if found["loss_points"] <= target.points + 1e-6]
-    nothing = dict.fromkeys(("step", "loss_points", "loss_interval", "events_per_neuron"))
-    least = min(tried, key=lambda found: found["loss_points"], default=nothing)
+    assert run["events_per_image"] is not None
+    events = [value / run["neurons"] for value in run["events_per_image"]]
+    loss = [100 * (run["ann_accuracy"] - accuracy) for accuracy in run["accuracy"]]
+    kept = [i for i in range(target.steps) if target.events is None or events[i] <= target.events]
+    fit = [i for i in kept if loss[i] <= target.points + 1e-6]
+    nearest: Nearest = {
+        "step": None, "loss_points": None, "loss_interval": None, "events_per_neuron": None
+    }  # fmt: skip
+    if kept:
+        at = fit[0] if fit else min(kept, key=lambda i: loss[i])
+        nearest = {
+            "step": at + 1,
+            "loss_points": loss[at],
+            "loss_interval": run["loss_interval"][at],
+            "events_per_neuron": events[at],
+        }
     return {
         "model": run["model"],
         "label": run["label"],
@@ -75,7 +101,7 @@ def _judge(run: Row, target: Target) -> Row:
         "loss_points_at_most": target.points,
         "steps_at_most": target.steps,
         "events_per_neuron_at_most": target.events,
-        **(fit[0] if fit else least),
-        "loss_points_at_last": 100 * (run["ann_accuracy"] - run["accuracy"][target.steps - 1]),
+        **nearest,
+        "loss_points_at_last": loss[target.steps - 1],
         "reached": bool(fit),
     }

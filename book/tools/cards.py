@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
@@ -18,6 +18,8 @@ from snnlib.conversion.trace import trace
 from snnlib.deploy.files import write_bytes
 from snnlib.simulation import costs
 from snnlib.zoo import checkpoints, data, models
+from snnlib.zoo.recipes import Recipe
+from snnlib.zoo.train import Record
 
 FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
 
@@ -62,7 +64,7 @@ def files(folder: Path = FOLDER) -> dict[str, Path]:
 
 def render(folder: Path = FOLDER) -> str:
     """The text of the README for the checkpoints in ``folder``."""
-    records = {name: checkpoints.read(path)[1] for name, path in files(folder).items()}
+    records = {name: _record(path) for name, path in files(folder).items()}
     lines = [
         HEAD,
         "| network | data set | validation | test | parameters | MACs an image | file | minutes |",
@@ -78,6 +80,11 @@ def render(folder: Path = FOLDER) -> str:
     for name, record in records.items():
         lines += ["", *_card(name, record)]
     return "\n".join(lines) + "\n" + TAIL
+
+
+def _record(path: Path) -> Record:
+    _, record = checkpoints.read(path)
+    return cast("Record", record)
 
 
 def write(folder: Path = FOLDER) -> list[Path]:
@@ -98,35 +105,34 @@ def write(folder: Path = FOLDER) -> list[Path]:
     return [readme, write_bytes(checkpoints.INDEX, text.encode())]
 
 
-def _card(name: str, record: dict[str, Any]) -> list[str]:
-    recipe = record["recipe"]
+def _card(name: str, record: Record) -> list[str]:
+    recipe = Recipe(**record["recipe"])
     steps = [
-        f"SGD with Nesterov momentum {recipe['momentum']}, one cycle to a peak rate of "
-        f"{recipe['rate']}, batches of {recipe['batch']}, weight decay {recipe['decay']}"
+        f"SGD with Nesterov momentum {recipe.momentum}, one cycle to a peak rate of "
+        f"{recipe.rate}, batches of {recipe.batch}, weight decay {recipe.decay}"
     ]
-    if recipe.get("start"):
-        steps.insert(0, f"starts from the weights of `{recipe['start']}`")
-    if teachers := recipe.get("teachers"):
+    if recipe.start:
+        steps.insert(0, f"starts from the weights of `{recipe.start}`")
+    if recipe.teachers:
         steps.append(
             "half of the loss is the divergence from the answers of "
-            + " and ".join(f"`{teacher}`" for teacher in teachers)
+            + " and ".join(f"`{teacher}`" for teacher in recipe.teachers)
         )
-    if recipe["smoothing"]:
-        steps.append(f"label smoothing {recipe['smoothing']}")
-    if recipe["average"]:
-        steps.append(f"weights averaged with {recipe['average']} a step")
+    if recipe.smoothing:
+        steps.append(f"label smoothing {recipe.smoothing}")
+    if recipe.average:
+        steps.append(f"weights averaged with {recipe.average} a step")
     changes = []
-    if recipe["flip"]:
+    if recipe.flip:
         changes.append("mirrored in turns")
-    if recipe["shift"]:
-        changes.append(f"shifted by up to {recipe['shift']} pixels")
-    if recipe["degrees"]:
+    if recipe.shift:
+        changes.append(f"shifted by up to {recipe.shift} pixels")
+    if recipe.degrees:
         changes.append(
-            f"rotated and sheared by up to {recipe['degrees']}°, scaled by up to "
-            f"{recipe['scale']:.0%}"
+            f"rotated and sheared by up to {recipe.degrees}°, scaled by up to {recipe.scale:.0%}"
         )
-    if recipe["cutout"]:
-        changes.append(f"a square of {recipe['cutout']}×{recipe['cutout']} pixels cut out")
+    if recipe.cutout:
+        changes.append(f"a square of {recipe.cutout}×{recipe.cutout} pixels cut out")
     if changes:
         steps.append("images " + ", ".join(changes))
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
@@ -135,7 +141,7 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
         f"## {name}",
         "",
         f"- **Command**: `{record['command']}` at commit `{record['commit']}`, {record['date']}.",
-        f"- **Recipe**: {recipe['epochs']} epochs; {'; '.join(steps)}. "
+        f"- **Recipe**: {recipe.epochs} epochs; {'; '.join(steps)}. "
         f"Epoch {record['best_epoch']} was the best on the validation images.",
         f"- **Machine**: {record['hardware']}, {record['precision']}, {record['seconds'] / 60:.1f} "
         f"minutes; {versions}.",
@@ -147,10 +153,11 @@ def _card(name: str, record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _before(record: dict[str, Any]) -> list[str]:
+def _before(record: Record) -> list[str]:
     """The cycles of training before the last, latest first."""
     lines = []
-    while record := record.get("first") or {}:
+    while "first" in record:
+        record = record["first"]
         lines.append(
             f"- **Cycle before**: `{record['command']}` at commit `{record['commit']}`, "
             f"{record['recipe']['epochs']} epochs, {record['seconds'] / 60:.1f} minutes, "
@@ -159,8 +166,10 @@ def _before(record: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _percent(record: dict[str, Any], part: str) -> str:
-    share, n = record[f"{part}_accuracy"], record[f"{part}_images"]
+def _percent(record: Record, part: str) -> str:
+    share, n = record["test_accuracy"], record["test_images"]
+    if part == "validation":
+        share, n = record["validation_accuracy"], record["validation_images"]
     return f"{100 * share:.2f} ± {100 * (share * (1 - share) / n) ** 0.5:.2f}"
 
 

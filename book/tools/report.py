@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from book.experiments import index
 from book.tools import tables
@@ -27,8 +26,6 @@ RESULTS = Path("book", "results")
 INDEX = RESULTS / index.FILE
 MNIST = ("mnist-cnn", "mnist-mlp")
 FIGURE = "book/_static/mnist-accuracy-{mode}.svg"
-
-Run = dict[str, Any]
 
 
 def update(root: Path = ROOT, check: bool = False) -> list[Path]:
@@ -71,7 +68,7 @@ def update(root: Path = ROOT, check: bool = False) -> list[Path]:
     return stale
 
 
-def mnist_runs(root: Path) -> dict[str, list[Run]]:
+def mnist_runs(root: Path) -> dict[str, list[tables.Run]]:
     """The MNIST networks that were measured: model → runs of IF, TerMapping, AugMapping."""
     return tables.best(root, MNIST)
 
@@ -102,12 +99,12 @@ def _mnist_figure(root: Path) -> str:
     )
 
 
-def _digest(runs: dict[str, list[Run]]) -> str:
+def _digest(runs: dict[str, list[tables.Run]]) -> str:
     drawn = [[r["label"], r["accuracy"], r["ann_accuracy"]] for r in runs.get("mnist-cnn", [])]
     return "sha256:" + hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
 
 
-def _draw(runs: list[Run], mode: Mode, digest: str) -> bytes:
+def _draw(runs: list[tables.Run], mode: Mode, digest: str) -> bytes:
     """Accuracy over time: all of it on the left, the last points on the right."""
     import matplotlib.pyplot as plt
 

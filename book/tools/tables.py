@@ -13,16 +13,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from book.experiments.accuracy_over_time import AccuracyRun
+from book.experiments.targets import Verdict
 from snnlib.neurons import NEURONS
 from snnlib.zoo import models
-from snnlib.zoo.evaluate import LABELS
+from snnlib.zoo.evaluate import LABELS, Report
 
 STEPS = (1, 2, 4, 8, 16, 32)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
 ABSENT = "Not measured yet."
 SOURCE = Path("book", "results", "accuracy-over-time.json")
 
-Run = dict[str, Any]
+Run = AccuracyRun | Report
 
 _NOTE = (
     "Accuracy in percent on the full test set after so many time steps; thresholds come from "
@@ -64,16 +66,19 @@ def best(root: Path, names: Iterable[str]) -> dict[str, list[Run]]:
     """
     headlines = [run for run in _record(root).get("runs", []) if "headline" in run]
     found = {
-        name: [run for run in headlines if run["model"] == name] or _evaluations(root, name)
+        name: [run for run in headlines if run["model"] == name]
+        or evaluations((root / SOURCE).parent, name)
         for name in names
     }
     return {name: runs for name, runs in found.items() if runs}
 
 
-def _evaluations(root: Path, model: str) -> list[Run]:
-    paths = [root / SOURCE.parent / f"{model}-{method}.json" for method in NEURONS]
+def evaluations(folder: Path, model: str) -> list[Run]:
+    """The runs of a network that ``snnlib evaluate`` stored, without those of one step alone."""
+    paths = [folder / f"{model}-{method}.json" for method in NEURONS]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    return [run for record in found for run in record["runs"]]
+    runs: list[Run] = [run for record in found for run in record["runs"]]
+    return [run for run in runs if run["events_per_image"] is not None]
 
 
 def note(root: Path) -> str:
@@ -83,7 +88,7 @@ def note(root: Path) -> str:
 
 def targets(root: Path) -> str:
     """What was asked for before the measurement, the first step that fulfils it, the last one."""
-    rows = _record(root).get("targets", [])
+    rows: list[Verdict] = _record(root).get("targets", [])
     if not rows:
         return ABSENT
     lines = [
@@ -96,8 +101,8 @@ def targets(root: Path) -> str:
         if row["events_per_neuron_at_most"] is not None:
             asked += f", ≤ {row['events_per_neuron_at_most']:g} events/neuron"
         found, loss, events = "–", "–", "–"
-        if row["step"] is not None:
-            low, high = (100 * bound for bound in row["loss_interval"])
+        if (interval := row["loss_interval"]) is not None:
+            low, high = (100 * bound for bound in interval)
             found = f"step {row['step']}"
             loss = f"{row['loss_points']:+.2f} ({low:+.2f} … {high:+.2f})"
             events = f"{row['events_per_neuron']:.2f}"
@@ -122,8 +127,8 @@ def label(run: Run) -> str:
 
 def _setting(run: Run) -> str:
     balance = f"{run['percentile']:g} %" if run["percentile"] is not None else run["balance"]
-    parts = [label(run), balance + (" a channel" if run["per_channel"] else "")]
-    if (steps := run.get("setting", {}).get("bias_steps")) is not None:
+    parts = [label(run), f"{balance} a channel" if run["per_channel"] else f"{balance}"]
+    if "setting" in run and (steps := run["setting"]["bias_steps"]) is not None:
         parts.append(f"biases for {steps}")
     if run["dtype"] != "float32":
         parts.append(run["dtype"])
@@ -141,7 +146,8 @@ def _network(name: str, runs: list[Run]) -> str:
     ]
     for run in runs:
         lines.append(_line(_setting(run), run["accuracy"], _costs(run)))
-        if (rounded := run.get("quantized_ann")) is not None:
+        if "quantized_ann" in run:
+            rounded = run["quantized_ann"]
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
             values = [at.get(t) for t in range(1, max(STEPS) + 1)]
             lines.append(_line("ANN rounded to as many levels", values, [""] * 4))
@@ -158,11 +164,13 @@ def _costs(run: Run) -> list[str]:
     step = settled(run)
     if step is None:
         return ["–"] * 4
+    costs = run["events_per_image"], run["synops_per_image"], run["energy_nj_per_image"]
+    events, synops, energy = (sums[step - 1] for sums in costs if sums is not None)
     return [
         f"step {step}",
-        f"{run['events_per_image'][step - 1] / run['neurons']:.2f}",
-        f"{run['synops_per_image'][step - 1] / 1e6:.1f} M",
-        f"{run['energy_nj_per_image'][step - 1] / run['ann_energy_nj']:.2f}",
+        f"{events / run['neurons']:.2f}",
+        f"{synops / 1e6:.1f} M",
+        f"{energy / run['ann_energy_nj']:.2f}",
     ]
 
 

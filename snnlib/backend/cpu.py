@@ -29,6 +29,7 @@ from snnlib.neurons import State
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _BLOCK = 2048  # neurons; measured: below, calls cost; above, potentials leave the inner cache
 _IF, _IF_ZERO, _SIGNED = 0, 1, 2
+_EVENTS, _SPIKES, _SYNOPS, _WIDE, _UNIT = range(5)  # columns: simulation.costs.Sums
 _INT32 = np.int32
 _LARGEST = 2.0**30  # coefficients are cut to it before they become 32-bit integers
 
@@ -60,7 +61,7 @@ def advance(layer: Layer, state: State, current: Tensor, out: Tensor, first: int
     numbers = np.array([0.0, 1.0, layer.rule.negative, layer.rule.cap, layer.v0, _LARGEST], dtype)
     times = range(first, first + len(out))
     bounds = np.array([] if layer.bound is None else [layer.bound * t for t in times])
-    rows = np.zeros((len(out), 5), np.int64)  # (K, 5): the columns of costs.Sums
+    rows = np.zeros((len(out), 5), np.int64)  # (K, 5)
     fan = np.zeros(0, np.int32) if layer.fan_out is None else _fan(layer.fan_out, like)
     _advance(
         _flat(current, 2, like), len(current), _flat(out, 2, like), _flat(like, 1, like),
@@ -341,19 +342,19 @@ def _tally(
         wide = _INT32(wide + (f if k > _INT32(1) else _INT32(0)))
         unit = _INT32(unit + _INT32(k * f))
     if seen < narrow:
-        rows[t, 0] += events
-        rows[t, 1] += spikes
-        rows[t, 2] += synops
-        rows[t, 3] += wide
-        rows[t, 4] += unit
+        rows[t, _EVENTS] += events
+        rows[t, _SPIKES] += spikes
+        rows[t, _SYNOPS] += synops
+        rows[t, _WIDE] += wide
+        rows[t, _UNIT] += unit
         return
     for i in range(size):
         m = np.int64(abs(c[i]))
-        rows[t, 0] += m > 0
-        rows[t, 1] += m
-        rows[t, 2] += fan[i] if m > 0 else 0
-        rows[t, 3] += fan[i] if m > 1 else 0
-        rows[t, 4] += m * np.int64(fan[i])
+        rows[t, _EVENTS] += m > 0
+        rows[t, _SPIKES] += m
+        rows[t, _SYNOPS] += fan[i] if m > 0 else 0
+        rows[t, _WIDE] += fan[i] if m > 1 else 0
+        rows[t, _UNIT] += m * np.int64(fan[i])
 
 
 @_compile
@@ -372,10 +373,10 @@ def _integrate_fire_tally(
         c[i] = s * unit
         events = _INT32(events + (_INT32(1) if fired else _INT32(0)))
         synops = _INT32(synops + (fan[i] if fired else _INT32(0)))
-    row[0] += events
-    row[1] += events
-    row[2] += synops
-    row[4] += synops
+    row[_EVENTS] += events
+    row[_SPIKES] += events
+    row[_SYNOPS] += synops
+    row[_UNIT] += synops
 
 
 @_compile

@@ -63,7 +63,8 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
 
 def execute(options: argparse.Namespace, command: str) -> int | None:
     """Run a command of the repository."""
-    done: int | None = module(COMMANDS[command][0], command).execute(options)
+    name, _ = COMMANDS[command]
+    done: int | None = module(name, command).execute(options)
     return done
 
 
@@ -71,5 +72,6 @@ def examples(command: str) -> str:
     """What ``--help`` shows below the options."""
     if root() is None:
         return "\n  (in a clone of the repository)"
-    shown: str = module(COMMANDS[command][0], command).EXAMPLES
+    name, _ = COMMANDS[command]
+    shown: str = module(name, command).EXAMPLES
     return shown

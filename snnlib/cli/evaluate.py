@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from snnlib._arguments import whole
 from snnlib.cli.options import UsageError, add_conversion, add_network, check_positive, refuse
 
 if TYPE_CHECKING:
     from snnlib.simulation.coding import Coding
+    from snnlib.zoo.evaluate import Report
+    from snnlib.zoo.provenance import Made
 
 SUMMARY = "accuracy after every time step beside the ANN's, with what each costs"
 EXAMPLES = """
@@ -105,14 +107,16 @@ def _coding(options: argparse.Namespace) -> Coding:
     return Bernoulli(whole("--seed", options.seed or 0, 0, 2**63 - 1))
 
 
-def _write(path: Path, made: dict[str, Any], result: dict[str, Any]) -> None:
+def _write(path: Path, made: Made, result: Report) -> None:
     """A results file: what was measured, by which command, when, on what."""
     from snnlib.deploy.files import write_bytes
     from snnlib.zoo.evaluate import LABELS
 
     record = {
         **made,
-        **{key: result[key] for key in ("n", "seed", "seconds")},
+        "n": result["n"],
+        "seed": result["seed"],
+        "seconds": result["seconds"],
         "runs": [{"label": LABELS.get(result["neuron"], result["neuron"]), **result}],
     }
     write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())

@@ -154,7 +154,8 @@ def _read(source: str, options: argparse.Namespace, labeled: bool) -> Images:
     path = Path(source)
     if source in data.NAMES:
         train, test = data.load(source)
-        return Images(source, test, data.validation_split(train)[0])
+        fit, _ = data.validation_split(train)
+        return Images(source, test, fit)
     if path.is_dir():
         return Images(path.name, pictures.Folder(path, options.size, options.channels))
     if path.suffix == ".npz" and path.is_file():

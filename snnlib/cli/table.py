@@ -6,16 +6,16 @@ from dataclasses import fields
 from typing import Any
 
 from snnlib.neurons import NEURONS
-from snnlib.zoo.evaluate import LABELS
+from snnlib.zoo.evaluate import LABELS, Report
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: Report) -> str:
     """A `report` as text: the setting, then one line a time step."""
-    names = ("levels", "negative", "v0", "cap", "reset")
     kind: Any = NEURONS.get(result["neuron"])  # none where each layer has its own
     parameters = {f.name for f in fields(kind)} if kind else set()
-    own = [k for k in names if k in parameters and result[k] is not None]
-    setting = ", ".join(f"{k} {result[k]}" for k in own)
+    own = parameters & {"levels", "negative", "v0", "cap", "reset"}
+    named = [f"{key} {value}" for key, value in result.items() if key in own and value is not None]
+    setting = ", ".join(named)
     quantile = "" if result["percentile"] is None else f" {result['percentile']:g}"
     known = f"{count:,} " if (count := result["calibration_images"]) else ""
     scope = "channel" if result["per_channel"] else "layer"
@@ -32,19 +32,19 @@ def table(result: dict[str, Any]) -> str:
         f"{'step':>5}{'accuracy':>11}{'- ANN':>9}{'same as ANN':>13}",
     ]
     first = result["steps"] - len(result["accuracy"]) + 1
-    costly = result["events_per_image"] is not None
-    if costly:
+    costs = [
+        result["events_per_image"], result["spikes_per_image"], result["synops_per_image"],
+        result["energy_nj_per_image"],
+    ]  # fmt: skip
+    columns = [column for column in costs if column is not None]
+    if columns:
         lines[-1] += f"{'events':>12}{'spikes':>12}{'SynOps':>14}{'energy (nJ)':>13}"
     for i, accuracy in enumerate(result["accuracy"]):
         loss = 100 * (accuracy - result["ann_accuracy"])
         line = f"{first + i:>5}{100 * accuracy:>9.2f} %{loss:>+9.2f}"
         line += f"{100 * result['agreement'][i]:>11.2f} %"
-        if costly:
-            line += (
-                f"{result['events_per_image'][i]:>12,.0f}{result['spikes_per_image'][i]:>12,.0f}"
-            )
-            line += f"{result['synops_per_image'][i]:>14,.0f}"
-            line += f"{result['energy_nj_per_image'][i]:>13,.0f}"
+        for width, column in zip((12, 12, 14, 13), columns, strict=False):
+            line += f"{column[i]:>{width},.0f}"
         lines.append(line)
     speed = f"{result['seconds']:.1f} s, {result['images_per_second']:,.0f} images/s"
     return "\n".join([*lines, "", f"{speed} on {result['hardware']}, {result['dtype']}"])

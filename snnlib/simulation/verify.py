@@ -218,7 +218,7 @@ class _Sums:
     def __init__(self, net: Network, name: str, times: tuple[int, ...]) -> None:
         self.node, self.neuron = net.graph.nodes[name], net.neurons[name]
         self.theta, self.times = net.thresholds[name].double(), times
-        self.squares = torch.zeros(len(times), len(PARTS) + 1, dtype=torch.float64)
+        self.squares = torch.zeros(len(times), len(PARTS) + 1, dtype=torch.float64)  # and whole
         self.means = torch.zeros(len(times), len(PARTS), dtype=torch.float64)
         self.power, self.count = 0.0, 0
         channels = net.graph.shapes[name][0]
@@ -237,8 +237,8 @@ class _Sums:
             self.power += float(a.square().sum())
             self.count += a.numel()
             self.sent += count.transpose(0, 1).flatten(1).sum(1).cpu()
-            clipped = (errors[1] < 0).double()
-            self.full += clipped.transpose(0, 1).flatten(1).sum(1).cpu()
+            _, clipping, _, _ = errors
+            self.full += (clipping < 0).double().transpose(0, 1).flatten(1).sum(1).cpu()
 
     def _split(self, a: Tensor, z: Tensor, count: Tensor, t: int) -> tuple[Tensor, ...]:
         wanted, most = rectify(self.node, z), self.neuron.largest  # κ
@@ -252,15 +252,16 @@ class _Sums:
 
     def report(self) -> LayerReport:
         scale = math.sqrt(self.power / self.count)
-        relative = ((self.squares / self.count).sqrt() / max(scale, 1e-30)).tolist()
-        means = (self.means / self.count).tolist()
+        relative = (self.squares / self.count).sqrt() / max(scale, 1e-30)
+        *parts, error = relative.T.tolist()
+        bias = (self.means / self.count).T.tolist()
         share = self.full * len(self.full) / self.count
         return LayerReport(
             name=self.node.name,
             scale=scale,
-            error=[row[-1] for row in relative],
-            parts={part: [row[i] for row in relative] for i, part in enumerate(PARTS)},
-            bias={part: [row[i] for row in means] for i, part in enumerate(PARTS)},
+            error=error,
+            parts=dict(zip(PARTS, parts, strict=True)),
+            bias=dict(zip(PARTS, bias, strict=True)),
             dead=(self.sent == 0).nonzero().flatten().tolist(),
             saturated=(share > _SATURATED).nonzero().flatten().tolist(),
             channels=len(self.sent),

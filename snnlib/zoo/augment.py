@@ -76,7 +76,8 @@ def cutout(images: Tensor, size: int, generator: Generator) -> Tensor:
         start = torch.randint(side, (batch, 1), generator=generator) - size // 2
         offset = torch.arange(side) - start
         masks.append((offset >= 0) & (offset < size))
-    square = (masks[0][:, None, :, None] & masks[1][:, None, None, :]).to(images.device)
+    rows, columns = masks
+    square = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device)
     return images.masked_fill_(square, 0.5)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict, final
 
 import torch
 from torch import Tensor
@@ -196,6 +196,59 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class Measured(TypedDict):
+    """A setting, and what an evaluation found in it.
+
+    Lists have one entry a step (one in all with only_last); accuracies are fractions of the images.
+    Costs are sums so far, an image, and None with only_last.
+    """
+
+    model: str
+    dataset: str
+    n: int  # images
+    neuron: str  # its kind; "several" where layers have their own
+    levels: int | None  # None, here and below: the neuron has no such parameter, or no bound
+    negative: float | None
+    v0: float | None
+    cap: int | None
+    reset: str
+    balance: str | None  # the kind of balancing
+    percentile: float | None
+    per_channel: bool | None
+    calibration_images: int | None
+    input: str  # constant or bernoulli
+    seed: int | None  # of a random input
+    steps: int
+    ann_accuracy: float
+    accuracy: list[float]
+    agreement: list[float]  # answered as the ANN does
+    events_per_image: list[float] | None
+    spikes_per_image: list[float] | None
+    neurons: int  # spiking ones
+    synops_per_image: list[float] | None
+    multiplications_per_image: list[float] | None  # the SynOps with |c| > 1
+    unit_spike_synops_per_image: list[float] | None  # an event sent as |c| unit spikes
+    energy_nj_per_image: list[float] | None
+    ann_energy_nj: float
+    macs_first_layer: int
+    ann_macs: int
+    seconds: float  # in the simulation alone
+    images_per_second: float
+    dtype: str
+
+
+@final
+class Report(Measured):
+    """`Measured`, and the machine that did it."""
+
+    device: str
+    hardware: str
+    versions: dict[str, str]
+    images_from: NotRequired[str]  # these three: added by ``snnlib evaluate``
+    calibration_from: NotRequired[str]
+    label: NotRequired[str]
+
+
 @by_name_after(3)
 def report(
     found: Evaluation,
@@ -206,13 +259,10 @@ def report(
     steps: int,
     coding: Coding,
     balance: Balance | None = None,
-) -> dict[str, Any]:
-    """One JSON-ready object: the setting, the accuracies (fractions), the costs an image.
+) -> Report:
+    """One JSON-ready object: the setting, the accuracies, the costs an image.
 
-    ``events_per_image``, ``spikes_per_image``, ``synops_per_image`` and ``energy_nj_per_image``
-    are cumulative, one entry a step, and None with only_last; ``levels``, ``negative``, ``cap``
-    and ``reset`` are None where the neuron has no such parameter. Without ``balance`` (a network
-    from a file) it is what the network itself says.
+    Without ``balance`` (a network from a file) it is what the network itself says.
     """
     neuron, synops = net.neuron, found.synops
     first, every = _macs(net, coding)

@@ -234,12 +234,14 @@ def create(name: str) -> Network:
     Raises:
         ValueError: there is no architecture of this name.
     """
-    return _lookup(name)[1]()
+    _, make = _lookup(name)
+    return make()
 
 
 def dataset_of(name: str) -> str:
     """The name of the data set that the network is for, as :func:`snnlib.data.load` takes it."""
-    return _lookup(name)[0]
+    dataset, _ = _lookup(name)
+    return dataset
 
 
 def load(name: str, path: str | Path | None = None) -> Network:
@@ -278,14 +280,14 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], complaint: str) -> N
     Raises:
         CheckpointError: a name is absent on one side, or a shape differs.
     """
-    shapes = [
+    there, here = (
         {name: tuple(value.shape) for name, value in held.items()}
         for held in (tensors, network.state_dict())
-    ]
-    strange = sorted(n for n in shapes[0] | shapes[1] if shapes[0].get(n) != shapes[1].get(n))
+    )
+    strange = sorted(name for name in there | here if there.get(name) != here.get(name))
     if strange:
         told = "; ".join(
-            f"{name} is {shapes[0].get(name, 'absent')} there, {shapes[1].get(name, 'absent')} here"
+            f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
             for name in strange[:3]
         )
         raise CheckpointError(f"{complaint}: {len(strange)} tensors differ, such as {told}")

@@ -9,34 +9,42 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 
 from snnlib._version import __version__
 
 
+class Made(TypedDict):
+    """What a result was made by."""
+
+    command: NotRequired[str]
+    commit: str | None
+    date: str  # UTC
+    hardware: str
+    versions: dict[str, str]
+
+
 def record(
     device: torch.device, *packages: str, command: str | Sequence[str] | None = None
-) -> dict[str, Any]:
+) -> Made:
     """What a result was made by, for its JSON; ask when the run begins, the sources may move on.
 
     Args:
         device: where it computes.
         packages: whose versions matter besides those of snnlib, Python and torch.
         command: what repeats it, as text or in words; left out where there is none.
-
-    Returns:
-        ``command``, ``commit``, ``date`` (UTC), ``hardware``, ``versions``.
     """
-    words = command if isinstance(command, str) or command is None else shlex.join(command)
-    return {
-        **({} if words is None else {"command": words}),
+    made: Made = {
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "hardware": hardware(device),
         "versions": versions(*packages),
     }
+    if command is None:
+        return made
+    return {"command": command if isinstance(command, str) else shlex.join(command), **made}
 
 
 def hardware(device: torch.device) -> str:

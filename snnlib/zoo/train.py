@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,38 @@ from snnlib.zoo.recipes import FURTHER, RECIPES, Recipe
 from snnlib.zoo.training import Run, accuracy, bfloat16_pays, one_cycle
 
 __all__ = ["Run", "accuracy", "bfloat16_pays", "fit", "one_cycle"]
+
+
+class Trained(TypedDict):
+    """What a training went by."""
+
+    recipe: dict[str, Any]  # fields of `Recipe`
+    best_epoch: int
+    validation_history: list[float]  # accuracy after each epoch
+    seed: int
+    seconds: float
+    precision: str
+
+
+class Tested(TypedDict):
+    """What the stored weights reach; accuracies are fractions."""
+
+    validation_accuracy: float
+    validation_images: int
+    test_accuracy: float
+    test_images: int
+    parameters: int
+    storage: str  # dtype of the matrices
+
+
+class Record(Trained, Tested, provenance.Made):
+    """The record in a checkpoint."""
+
+    architecture: str
+    dataset: str
+    first: NotRequired[Record]  # of the cycle before
+    note: NotRequired[str]
+    macs: NotRequired[int]  # by snnlib 0.1, padding counted
 
 
 def fit(
@@ -72,23 +104,25 @@ def fit(
     before = models.load(name, first).metadata if first is not None else None
     made = provenance.record(where, "numpy", "safetensors", command=command)
     train, test = data.load(dataset, root)
-    parts = data.validation_split(train)
+    fit_part, validation = data.validation_split(train)
     state_file = path.with_name(path.name + ".state")
     with torch.random.fork_rng():  # leaves the caller's random state as it was
         run = Run(name, recipe, seed, where)
         if resume and state_file.is_file():
             run.restore(state_file)
-        _train(run, parts, state_file, progress)
-    weights, found = _finished(run, parts[1], test)
-    record = {"architecture": name, "dataset": dataset, **found, **_about(run), **made}
+        _train(run, fit_part, validation, state_file, progress)
+    weights, found = _finished(run, validation, test)
+    record: Record = {
+        "architecture": name, "dataset": dataset, **found, **_about(run), **made
+    }  # fmt: skip
     if before is not None:
-        record["first"] = before
+        record["first"] = cast("Record", before)
     checkpoints.write(path, weights, record)
     state_file.unlink(missing_ok=True)
     return path
 
 
-def _about(run: Run) -> dict[str, Any]:
+def _about(run: Run) -> Trained:
     """What a finished run says of itself, for the record."""
     return {
         "recipe": asdict(run.recipe),
@@ -130,9 +164,8 @@ def _recipe(name: str, first: str | Path | None) -> Recipe:
     return replace(FURTHER[name], start=str(first))
 
 
-def _train(run: Run, parts: tuple[Split, Split], state_file: Path, progress: bool) -> None:
+def _train(run: Run, fit_part: Split, validation: Split, state_file: Path, progress: bool) -> None:
     """The epochs that are left; the state is kept after each."""
-    fit_part, validation = parts
     run.save(state_file)  # a folder that cannot be written shows now, not after an epoch
     steps = run.steps_per_epoch(len(fit_part))
     with tqdm(
@@ -146,7 +179,7 @@ def _train(run: Run, parts: tuple[Split, Split], state_file: Path, progress: boo
             run.save(state_file)
 
 
-def _finished(run: Run, validation: Split, test: Split) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _finished(run: Run, validation: Split, test: Split) -> tuple[dict[str, Tensor], Tested]:
     """The best weights, in float16 where validation does not suffer, and what they reach."""
     network = run.network.eval()
     network.load_state_dict(run.best)

@@ -18,7 +18,8 @@ from snnlib import plots
 
 
 def run(neuron, label, accuracy, **more):
-    return {"neuron": neuron, "label": label, "accuracy": accuracy, "n": 10, **more}
+    found = {"neuron": neuron, "label": label, "accuracy": accuracy, "n": 10, **more}
+    return {"events_per_image": [1.0] * len(accuracy), **found}
 
 
 def store(folder: Path, model: str, ann: float) -> None:
@@ -41,6 +42,13 @@ def test_the_hardest_network_with_all_three_neurons_is_shown(tmp_path):
     assert {row["model"] for row in figures.best_runs(tmp_path)} == {"cifar10-vgg"}
 
 
+def test_an_evaluation_of_the_last_step_alone_is_no_curve(tmp_path):
+    store(tmp_path, "mnist-cnn", 0.99)
+    last = run("if", "IF", [0.99], model="mnist-cnn", ann_accuracy=0.99, events_per_image=None)
+    (tmp_path / "mnist-cnn-if.json").write_text(json.dumps({"runs": [last]}), encoding="utf-8")
+    assert figures.best_runs(tmp_path) == []
+
+
 def test_the_experiment_gives_the_best_runs_on_all_images(tmp_path):
     rows = [
         run(
@@ -59,7 +67,7 @@ def test_the_experiment_gives_the_best_runs_on_all_images(tmp_path):
     (tmp_path / "accuracy-over-time.json").write_text(json.dumps({"runs": rows}), encoding="utf-8")
     found = figures.best_runs(tmp_path)
     assert [row["neuron"] for row in found] == list(figures.NEURONS)
-    assert all(row["form"] == "best" and "headline" in row for row in found)
+    assert all(row.get("form") == "best" and "headline" in row for row in found)
 
 
 def test_networks_of_different_anns_are_not_mixed(tmp_path):

@@ -53,7 +53,8 @@ def ann(levels, accuracy, events):
     label = "ANN" if levels is None else f"ANN, {levels} levels"
     bits = 32.0 if levels is None else 2 * events
     return {
-        "model": MODEL, "label": label, "levels": levels, "accuracy": [accuracy], "steps": [1],
+        "cell": f"{MODEL}/ann", "model": MODEL, "label": label, "levels": levels,
+        "accuracy": [accuracy], "steps": [1],
         "events_per_neuron": [events], "bits_per_neuron": [bits], "energy_nj_per_image": [7000.0],
     }  # fmt: skip
 
@@ -106,13 +107,14 @@ LAYERS = {
         for form in ("plain", "book")
     ]
 }  # fmt: skip
+STILL = {"accuracy_std": 0.0, "ann_accuracy_std": 0.0}
 ROBUSTNESS = {
     "runs": [
         {
             "model": MODEL, "label": "IF", "n": 100, "steps": 64, "disturbance": "lost spikes",
             "sizes": [
-                {"size": 0.0, "accuracy": 0.98, "ann_accuracy": 0.99},
-                {"size": 0.2, "accuracy": 0.75, "ann_accuracy": 0.815},
+                {"size": 0.0, "accuracy": 0.98, "ann_accuracy": 0.99, **STILL},
+                {"size": 0.2, "accuracy": 0.75, "ann_accuracy": 0.815, **STILL},
             ],
         }
     ]
@@ -124,8 +126,13 @@ EXITS = {
             "ann_accuracy": 0.99, "accuracy": [0.9, 0.99], "seconds_all_steps": 1.0,
             "seconds_closed_form": 0.2,
             "sweep": [
-                {"confidence": 0.5, "accuracy": 0.95, "mean_steps": 1.0, "seconds": 0.4},
-                {"confidence": 0.9, "accuracy": 0.9895, "mean_steps": 1.25, "seconds": 0.6},
+                {
+                    "confidence": confidence, "accuracy": accuracy, "mean_steps": steps,
+                    "seconds": seconds, "chosen": False,
+                }
+                for confidence, accuracy, steps, seconds in (
+                    (0.5, 0.95, 1.0, 0.4), (0.9, 0.9895, 1.25, 0.6)
+                )
             ],
         }
     ]
@@ -289,7 +296,7 @@ def test_easiest_and_hardest_images_are_shown_with_their_answers(tmp_path):
 
 def test_least_says_whether_spikes_were_bounded():
     run = {"label": "AugMapping", "levels": 64, "negative": 0.0}
-    settings = (neuron("augmented", cap=15), neuron("augmented", cap=None), {})
+    settings = (neuron("augmented", cap=15), neuron("augmented", cap=None), neuron("ternary"))
     named = [stored_tables._setting(run | {"setting": setting}) for setting in settings]
     assert named == [
         "AugMapping, 64 levels, negative 0, per layer",
@@ -452,3 +459,10 @@ def test_a_late_read_out_stands_below_its_run():
     assert table.head == ["Neuron", "Images", "1", "2", "4", "ANN", "Seconds"]
     assert table.rows[0][2:] == ["10.00", "20.00", "40.00", "99.00", "2.5"]
     assert table.rows[1][2:] == ["", "", "90.00", "99.00", ""]
+
+
+def test_an_evaluation_of_the_last_step_alone_is_no_row_over_steps():
+    whole = peer() | {"events_per_image": [1.0, 2.0, 3.0, 4.0]}
+    last = peer() | {"accuracy": [0.4], "events_per_image": None}
+    (table,) = stored_tables.tables({"runs": [whole, last]})
+    assert len(table.rows) == 1

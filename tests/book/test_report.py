@@ -50,8 +50,8 @@ def clone(tmp_path: Path) -> Path:
     slow["runs"][0] |= {"per_channel": True, "setting": {"bias_steps": 48}}
     fast["runs"][0] |= {"quantized_ann": rounded, "dtype": "bfloat16"}
     plain = {key: value for key, value in slow["runs"][0].items() if key != "headline"}
-    (target,) = targets([{**fast["runs"][0], "form": "best", "steps": 4, "n": 100,
-                          "loss_interval": [[0.01, 0.02]] * 4}])  # fmt: skip
+    judged = {"form": "best", "steps": 4, "n": 100, "loss_interval": [[0.01, 0.02]] * 4}
+    (target,) = targets([fast["runs"][0] | judged])
     over_time = {"runs": [plain, *slow["runs"], *fast["runs"]], "targets": [target]}
     (results / "accuracy-over-time.json").write_text(json.dumps(over_time))
     return tmp_path
@@ -149,3 +149,16 @@ def test_command_fails_on_drift(clone, monkeypatch, capsys):
     assert "README.md" in capsys.readouterr().out
     assert main(["report"]) == 0
     assert main(["report", "--check"]) == 0
+
+
+def test_an_evaluation_of_the_last_step_alone_is_no_row_over_steps(clone):
+    """Its one accuracy would stand under the first step, and it has no costs."""
+    results = clone / "book" / "results"
+    (results / "accuracy-over-time.json").unlink()
+    costs = ("events_per_image", "synops_per_image", "energy_nj_per_image")
+    last = stored("TerMapping", "ternary", [0.99], steps=32, **dict.fromkeys(costs))
+    (results / "mnist-cnn-ternary.json").write_text(json.dumps(last))
+    (runs,) = tables.best(clone, ["mnist-cnn"]).values()
+    assert [run["neuron"] for run in runs] == ["if", "augmented"]
+    report.update(clone)
+    assert "TerMapping" not in (clone / "README.md").read_text()

@@ -228,8 +228,8 @@ def test_intervals_count_the_images_that_only_one_gets_right():
     ann = torch.tensor([0, 1, 2, 0])
     answers = torch.tensor([[0, 0, 0, 3], [0, 1, 2, 0]])
     assert loss_intervals(answers, ann, labels) == [
-        list(paired_interval(2, 1, 4)),
-        list(paired_interval(0, 0, 4)),
+        paired_interval(2, 1, 4),
+        paired_interval(0, 0, 4),
     ]
 
 
@@ -284,14 +284,14 @@ def test_a_target_is_judged_by_its_first_step_within_bounds():
         "model": "mnist-cnn", "neuron": "augmented", "form": "best", "label": "x", "n": 10,
         "steps": 4, "neurons": 100, "ann_accuracy": 0.99, "accuracy": [0.98, 0.9896, 0.99, 0.99],
         "events_per_image": [40, 55, 70, 80],
-        "loss_interval": [[0.0, 0.02], [-0.01, 0.01], [-0.01, 0.01], [-0.01, 0.01]],
+        "loss_interval": [(0.0, 0.02), (-0.01, 0.01), (-0.01, 0.01), (-0.01, 0.01)],
     }  # fmt: skip
     (row,) = targets([run])
-    assert row["loss_interval"] == [-0.01, 0.01]
+    assert row["loss_interval"] == (-0.01, 0.01)
     assert (row["reached"], row["step"], row["events_per_neuron"]) == (True, 2, 0.55)
-    (row,) = targets([{**run, "events_per_image": [40, 65, 70, 80]}])
+    (row,) = targets([run | {"events_per_image": [40, 65, 70, 80]}])
     assert (row["reached"], row["step"]) == (False, 1)
     assert row["loss_points"] == pytest.approx(1.0)
-    (row,) = targets([{**run, "events_per_image": [90, 95, 96, 97]}])
+    (row,) = targets([run | {"events_per_image": [90, 95, 96, 97]}])
     assert (row["reached"], row["step"], row["loss_points"]) == (False, None, None)
-    assert targets([{**run, "form": "plain"}, {**run, "steps": 1}]) == []
+    assert targets([run | {"form": "plain"}, run | {"steps": 1}]) == []

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from book.experiments.allocation import AGREEMENT
 from bookext.axes import differ_axis, layer_axis, number
 from bookext.modes import Key, Panel
+from bookext.results import Result, of
 from snnlib import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
+    from book.experiments.allocation import AllocationChoice, AllocationRun, LeftOut
+
 LAYERWISE, EXACT = plots.EXTRA[0], replace(plots.EXTRA[1], line=":")
 UNIFORM = plots.METHODS["AugMapping"]
 FURTHEST = 0.2  # share of changed answers beyond which a setting is of no interest
 LIMIT = Key(f"{100 * AGREEMENT:g} % of the answers", plots.METHODS["ANN"])
 
 
-def allocation(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+class Exact(NamedTuple):
+    """The ANN without a share of its activations."""
+
+    left_out: float
+    events: float
+    agreement: float
+
+
+def allocation(result: Result, model: str) -> tuple[list[Panel], list[Key]]:
     """Changed answers against events, and the factors that were chosen."""
-    choices = [row for row in result.get("choices", ()) if row["model"] == model]
+    choices: list[AllocationChoice] = of(result, model, "choices")
+    runs: list[AllocationRun] = of(result, model)
+    anns: list[LeftOut] = of(result, model, "left_out")
     if len(choices) != 2:
         return [], []
     uniform, layerwise = choices
-    neurons = next(row["neurons"] for row in result["runs"] if row["model"] == model)
     steps = sorted({row["steps"] for row in uniform["tried"]})
     looks = dict(zip(steps, plots.shades(len(steps)), strict=True))
     keys = [Key(f"uniform, {t} step{'s' * (t > 1)}", look) for t, look in looks.items()]
@@ -37,36 +48,38 @@ def allocation(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
         Key("ANN, smallest activations left out", EXACT),
         LIMIT,
     ]
-    columns = ("left_out", "events_per_image", "agreement")
     exact = [
-        dict(zip(columns, values, strict=True))
-        for row in result.get("left_out", ())
-        if row["model"] == model
-        for values in zip(*(row[column] for column in columns), strict=True)
+        Exact(*values)
+        for row in anns
+        for values in zip(row["left_out"], row["events_per_image"], row["agreement"], strict=True)
     ]
-    left = search(uniform, layerwise, exact, looks, neurons, model)
+    left = search(uniform, layerwise, exact, looks, runs[0]["neurons"], model)
     return [left, factors(choices, model)], keys
 
 
 def search(
-    uniform: Row, layerwise: Row, exact: list[Row], looks: dict[int, plots.Look], neurons: int,
-    model: str,
+    uniform: AllocationChoice, layerwise: AllocationChoice, exact: list[Exact],
+    looks: dict[int, plots.Look], neurons: int, model: str,
 ) -> Panel:  # fmt: skip
     """All uniform settings, the path of the search from the best of them, and the exact ANN."""
 
-    def points(rows: Iterable[Row], agreement: str = "agreement") -> list[tuple[float, float]]:
-        return [(row["events_per_image"] / neurons, 100 * (1 - row[agreement])) for row in rows]
+    def point(events: float, agreement: float) -> tuple[float, float]:
+        return events / neurons, 100 * (1 - agreement)
 
     def near(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-        return sorted(point for point in points if point[1] <= 100 * FURTHEST)
+        return sorted((events, differ) for events, differ in points if differ <= 100 * FURTHEST)
 
     curves = {
-        steps: near(points(row for row in uniform["tried"] if row["steps"] == steps))
+        steps: near(
+            point(row["events_per_image"], row["agreement"])
+            for row in uniform["tried"]
+            if row["steps"] == steps
+        )
         for steps in looks
     }
-    path = points(layerwise["moves"], "judged_agreement")
-    chosen = points((uniform, layerwise))
-    bound = near(points(exact))
+    path = [point(row["events_per_image"], row["judged_agreement"]) for row in layerwise["moves"]]
+    chosen = [point(row["events_per_image"], row["agreement"]) for row in (uniform, layerwise)]
+    bound = near(point(row.events, row.agreement) for row in exact)
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for steps, curve in curves.items():
@@ -96,19 +109,20 @@ def search(
     )
 
 
-def _left_out(exact: list[Row], neurons: int) -> str:
+def _left_out(exact: list[Exact], neurons: int) -> str:
     """How many of the smallest activations the exact ANN can do without, in words."""
     if not exact:
         return ""
-    last = [row for row in exact if row["agreement"] >= AGREEMENT - 1e-9][-1]
-    every, least = (row["events_per_image"] / neurons for row in (exact[0], last))
+    first, *_ = exact
+    *_, last = (row for row in exact if row.agreement >= AGREEMENT - 1e-9)
     return (
-        f" {number(every)} of the ANN's neurons are active; with exact values its answers hold "
-        f"without the smallest {100 * last['left_out']:g} % of them, at {number(least)}."
+        f" {number(first.events / neurons)} of the ANN's neurons are active; with exact values its "
+        f"answers hold without the smallest {100 * last.left_out:g} % of them, at "
+        f"{number(last.events / neurons)}."
     )
 
 
-def factors(choices: list[Row], model: str) -> Panel:
+def factors(choices: list[AllocationChoice], model: str) -> Panel:
     """The factor of every layer's threshold."""
     names = list(choices[0]["scales"])
 

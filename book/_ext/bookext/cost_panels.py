@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, number
 from bookext.modes import Key, Panel
+from bookext.results import Result, of
 from snnlib import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
+    from book.experiments.frontier import AnnPoint, Cost, FrontierRun, ParetoSet, Point
 
-# The key of a cost in the file → the label of the axis, the unit in a text, the factor to it.
-COSTS = {
-    "steps": ("time steps", "steps", 1.0),
-    "events_per_neuron": ("events per neuron and image", "events per neuron", 1.0),
-    "bits_per_neuron": ("bits per neuron and image", "bits per neuron", 1.0),
-    "energy_nj_per_image": ("energy per image (µJ, by the model)", "µJ", 1e-3),
+
+class Scale(NamedTuple):
+    """How a cost is shown: label of its axis, unit in a text, and the factor to that."""
+
+    label: str
+    unit: str
+    factor: float = 1.0
+
+
+COSTS: dict[Cost, Scale] = {
+    "steps": Scale("time steps", "steps"),
+    "events_per_neuron": Scale("events per neuron and image", "events per neuron"),
+    "bits_per_neuron": Scale("bits per neuron and image", "bits per neuron"),
+    "energy_nj_per_image": Scale("energy per image (µJ, by the model)", "µJ", 1e-3),
 }
 FREE, ROUNDED, PARETO = "AugMapping, |c| without bound", "ANN, rounded activations", "Pareto set"
 LOOKS = {  # in the order of the legend and the alt text
@@ -46,69 +55,66 @@ class Points:
     losses: Sequence[float]
 
 
-def read(result: Row, model: str, cost: str) -> list[Points]:
+def read(result: Result, model: str, cost: Cost) -> list[Points]:
     """All settings of a network that have this cost, losses in points against the ANN."""
-    factor = COSTS[cost][2]
-    anns = [row for row in result.get("anns", ()) if row["model"] == model]
-    runs = [row for row in result.get("runs", ()) if row["model"] == model]
+    rows: list[FrontierRun | AnnPoint] = [*of(result, model), *of(result, model, "anns")]
     found = []
-    for row in [*runs, *anns]:
+    for row in rows:
         if cost not in row:
             continue
         losses = [100 * (accuracy_of_ann(result, model) - value) for value in row["accuracy"]]
         found.append(
             Points(
                 method(row),
-                str(row.get("cell", "")).split("/")[-1],
+                row["cell"].rpartition("/")[-1],
                 row["steps"],
-                [value * factor for value in row[cost]],
+                [value * COSTS[cost].factor for value in row[cost]],
                 losses,
             )
         )
     return found
 
 
-def accuracy_of_ann(result: Row, model: str) -> float:
-    for row in result.get("anns", ()):
-        if row["model"] == model and row["label"] == "ANN":
-            return float(row["accuracy"][0])
-    return next(float(r["ann_accuracy"]) for r in result["runs"] if r["model"] == model)
+def accuracy_of_ann(result: Result, model: str) -> float:
+    anns: list[AnnPoint] = of(result, model, "anns")
+    for row in anns:
+        if row["label"] == "ANN":
+            (accuracy,) = row["accuracy"]
+            return accuracy
+    runs: list[FrontierRun] = of(result, model)
+    return runs[0]["ann_accuracy"]
 
 
-def method(row: Row) -> str:
+def method(row: FrontierRun | AnnPoint) -> str:
     """The entry of the legend that a row belongs to."""
-    label = str(row["label"]).split(",")[0]
+    label, *_ = row["label"].split(",")
     if label == "ANN":
-        return "ANN" if row.get("levels") is None else ROUNDED
-    neuron = row.get("setting", {}).get("neuron", {})
-    return FREE if label == "AugMapping" and neuron.get("cap", 0) is None else label
+        return "ANN" if row["levels"] is None else ROUNDED
+    bounded = "setting" not in row or row["setting"]["neuron"].get("cap", 0) is not None
+    return label if label != "AugMapping" or bounded else FREE
 
 
-def frontier(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+def frontier(result: Result, model: str) -> tuple[list[Panel], list[Key]]:
     """Accuracy against each cost, all methods and the ANNs on the same axes."""
+    sets: list[ParetoSet] = of(result, model, "pareto")
     panels, seen = [], set()
     for cost in COSTS:
         points = read(result, model, cost)
         if not points:
             continue
         seen |= {setting.method for setting in points}
-        best: Any = next(
-            (
-                row["points"]
-                for row in result.get("pareto", ())
-                if row["model"] == model and row["cost"] == cost
-            ),
-            [],
-        )
+        best = next((row["points"] for row in sets if row["cost"] == cost), [])
         panels.append(cost_panel(points, best, accuracy_of_ann(result, model), model, cost))
     hollow = {FREE, ROUNDED}
     keys = [Key(name, look, name in hollow) for name, look in LOOKS.items() if name in seen]
-    if keys and any(row["model"] == model for row in result.get("pareto", ())):
+    if keys and sets:
         keys.append(Key(PARETO, LOOKS[PARETO]))
     return panels, keys
 
 
-def cost_panel(points: list[Points], best: list[Row], ann: float, model: str, cost: str) -> Panel:
+def cost_panel(
+    points: list[Points], best: list[Point], ann: float, model: str, cost: Cost
+) -> Panel:
     label, _, factor = COSTS[cost]
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
@@ -142,9 +148,9 @@ def cost_panel(points: list[Points], best: list[Row], ann: float, model: str, co
     return Panel(draw, describe(points, best, model, cost))
 
 
-def describe(points: list[Points], best: list[Row], model: str, cost: str) -> str:
+def describe(points: list[Points], best: list[Point], model: str, cost: Cost) -> str:
     """Alt text: the least cost at which each method is as good as the ANN, and the Pareto set."""
-    unit, parts = COSTS[cost][1], []
+    unit, parts = COSTS[cost].unit, []
     for name in LOOKS:
         settings = [setting for setting in points if setting.method == name]
         close = [
@@ -158,7 +164,7 @@ def describe(points: list[Points], best: list[Row], model: str, cost: str) -> st
         elif settings:
             parts.append(f"{name} nowhere")
     text = (
-        f"Accuracy minus the ANN's against {COSTS[cost][0]}, {model}. "
+        f"Accuracy minus the ANN's against {COSTS[cost].label}, {model}. "
         f"Within {CLOSE:g} points of the ANN: {'; '.join(parts)}."
     )
     if best:
@@ -171,14 +177,15 @@ def amount(value: float, unit: str) -> str:
     return f"{number(value)} {'step' if unit == 'steps' and value == 1 else unit}"
 
 
-def coefficients(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+def coefficients(result: Result, model: str) -> tuple[list[Panel], list[Key]]:
     """How large the spikes are: the share of |c| among the events, by number of levels."""
     groups: dict[bool, dict[str, list[int]]] = {False: {}, True: {}}
-    for row in result.get("runs", ()):
+    runs: list[FrontierRun] = of(result, model)
+    for row in runs:
         setting = row.get("setting", {})
         neuron = setting.get("neuron", {})
         # The histogram hardly changes with the negative threshold: one of them is enough.
-        if row["model"] == model and neuron.get("kind") == "augmented" and not row["negative"]:
+        if neuron.get("kind") == "augmented" and not row["negative"]:
             bound = "" if neuron.get("cap") else ", no bound"
             sizes = row.get("events_by_size")
             if sizes and sum(sizes):

@@ -15,6 +15,7 @@ import numpy as np
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from book.tools import tables
 from bookext.modes import WHOLE, Panel, figure
 from snnlib import plots
 
@@ -91,7 +92,7 @@ class Hero(SphinxDirective):
         return [nodes.raw("", hero(), format="html")]
 
 
-def best_runs(folder: Path) -> list[dict[str, Any]]:
+def best_runs(folder: Path) -> list[tables.Run]:
     """The stored runs of IF, TerMapping and AugMapping on the hardest network that has all three.
 
     They come from the experiment ``accuracy-over-time`` (best settings, all test images), else
@@ -105,10 +106,8 @@ def best_runs(folder: Path) -> list[dict[str, Any]]:
             for row in rows
             if row["model"] == model and row.get("form") == "best" and "headline" in row
         }
-        for neuron in NEURONS:
-            path = folder / f"{model}-{neuron}.json"
-            if neuron not in found and path.is_file():
-                found[neuron] = json.loads(path.read_text(encoding="utf-8"))["runs"][0]
+        for run in tables.evaluations(folder, model):
+            found.setdefault(run["neuron"], run)
         runs = [found[neuron] for neuron in NEURONS if neuron in found]
         if len(runs) == len(NEURONS) and len({run["ann_accuracy"] for run in runs}) == 1:
             return runs

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from book.experiments.ablations import BALANCES
 from book.experiments.ablations import LEVELS as LEVELS
 from book.experiments.ablations import V0S as V0S
 from bookext.axes import cost_axis, differ_axis
 from bookext.modes import Key, Panel
+from bookext.results import Result, of
 from snnlib import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
+    from book.experiments.ablations import GridRow
+
 AFTER = 2  # steps: few enough that the choices still differ
 NAMES = {"max": "maximum", "min-error": "least error"}  # the others are percentiles
 SCOPES = {"layer": "-", "channel": ":"}
 LOOKS = dict(zip(BALANCES, plots.EXTRA, strict=False))
 
-# Balancing and scope → for each number of levels the lowest, the highest and the plain value:
-# answers that differ (%) over all second thresholds, and without one.
-Curves = dict[tuple[str, str], list[tuple[float, float, float]]]
+
+class Differ(NamedTuple):
+    """Answers that differ (%) over all second thresholds, and without one."""
+
+    low: float
+    high: float
+    plain: float
 
 
-def grid(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+Curves = dict[tuple[str, str], list[Differ]]  # balancing and scope → one a number of levels
+
+
+def grid(result: Result, model: str) -> tuple[list[Panel], list[Key]]:
     """A panel for each initial potential: answers that differ from the ANN's, against levels."""
-    rows = [row for row in result.get("grid", ()) if row["model"] == model]
+    rows: list[GridRow] = of(result, model, "grid")
     if not rows:
         return [], []
     keys = [Key(name(balance), look) for balance, look in LOOKS.items()]
@@ -43,7 +52,7 @@ def name(balance: str) -> str:
     return NAMES.get(balance, f"{balance}th percentile")
 
 
-def curves(rows: list[Row], v0: float) -> Curves:
+def curves(rows: list[GridRow], v0: float) -> Curves:
     """Every balancing and scope with this initial potential, after `AFTER` steps."""
     differ: dict[tuple[str, str, int], dict[float, float]] = {}  # by second threshold
     for row in rows:
@@ -52,7 +61,7 @@ def curves(rows: list[Row], v0: float) -> Curves:
             point[row["negative"]] = 100 * (1 - row["agreement"][AFTER - 1])
     return {
         (balance, scope): [
-            (min(point.values()), max(point.values()), point[0.0])
+            Differ(min(point.values()), max(point.values()), point[0.0])
             for point in (differ[balance, scope, levels] for levels in LEVELS)
         ]
         for balance in BALANCES
@@ -66,13 +75,12 @@ def panel(found: Curves, v0: float, model: str) -> Panel:
     def draw(ax: Axes, mode: plots.Mode) -> None:
         for (balance, scope), points in found.items():
             look = LOOKS[balance]
-            low, high, y = zip(*points, strict=True)
             ax.plot(
-                LEVELS, y, SCOPES[scope], color=look.color(mode), marker=look.marker, ms=4,
-                lw=1.3, mfc="none" if scope == "channel" else None,
+                LEVELS, [p.plain for p in points], SCOPES[scope], color=look.color(mode),
+                marker=look.marker, ms=4, lw=1.3, mfc="none" if scope == "channel" else None,
             )  # fmt: skip
             bars = [
-                (x, *ends) for x, *ends in zip(LEVELS, low, high, strict=True) if ends[0] < ends[1]
+                (x, p.low, p.high) for x, p in zip(LEVELS, points, strict=True) if p.low < p.high
             ]
             if bars:
                 ax.vlines(*zip(*bars, strict=True), color=look.color(mode), lw=1)
@@ -83,14 +91,16 @@ def panel(found: Curves, v0: float, model: str) -> Panel:
 
     said = []
     for place in (0, -1):
-        ends = {key: points[place][2] for key, points in found.items()}
+        ends = {
+            f"{name(balance)}, one a {scope}": points[place].plain
+            for (balance, scope), points in found.items()
+        }
         best, worst = min(ends, key=lambda key: ends[key]), max(ends, key=lambda key: ends[key])
         said.append(
             f"with {LEVELS[place]} level{'s' * (LEVELS[place] > 1)} they go from "
-            f"{ends[best]:.1f} % ({name(best[0])}, one a {best[1]}) to "
-            f"{ends[worst]:.1f} % ({name(worst[0])}, one a {worst[1]})"
+            f"{ends[best]:.1f} % ({best}) to {ends[worst]:.1f} % ({worst})"
         )
-    spread = max(high - low for points in found.values() for low, high, _ in points)
+    spread = max(p.high - p.low for points in found.values() for p in points)
     return Panel(
         draw,
         f"Answers that differ from the ANN's after {AFTER} steps against the number of levels, "

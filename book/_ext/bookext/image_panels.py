@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from bookext.modes import Key, Panel
+from bookext.results import Result, of
 from snnlib import plots
 from snnlib.zoo import data, models
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
+    from book.experiments.early_exit import Order
+
 SHOWN, COLUMNS, SIZE = 8, 4, (4.2, 2.75)
 WIDTH, HEIGHT = 1.35, 1.6  # of a place in the grid, in images
 
 
-def extremes(result: Row, model: str) -> tuple[list[Panel], list[Key]]:
+def extremes(result: Result, model: str) -> tuple[list[Panel], list[Key]]:
     """The first images whose answer is settled, and the last, as ``early-exit`` ordered them."""
-    rows = [row for row in result.get("images", ()) if row["model"] == model]
+    rows: list[Order] = of(result, model, "images")
     if not rows:
         return [], []
     row = rows[-1]  # AugMapping, the last of the neurons
     _, test = data.load(models.dataset_of(model))
-    return [grid(row, which, test) for which in ("easiest", "hardest")], []
+    return [grid(row, "easiest", test), grid(row, "hardest", test)], []
 
 
-def grid(row: Row, which: str, test: data.Split) -> Panel:
+def grid(row: Order, which: Literal["easiest", "hardest"], test: data.Split) -> Panel:
     """Images in rows; below each the answer and the step from which on it stays."""
     shown = row[which][:SHOWN]
 

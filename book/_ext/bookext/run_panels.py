@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, layer_axis, number
 from bookext.figures import describe as describe_curves
 from bookext.modes import Key, Panel
+from bookext.results import Result, of
 from snnlib import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
+    from book.experiments.accuracy_over_time import AccuracyRun
+    from book.experiments.early_exit import Exit, ExitRun
+    from book.experiments.frame import Labeled
+    from book.experiments.layer_errors import LayerErrors
+    from book.experiments.robustness import RobustnessRun
+
 Drawn = tuple[list[Panel], list[Key]]
 
 PARTS_AFTER = 8  # steps: late enough for all methods to say something, early enough to differ
@@ -23,22 +29,20 @@ ROUNDED = "ANN, rounded to as many levels"
 ROUNDED_LOOK = replace(plots.METHODS["ANN"], marker="D", line="")
 
 
-def of(result: Row, model: str) -> list[Row]:
-    return [row for row in result.get("runs", ()) if row["model"] == model]
+def method(row: Labeled) -> str:
+    name, *_ = row["label"].split(",")
+    return name
 
 
-def method(row: Row) -> str:
-    return str(row["label"]).split(",")[0]
-
-
-def accuracy(result: Row, model: str) -> Drawn:
+def accuracy(result: Result, model: str) -> Drawn:
     """Accuracy over time on all test images, plain and best, the rounded ANN beside."""
-    runs = [row for row in of(result, model) if not str(row.get("cell", "")).endswith("/long")]
-    runs.sort(key=lambda row: row.get("form") != "best")
-    curves = {str(row["label"]): list(row["accuracy"]) for row in runs}
+    runs: list[AccuracyRun] = of(result, model)
+    runs = [row for row in runs if not row["cell"].endswith("/long")]
+    runs.sort(key=lambda row: row["form"] != "best")
+    curves = {row["label"]: row["accuracy"] for row in runs}
     if not curves:
         return [], []
-    ann = float(runs[0]["ann_accuracy"])
+    ann = runs[0]["ann_accuracy"]
     rounded = next(
         (row["quantized_ann"] for row in runs if "quantized_ann" in row and method(row) != "ANN"),
         None,
@@ -47,7 +51,7 @@ def accuracy(result: Row, model: str) -> Drawn:
     def draw(ax: Axes, mode: plots.Mode) -> None:
         losses = []
         for place, (row, values) in enumerate(zip(runs, curves.values(), strict=True)):
-            look, best = plots.look(method(row)), row.get("form") == "best"
+            look, best = plots.look(method(row)), row["form"] == "best"
             marks = [t for t in MARKED if t <= len(values)]
             loss = [100 * (ann - value) for value in values]
             losses += loss
@@ -73,7 +77,7 @@ def accuracy(result: Row, model: str) -> Drawn:
 
     alt = describe_curves(curves, ann, f"{model}, {runs[0]['n']:,} test images")
     keys = [
-        Key(label, replace(plots.look(label), line="-" if row.get("form") == "best" else ":"))
+        Key(label, replace(plots.look(label), line="-" if row["form"] == "best" else ":"))
         for label, row in zip(curves, runs, strict=True)
     ]
     keys.append(Key("ANN", plots.METHODS["ANN"]))
@@ -82,9 +86,10 @@ def accuracy(result: Row, model: str) -> Drawn:
     return [Panel(draw, alt)], keys
 
 
-def layer_errors(result: Row, model: str) -> Drawn:
+def layer_errors(result: Result, model: str) -> Drawn:
     """For each method the error of the layers as steps grow, and its parts along the layers."""
-    runs = [row for row in of(result, model) if not row["label"].endswith("plain")]
+    runs: list[LayerErrors] = of(result, model)
+    runs = [row for row in runs if not row["label"].endswith("plain")]
     panels = [panel for row in runs for panel in (growth(row, model), parts(row, model))]
     if not runs:
         return [], []
@@ -101,7 +106,7 @@ def layer_errors(result: Row, model: str) -> Drawn:
     return panels, keys
 
 
-def growth(row: Row, model: str) -> Panel:
+def growth(row: LayerErrors, model: str) -> Panel:
     """The error of every layer after more and more steps."""
     layers, steps = row["layers"], row["steps"]
 
@@ -123,7 +128,7 @@ def growth(row: Row, model: str) -> Panel:
     )
 
 
-def parts(row: Row, model: str) -> Panel:
+def parts(row: LayerErrors, model: str) -> Panel:
     """What the error is made of along the layers, after a few steps."""
     layers, steps = row["layers"], row["steps"]
     at = steps.index(PARTS_AFTER) if PARTS_AFTER in steps else len(steps) - 1
@@ -158,14 +163,14 @@ def _log_error(ax: Axes) -> None:
     ax.yaxis.set_major_formatter("{x:g}")
 
 
-def robustness(result: Row, model: str) -> Drawn:
+def robustness(result: Result, model: str) -> Drawn:
     """A panel a disturbance: accuracy as it grows, the ANN under the same beside."""
     axes = {
         "input noise": "standard deviation of the pixels' noise",
         "weight noise": "standard deviation, relative to a weight",
         "lost spikes": "probability that a spike is lost",
     }
-    runs = of(result, model)
+    runs: list[RobustnessRun] = of(result, model)
     kinds = list(dict.fromkeys(row["disturbance"] for row in runs))
     panels = [
         disturbance([row for row in runs if row["disturbance"] == kind], model, kind, axes)
@@ -176,27 +181,27 @@ def robustness(result: Row, model: str) -> Drawn:
     return panels, [*keys, Key("ANN", plots.METHODS["ANN"])] if keys else []
 
 
-def disturbance(rows: list[Row], model: str, kind: str, axes: dict[str, str]) -> Panel:
+def disturbance(rows: list[RobustnessRun], model: str, kind: str, axes: dict[str, str]) -> Panel:
     """The networks and the ANN under one disturbance; bars of one standard deviation."""
 
-    def curve(row: Row, key: str) -> tuple[list[float], list[float], list[float]]:
-        sizes = row["sizes"]
-        return (
-            [size["size"] for size in sizes],
-            [100 * size[key] for size in sizes],
-            [100 * size.get(f"{key}_std", 0.0) for size in sizes],
+    def curve(row: RobustnessRun, ann: bool = False) -> tuple[tuple[float, float, float], ...]:
+        return tuple(
+            (size["size"], 100 * size["ann_accuracy"], 100 * size["ann_accuracy_std"])
+            if ann
+            else (size["size"], 100 * size["accuracy"], 100 * size["accuracy_std"])
+            for size in row["sizes"]
         )
 
     # The ANN beside a slow network is in bfloat16, too: another curve. The same one is drawn once.
-    anns = {str(curve(row, "ann_accuracy")): row for row in rows}.values()
+    anns = dict.fromkeys(curve(row, ann=True) for row in rows)
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
-        for row in anns:
-            x, y, spread = curve(row, "ann_accuracy")
+        for points in anns:
+            x, y, spread = zip(*points, strict=True)
             color = plots.color("ANN", mode)
             ax.errorbar(x, y, spread, color=color, ls="--", lw=1.6, capsize=2, elinewidth=1)
         for place, row in enumerate(rows):
-            x, y, spread = curve(row, "accuracy")
+            x, y, spread = zip(*curve(row), strict=True)
             look = plots.look(method(row))
             width = max(1.2, 3.4 - 1.1 * place)  # where curves coincide, all stay visible
             ax.errorbar(
@@ -220,9 +225,9 @@ def disturbance(rows: list[Row], model: str, kind: str, axes: dict[str, str]) ->
     return Panel(draw, f"Accuracy under {kind}, {model}. {'; '.join(said)}.")
 
 
-def early_exit(result: Row, model: str) -> Drawn:
+def early_exit(result: Result, model: str) -> Drawn:
     """Accuracy against the mean number of steps, and against the measured time."""
-    rows = of(result, model)
+    rows: list[ExitRun] = of(result, model)
     if not rows:
         return [], []
     panels = [exits(rows, model, "steps"), exits(rows, model, "time")]
@@ -230,24 +235,24 @@ def early_exit(result: Row, model: str) -> Drawn:
     fixed = replace(plots.METHODS["ANN"], line=":")
     ring = replace(plots.EXTRA[0], marker="o", line="")
     keys.append(Key("the same steps for all images", fixed))
-    if any(size.get("chosen") for row in rows for size in row["sweep"]):
+    if any(size["chosen"] for row in rows for size in row["sweep"]):
         keys.append(Key("chosen on validation images", ring, hollow=True))
-    if any(row.get("seconds_closed_form") for row in rows):
+    if any(row["seconds_closed_form"] for row in rows):
         keys.append(Key("all steps at once, closed form", replace(ring, marker="P")))
     return [*panels], [*keys, Key("ANN", plots.METHODS["ANN"])]
 
 
-def exits(rows: list[Row], model: str, cost: str) -> Panel:
+def exits(rows: list[ExitRun], model: str, cost: str) -> Panel:
     """The sweep of the confidence; the chosen one has a ring."""
     ring = plots.EXTRA[0]
 
-    def x(row: Row, size: Row) -> float:
+    def x(row: ExitRun, size: Exit) -> float:
         if cost == "steps":
-            return float(size["mean_steps"])
-        return 1000 * float(size["seconds"]) / int(row["timed_images"])
+            return size["mean_steps"]
+        return 1000 * size["seconds"] / row["timed_images"]
 
-    def loss(row: Row, value: float) -> float:
-        return 100 * (float(row["ann_accuracy"]) - value)
+    def loss(row: ExitRun, value: float) -> float:
+        return 100 * (row["ann_accuracy"] - value)
 
     def draw(ax: Axes, mode: plots.Mode) -> None:
         shown = []
@@ -267,12 +272,12 @@ def exits(rows: list[Row], model: str, cost: str) -> Panel:
                 values = [loss(row, row["accuracy"][t - 1]) for t in marks]
                 shown += values
                 ax.plot(marks, [-v for v in values], ":", color=look.color(mode), lw=1.6)
-            elif row.get("seconds_closed_form"):
-                at = 1000 * row["seconds_closed_form"] / row["timed_images"]
+            elif (closed := row["seconds_closed_form"]) is not None:
+                at = 1000 * closed / row["timed_images"]
                 y = -loss(row, row["accuracy"][-1])
                 ax.plot([at], [y], "P", color=ring.color(mode), ms=7)
             for size in row["sweep"]:
-                if size.get("chosen"):
+                if size["chosen"]:
                     y = -loss(row, size["accuracy"])
                     color = ring.color(mode)
                     ax.plot([x(row, size)], [y], "o", color=color, mfc="none", ms=9, mew=1.6)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -18,9 +18,11 @@ from sphinx.util.docutils import SphinxDirective
 from bookext import allocation_panels, cost_panels, grid_panels, image_panels, run_panels
 from bookext.figures import NETWORKS
 from bookext.modes import Key, Panel, figure
+from bookext.results import Result, of
 from bookext.stored import read
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from book.experiments.frame import Row
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Kind:
 
     file: str
     what: str
-    draw: Callable[[Row, str], tuple[list[Panel], list[Key]]]
+    draw: Callable[[Result, str], tuple[list[Panel], list[Key]]]
     every: bool = False
     section: str = "runs"
 
@@ -64,7 +66,7 @@ KINDS = {
 
 def networks(rows: list[Row]) -> list[str]:
     """The networks that have rows, the hardest first; those that the book does not know last."""
-    found = dict.fromkeys(str(row["model"]) for row in rows)
+    found = dict.fromkeys(row["model"] for row in rows)
     return sorted(found, key=lambda name: (*NETWORKS, name).index(name))
 
 
@@ -74,22 +76,20 @@ def panels(kind: Kind, folder: Path, network: str | None) -> tuple[list[Panel], 
     found: list[Panel] = []
     keys: dict[str, Key] = {}
     shown: dict[str, list[str]] = {}  # how many images → networks
-    rows = result.get(kind.section, [])
-    for model in networks(rows) if network is None else [network]:
+    for model in networks(result.get(kind.section, [])) if network is None else [network]:
         drawn, entries = kind.draw(result, model)
         found += drawn
         keys |= {key.label: key for key in entries if key.label not in keys}
         if drawn:
-            shown.setdefault(images(rows, model), []).append(model)
+            shown.setdefault(images(of(result, model, kind.section)), []).append(model)
         if drawn and not kind.every:
             break
     said = "; ".join(f"{', '.join(models)}: {many}" for many, models in shown.items())
     return found, list(keys.values()), said
 
 
-def images(rows: list[Row], model: str) -> str:
-    """How many images of which split the network was measured on."""
-    rows = [row for row in rows if row["model"] == model]
+def images(rows: list[Any]) -> str:
+    """How many images of which split a network was measured on."""
     split = "validation" if rows[0].get("images") == "validation" else "test"
     return f"{max(row['n'] for row in rows):,} {split} images"
 

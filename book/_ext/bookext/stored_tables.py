@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bookext import grid_panels
+from bookext.results import Result, of
+
+if TYPE_CHECKING:
+    from book.experiments.ablations import AblationRun, GridRow
+    from book.experiments.allocation import AllocationRun
+    from book.experiments.early_exit import ExitRun
+    from book.experiments.frontier import FrontierRun, Least, ParetoSet, Point
+    from book.experiments.layer_errors import LayerErrors
+    from book.experiments.robustness import RobustnessRun
+    from book.experiments.targets import Verdict
 
 MILESTONES = (1, 2, 4, 8, 16, 32)
 LONG_MILESTONES = (*MILESTONES, 64, 128, 256)
@@ -32,10 +42,10 @@ class Table:
         return [f"| {' | '.join(cells)} |" for cells in (self.head, align, *rows)]
 
 
-def tables(result: dict[str, Any]) -> list[Table]:
+def tables(result: Result) -> list[Table]:
     """The tables that a stored result asks for; none where it has nothing of the kind."""
     runs = result.get("runs", [])
-    kinds = (
+    kinds: tuple[tuple[Callable[[str, list[Any]], Table], list[Any]], ...] = (
         (_accuracies, [run for run in runs if _tested(run)]),
         (_ablations, [run for run in runs if "axis" in run]),
         (_layers, [run for run in runs if "layers" in run]),
@@ -53,9 +63,9 @@ def tables(result: dict[str, Any]) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def _by_network(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
     """The rows of each network, networks in alphabetical order: each gets a table of its own."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Any]] = {}
     for run in runs:
         found.setdefault(str(run["model"]), []).append(run)
     return dict(sorted(found.items()))
@@ -63,8 +73,10 @@ def _by_network(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def _tested(run: dict[str, Any]) -> bool:
     """Is it accuracy over time steps on test images, and nothing that has a table of its own?"""
-    own = {"axis", "sweep", "scales"} & run.keys()
-    return not own and run.get("images") != "validation" and isinstance(run.get("accuracy"), list)
+    if {"axis", "sweep", "scales"} & run.keys() or run.get("images") == "validation":
+        return False
+    last_alone = run.get("events_per_image", ()) is None
+    return isinstance(run.get("accuracy"), list) and not last_alone
 
 
 def _accuracies(model: str, rows: list[dict[str, Any]]) -> Table:
@@ -87,7 +99,7 @@ def _accuracies(model: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, head, cells)
 
 
-def _at(values: list[float | None], steps: Sequence[int]) -> list[str]:
+def _at(values: Sequence[float | None], steps: Sequence[int]) -> list[str]:
     """The accuracy in percent after each of these steps; nothing where there is none."""
     found = [values[t - 1] if t <= len(values) else None for t in steps]
     return ["" if value is None else f"{100 * value:.2f}" for value in found]
@@ -105,7 +117,7 @@ def settings(run: dict[str, Any]) -> str:
     return ", ".join([*parts, *([str(balance)] if balance else [])])
 
 
-def _targets(targets: list[dict[str, Any]]) -> Table:
+def _targets(targets: list[Verdict]) -> Table:
     """What was asked for before the measurement, and the step that comes nearest to it."""
     rows = []
     for row in targets:
@@ -132,7 +144,7 @@ def _targets(targets: list[dict[str, Any]]) -> Table:
     return Table("Targets set before the measurement", [head[i] for i in kept], rows, open=True)
 
 
-def _ablations(model: str, rows: list[dict[str, Any]]) -> Table:
+def _ablations(model: str, rows: list[AblationRun]) -> Table:
     cells = []
     for run in rows:
         row = [run["label"], f"{run['n']:,}", *_at(run["accuracy"], MILESTONES)]
@@ -142,12 +154,12 @@ def _ablations(model: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, head, cells)
 
 
-def _grid(model: str, rows: list[dict[str, Any]]) -> Table:
+def _grid(model: str, rows: list[GridRow]) -> Table:
     """A row for each balancing, scope and v0: the range over all second thresholds."""
     cells = [
         [
             f"{grid_panels.name(balance)}, one a {scope}, v0 = {v0:g}",
-            *(f"{low:.1f}" + (f" … {high:.1f}" if high > low else "") for low, high, _ in points),
+            *(f"{p.low:.1f}" + (f" … {p.high:.1f}" if p.high > p.low else "") for p in points),
         ]
         for v0 in grid_panels.V0S
         for (balance, scope), points in grid_panels.curves(rows, v0).items()
@@ -157,7 +169,7 @@ def _grid(model: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, ["Thresholds", *levels], cells)
 
 
-def _layers(model: str, rows: list[dict[str, Any]]) -> Table:
+def _layers(model: str, rows: list[LayerErrors]) -> Table:
     cells = [
         [f"{run['label']}: {layer['name']}", *(f"{error:.3f}" for error in layer["error"])]
         for run in rows
@@ -168,13 +180,13 @@ def _layers(model: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, head, cells)
 
 
-def _robustness(model: str, rows: list[dict[str, Any]]) -> Table:
+def _robustness(model: str, rows: list[RobustnessRun]) -> Table:
     cells = [
         [
             f"{run['label']}, {run['steps']} steps: {run['disturbance']}",
             f"{row['size']:g}",
-            f"{100 * row['accuracy']:.2f} ± {100 * row.get('accuracy_std', 0):.2f}",
-            f"{100 * row['ann_accuracy']:.2f} ± {100 * row.get('ann_accuracy_std', 0):.2f}",
+            f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_std']:.2f}",
+            f"{100 * row['ann_accuracy']:.2f} ± {100 * row['ann_accuracy_std']:.2f}",
         ]
         for run in rows
         for row in run["sizes"]
@@ -183,10 +195,10 @@ def _robustness(model: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, ["Run", "Size", "SNN (%)", "ANN (%)"], cells)
 
 
-def _exits(model: str, rows: list[dict[str, Any]]) -> Table:
+def _exits(model: str, rows: list[ExitRun]) -> Table:
     cells = [
         [
-            f"{run['label']}{', chosen' if row.get('chosen') else ''}",
+            f"{run['label']}{', chosen' if row['chosen'] else ''}",
             f"{row['confidence']:g}",
             f"{100 * row['accuracy']:.2f}",
             f"{row['mean_steps']:.2f}",
@@ -200,7 +212,7 @@ def _exits(model: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, head, cells)
 
 
-def _allocation(model: str, rows: list[dict[str, Any]]) -> Table:
+def _allocation(model: str, rows: list[AllocationRun]) -> Table:
     cells = [
         [
             run["label"],
@@ -218,46 +230,56 @@ def _allocation(model: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, head, cells)
 
 
-def _setting(run: dict[str, Any]) -> str:
-    scope = "per channel" if run.get("setting", {}).get("per_channel") else "per layer"
+def _setting(run: FrontierRun) -> str:
+    setting = run["setting"]
+    scope = "per channel" if setting["per_channel"] else "per layer"
     levels = f", {run['levels']} levels" if run["levels"] > 1 else ""
-    negative = f", negative {run['negative']:g}" if run.get("negative") is not None else ""
-    neuron = run.get("setting", {}).get("neuron", {})
-    free = ", |c| without bound" if neuron.get("cap", 0) is None else ""
+    negative = f", negative {run['negative']:g}" if run["negative"] is not None else ""
+    free = ", |c| without bound" if setting["neuron"].get("cap", 0) is None else ""
     return f"{run['label']}{levels}{negative}{free}, {scope}"
 
 
-def _paretos(result: dict[str, Any]) -> list[Table]:
+class _Member(NamedTuple):
+    """A point in one or more Pareto sets, and the costs that they are of."""
+
+    setting: str
+    point: Point
+    costs: list[str]
+
+
+def _paretos(result: Result) -> list[Table]:
     """A table for each network: the points that no other one beats by one cost or more."""
     tables = []
-    for model, sets in _by_network(result.get("pareto", [])).items():
-        named = {run["cell"]: _setting(run) for run in result["runs"] if run["model"] == model}
-        found: dict[tuple[str, int], tuple[dict[str, Any], list[str]]] = {}
+    for model in _by_network(result.get("pareto", [])):
+        runs: list[FrontierRun] = of(result, model)
+        sets: list[ParetoSet] = of(result, model, "pareto")
+        named = {run["cell"]: _setting(run) for run in runs}
+        found: dict[tuple[str, int], _Member] = {}
         for row in sets:
             for point in row["points"]:
                 name = named.get(f"{model}/{point['setting']}", point["label"])
-                _, costs = found.setdefault((name, point["steps"]), (point, []))
-                costs.append(row["cost"].split("_")[0])
+                member = found.setdefault((name, point["steps"]), _Member(name, point, []))
+                member.costs.append(row["cost"].split("_")[0])
+        members = sorted(found.values(), key=lambda one: one.point["events_per_neuron"])
         cells = [
             [
                 name,
-                f"{steps}",
+                f"{point['steps']}",
                 f"{100 * point['accuracy']:.2f}",
                 f"{point['events_per_neuron']:.3f}",
                 f"{point['bits_per_neuron']:.3f}",
                 f"{point['energy_nj_per_image'] / 1000:.2f}",
                 ", ".join(costs),
             ]
-            for (name, steps), (point, costs) in found.items()
+            for name, point, costs in members
         ]
-        cells.sort(key=lambda row: float(row[3]))
         head = ["Setting", "Steps", "Accuracy (%)", "Events a neuron", "Bits a neuron"]
         head += ["Energy (µJ)", "In the set of"]
         tables.append(Table(f"{model}: the Pareto sets, on validation images", head, cells))
     return tables
 
 
-def _least(runs: list[dict[str, Any]]) -> Table:
+def _least(runs: list[Least]) -> Table:
     rows = []
     for run in runs:
         low, high = (100 * bound for bound in run["loss_interval"][-1])
