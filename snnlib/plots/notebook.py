@@ -59,6 +59,60 @@ def results(name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+class Table:
+    """A table that carries a result: HTML on a page, aligned text where there is none.
+
+    Args:
+        columns: the headings; the first column holds the rows' names.
+        rows: one sequence of texts and numbers a row, rounded by the caller.
+        caption: one line above the table.
+
+    Raises:
+        ValueError: a row is longer or shorter than the headings.
+
+    Example:
+        >>> Table(["neuron", "events"], [["IF", 3], ["TerMapping", 5]])
+        neuron      events
+        IF               3
+        TerMapping       5
+    """
+
+    def __init__(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = ""
+    ) -> None:
+        self.columns, self.caption = [str(column) for column in columns], caption
+        self.rows = [[str(cell) for cell in row] for row in rows]
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"Table: {row} has {len(row)} cells, not {len(self.columns)}")
+
+    def __repr__(self) -> str:
+        lines = [self.columns, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        texts = (
+            "  ".join(
+                cell.rjust(width) if k else cell.ljust(width)
+                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+        return "\n".join([self.caption] * bool(self.caption) + list(texts))
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in self.columns)
+        body = "\n".join(
+            f'<tr><th scope="row">{html.escape(name)}</th>'
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+            + "</tr>"
+            for name, *cells in self.rows
+        )
+        caption = f"<caption>{html.escape(self.caption)}</caption>\n" * bool(self.caption)
+        return (
+            f'<table class="snn-table">\n{caption}<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}\n</tbody></table>"
+        )
+
+
 def player(
     figure: Figure,
     draw: Callable[[int], str | None],

@@ -108,3 +108,22 @@ def test_glue_has_the_form_of_myst_nb(monkeypatch):
 def test_results_name_those_that_exist():
     with pytest.raises(FileNotFoundError, match="no result 'nothing'"):
         notebook.results("nothing")
+
+
+def test_a_table_is_html_on_a_page_and_text_elsewhere():
+    table = notebook.Table(["neuron", "events"], [["IF <b>", 3], ["Ternary", 15]], "Events & steps")
+    assert repr(table).splitlines() == [
+        "Events & steps",
+        "neuron   events",
+        "IF <b>        3",
+        "Ternary      15",
+    ]
+    page = table._repr_html_()
+    assert "<caption>Events &amp; steps</caption>" in page
+    assert '<tr><th scope="row">IF &lt;b&gt;</th><td>3</td></tr>' in page
+    assert notebook.Table(["a"], [["b"]])._repr_html_().count("caption") == 0
+
+
+def test_a_table_refuses_rows_of_another_length():
+    with pytest.raises(ValueError, match="1 cells, not 2"):
+        notebook.Table(["neuron", "events"], [["IF"]])
