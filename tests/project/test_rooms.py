@@ -17,7 +17,6 @@ FLOORS = [
 LEAVES = ["recurrent", "learning"]
 ALONE = ["plots"]  # needs NumPy and Matplotlib, nothing of snnlib
 ENTRY = ["cli", "__main__", "__init__"]  # may import all
-# A method of SpikingNetwork that hands its record to a room above, when it is called.
 LISTS = ("rule", "refuse", "operation")  # decorators whose values are a list of one kind
 MOST_LINES, MOST_IN_FUNCTION, MOST_IN_CLASS, MOST_POSITIONS = 350, 60, 250, 8
 REASONS = {  # what is longer than that, and why
