@@ -52,23 +52,11 @@ MOVED |= {
     "tables": "book.tools.tables",
 }
 # Names that did not go where the rest of their module went.
+_REGISTRY = "REJECTED RULES Builder Unsupported describe rule"
+_SUPPORT = ("Support", "support_table")
 _ELSEWHERE = {
-    **{
-        ("trace", name): "snnlib.conversion.registry"
-        for name in (
-            "REJECTED",
-            "RULES",
-            "Builder",
-            "Unsupported",
-            "describe",
-            "rule",
-        )
-    },
-    **{
-        (module, name): "snnlib.cli.support"
-        for module in ("trace", "registry")
-        for name in ("Support", "support_table")
-    },
+    **{("trace", name): "snnlib.conversion.registry" for name in _REGISTRY.split()},
+    **{(old, name): "snnlib.cli.support" for old in ("trace", "registry") for name in _SUPPORT},
     ("checkpoints", "CheckpointError"): "snnlib.graph.errors",
     ("convert", "graph_error"): "snnlib.graph.check",
     ("evaluate", "table"): "snnlib.cli.table",
