@@ -18,14 +18,15 @@ image, one for all if uniform) and fan-outs (4 bytes) are shared by the images, 
 in the cache; the sums add 40 bytes for 1024 neurons. Divided by the GPU's memory bandwidth this is
 the bound to measure against.
 
-**What has been verified**, by ``tests/backend/test_kernels_cuda.py``. In Triton's interpreter, which runs
-the kernel on the CPU with NumPy, messages, potentials, counts and sums equal those of plain
-PyTorch, bit for bit. That cannot show the rounding of messages to bfloat16, where the interpreter
-cuts bits off: float16, and whole numbers in bfloat16, stand for it. Triton's compiler makes code
-for GPUs of compute capability 8.0 and 9.0; divisions and conversions in it round to nearest, and
-there is no fused multiply-add. It has **not yet run on a GPU**. So `works` compares it with plain
-steps before its first use in a process, and the dispatch stays with plain steps where they differ.
-One difference is known: Triton's floor takes a subnormal V/θ (above −1.2e−38) for zero.
+**What has been verified**, by ``tests/backend/test_kernels_cuda.py``. In Triton's interpreter,
+which runs the kernel on the CPU with NumPy, messages, potentials, counts and sums equal those of
+plain PyTorch, bit for bit. That cannot show the rounding of messages to bfloat16, where the
+interpreter cuts bits off: float16, and whole numbers in bfloat16, stand for it. Triton's compiler
+makes code for GPUs of compute capability 8.0 and 9.0; divisions and conversions in it round to
+nearest, and there is no fused multiply-add. It has **not yet run on a GPU**. So `works` compares it
+with plain steps before its first use in a process, and the dispatch stays with plain steps where
+they differ. One difference is known: Triton's floor takes a subnormal V/θ (above −1.2e−38) for
+zero.
 """
 
 from __future__ import annotations
