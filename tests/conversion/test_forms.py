@@ -323,7 +323,7 @@ def test_numbers_of_numpy() -> None:
 
 def test_positions_after_the_third_warn() -> None:
     with pytest.warns(DeprecationWarning, match="convert: pass balance, per_channel by name"):
-        old = snn.convert(small().eval(), IMAGES, snn.IF(), balance=snn.Max(), per_channel=True)  # type: ignore[misc]
+        old = snn.convert(small().eval(), IMAGES, snn.IF(), snn.Max(), True)  # type: ignore[misc]
     new = snn.convert(small().eval(), IMAGES, snn.IF(), balance=snn.Max(), per_channel=True)
     assert torch.equal(old.balanced["1"], new.balanced["1"])
 

@@ -158,7 +158,7 @@ def test_no_first_step(first: Any) -> None:
 
 def test_representations_tell_what_it_is(dense: Any, slow: Any) -> None:
     assert repr(dense) == (
-        "<SpikingNetwork 1 × 6 × 5 → 4 × 6 × 5: 1 spiking layers, 180 neurons, "
+        "<SpikingNetwork 1 × 6 × 5 → 4 × 6 × 5: 1 spiking layer, 180 neurons, "
         "Augmented(levels=4, negative=1.0, v0=0.5, cap=None), float64, cpu>"
     )
     assert "whole numbers" in repr(slow.quantize())
