@@ -114,6 +114,15 @@ def test_a_measured_row_is_the_number_in_the_file(tmp_path):
     assert related.measured("neurons", tmp_path) is None
 
 
+def test_the_rounded_ann_stands_under_the_steps_it_was_measured_at():
+    run = {"model": "m", "label": "AugMapping, best", "neuron": "augmented", "headline": {}}
+    run |= {"n": 10, "ann_accuracy": 0.9, "accuracy": [0.5] * 8}
+    run["quantized_ann"] = {"steps": [1, 8], "accuracy": [0.25, 0.75]}
+    table = related.table(related.neurons({"runs": [run]}, "m"), "m")
+    assert table.head == ["", "1", "2", "4", "8"]
+    assert table.rows[1][1:] == ["25.0", "", "", "75.0"]
+
+
 def test_every_conversion_paper_of_the_bibliography_is_on_the_page_of_related_methods():
     bib = (ROOT / "book/references.bib").read_text(encoding="utf-8")
     entries = re.findall(r"^@\w+\{([^,]+),(.*?)^\}", bib, re.M | re.S)

@@ -29,23 +29,23 @@ class Row(NamedTuple):
 
     Attributes:
         name: what the reader sees.
-        accuracy: fractions, after step 1, 2, …
+        accuracy: step → fraction.
         ann: accuracy of the ANN on the same images.
         n: how many images.
         images: of which split.
     """
 
     name: str
-    accuracy: list[float]
+    accuracy: dict[int, float]
     ann: float
     n: int
     images: str
 
 
-def row(name: str, run: dict[str, Any], accuracy: list[float] | None = None) -> Row:
-    """A stored run as a row."""
-    values = run["accuracy"] if accuracy is None else accuracy
-    return Row(name, values, run["ann_accuracy"], run["n"], run.get("images", "test"))
+def row(name: str, run: dict[str, Any]) -> Row:
+    """A stored run, with one accuracy a step, as a row."""
+    accuracy = dict(enumerate(run["accuracy"], 1))
+    return Row(name, accuracy, run["ann_accuracy"], run["n"], run.get("images", "test"))
 
 
 def choices(*wanted: tuple[str, str, str]) -> Callable[[Result, str], list[Row]]:
@@ -63,9 +63,11 @@ def neurons(result: Result, model: str) -> list[Row]:
     runs = [r for r in of(result, model) if "headline" in r or r["label"].endswith("plain")]
     found = [row(run["label"], run) for run in runs]
     for run in runs:
-        if run["neuron"] == "augmented" and "quantized_ann" in run:
-            rounded = run["quantized_ann"]["accuracy"]
-            found.append(row("ANN, activations rounded to as many levels", run, rounded))
+        if "headline" in run and "quantized_ann" in run:
+            rounded = run["quantized_ann"]
+            accuracy = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
+            name = "ANN, activations rounded as finely"
+            found.append(row(name, run)._replace(accuracy=accuracy))
     return found
 
 
@@ -128,12 +130,14 @@ KINDS: dict[str, tuple[str, Callable[[Result, str], list[Row]]]] = {
 
 def table(rows: list[Row], model: str) -> Table:
     """Accuracy in percent after some steps; the title says on what, and how sure it is."""
-    longest = max(len(found.accuracy) for found in rows)
-    steps = [t for t in STEPS if t <= longest]
-    cells = []
-    for found in rows:
-        values = [found.accuracy[t - 1] if t <= len(found.accuracy) else None for t in steps]
-        cells.append([found.name, *("" if v is None else f"{100 * v:.1f}" for v in values)])
+    steps = [t for t in STEPS if any(t in found.accuracy for found in rows)]
+    cells = [
+        [
+            found.name,
+            *(f"{100 * found.accuracy[t]:.1f}" if t in found.accuracy else "" for t in steps),
+        ]
+        for found in rows
+    ]
     n, images, ann = rows[0].n, rows[0].images, rows[0].ann
     spread = 100 * Z * math.sqrt(ann * (1 - ann) / n)
     title = (
@@ -150,8 +154,9 @@ def exit_table(found: list[Exit], model: str) -> Table:
          f"{100 * one.accuracy:.1f}"]
         for one in found
     ]  # fmt: skip
-    head = ["", "All steps", "Accuracy (%)", "Mean steps", "Accuracy (%)"]
-    return Table(f"{model}, {found[0].n:,} test images", head, cells, open=True)
+    head = ["", "All steps", "accuracy (%)", "Early exit, mean steps", "accuracy (%)"]
+    title = f"{model}, {found[0].n:,} test images, all steps and as many as each image needs"
+    return Table(title, head, cells, open=True)
 
 
 def measured(name: str, folder: Path) -> Table | None:
