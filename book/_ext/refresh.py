@@ -36,8 +36,8 @@ METADATA = {
 
 
 def chapters() -> list[Path]:
-    """All chapters, in order."""
-    return sorted((ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
+    """All notebooks: the chapters, in order, and the page before them."""
+    return sorted((ROOT / "book").glob("*.ipynb"))
 
 
 def colab_cell() -> str:

@@ -17,7 +17,8 @@ from conftest import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 PAGES = [*book_rules.toc(), "404", "search"]
-CHAPTERS = [name for name in PAGES if (book_rules.ROOT / f"{name}.ipynb").is_file()]
+NOTEBOOKS = [name for name in PAGES if (book_rules.ROOT / f"{name}.ipynb").is_file()]
+CHAPTERS = [name for name in NOTEBOOKS if book_rules.is_chapter(Path(name))]
 VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
@@ -90,7 +91,7 @@ def test_mathematics_is_typeset(page: Any) -> None:
 
 def test_animations_play(page: Any) -> None:
     count = page.execute_script("return document.querySelectorAll('.snn-player').length")
-    assert count > 0 or page.name_of_page not in CHAPTERS
+    assert count > 0 or page.name_of_page not in (*NOTEBOOKS, "book/index")
     for number in range(count):
         before, after = page.execute_async_script(
             "const done = arguments[1];"
@@ -101,6 +102,27 @@ def test_animations_play(page: Any) -> None:
             "setTimeout(() => done([first, image.src]), 1200)", number,
         )  # fmt: skip
         assert before != after, f"animation {number} stands still"
+
+
+def test_title_picture_plays_once_and_only_for_those_who_want_it(browser: Any) -> None:
+    """WCAG 2.2.2: it stops within five seconds; it stands still where less motion is asked for."""
+    shown = "return document.querySelector('.snn-hero output').textContent"
+    for wish, moves in (("reduce", False), ("no-preference", True)):
+        feature = {"name": "prefers-reduced-motion", "value": wish}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        browser.get(f"{browser.address}/book/index.html")
+        seen = browser.execute_async_script(
+            "const output = document.querySelector('.snn-hero output'), seen = [];"
+            "const look = setInterval(() => seen.push(output.textContent), 100);"
+            "setTimeout(() => { clearInterval(look); arguments[0](seen) }, 5000)"
+        )
+        last = seen[-1]
+        assert last.startswith("32 steps")
+        assert (len(set(seen)) > 3) == moves, seen
+        assert browser.execute_script(shown) == last
+        button = "return document.querySelector('.snn-hero button').textContent"
+        assert browser.execute_script(button) == "Play"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_solutions_open(page: Any) -> None:

@@ -90,17 +90,3 @@ def test_figure_draws_every_curve_in_its_color():
         svg = modes.svg(panel, mode)
         for name in ("IF", "AugMapping", "ANN"):
             assert plots.color(name, mode) in svg
-
-
-@pytest.mark.parametrize("steps", figures.STEPS)
-def test_hero_shows_the_neurons_own_counts(steps):
-    import torch
-
-    from snnlib import Augmented
-
-    neuron = Augmented(levels=1, negative=0.0, v0=0.5)
-    z = torch.linspace(-0.25, 1, 101, dtype=torch.float64) + 1e-6
-    state = neuron.initial(z, torch.ones((), dtype=torch.float64))
-    for _ in range(steps):
-        _, state = neuron.step(state, z, torch.ones((), dtype=torch.float64))
-    assert state.count.tolist() == figures.counts(z.numpy(), steps).tolist()

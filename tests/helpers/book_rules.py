@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,14 @@ def read(path: Path) -> Chapter:
     return Chapter(nbformat.read(path, as_version=4), path.stat().st_size)
 
 
-def problems(chapter: Chapter) -> list[str]:
+def problems(chapter: Chapter, rules: Iterable[Rule] = RULES) -> list[str]:
     """Everything that is wrong with a chapter, in words."""
-    return [f"{check.__name__}: {text}" for check in RULES for text in check(chapter)]
+    return [f"{check.__name__}: {text}" for check in rules for text in check(chapter)]
+
+
+def is_chapter(path: Path) -> bool:
+    """Chapters have a number; other notebooks keep the rules that are no matter of teaching."""
+    return re.match(r"\d\d_", path.name) is not None
 
 
 def tags(cell: Any) -> list[str]:
@@ -288,6 +293,19 @@ def leaves_nothing_behind(chapter: Chapter) -> Iterator[str]:
         yield f"a leftover note: {note}"
     if chapter.size > MAX_BYTES:
         yield f"{chapter.size / 1e6:.1f} MB"
+
+
+# What a page that explains, and does not teach, keeps as well.
+PAGE_RULES: tuple[Rule, ...] = (
+    opens_with_label_title_and_question,
+    code_is_short_and_agrees_with_the_library,
+    figures_carry_the_argument,
+    warns_of_pitfalls,
+    further_reading_says_why,
+    was_run_from_top_to_bottom,
+    numbers_come_from_cells,
+    leaves_nothing_behind,
+)
 
 
 def luminance(color: str) -> float:

@@ -1,4 +1,7 @@
-"""``{chapter-map}``: the chapters with question and minutes, read from the notebooks."""
+"""``{chapter-map}``: the chapters with question and minutes, read from the notebooks.
+
+The page before the first chapter stands above them, without a number.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
+
+OPENING = "why_spikes.ipynb"
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,13 @@ class ChapterMap(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = []
         book = Path(self.env.srcdir) / "book"
-        for path in sorted(book.glob("[0-9][0-9]_*.ipynb")):
+        for path in [book / OPENING, *sorted(book.glob("[0-9][0-9]_*.ipynb"))]:
             docname = path.relative_to(self.env.srcdir).with_suffix("").as_posix()
             if docname not in self.env.found_docs:
                 continue
             self.env.note_dependency(str(path))
             chapter = read(path)
-            number = str(int(path.name[:2]))
+            number = "" if path.name == OPENING else str(int(path.name[:2]))
             rows.append(
                 f"| {number} | [](/{docname}.ipynb) | {plain(chapter.question)} "
                 f"| {chapter.minutes} min |"

@@ -1,8 +1,6 @@
-"""The two figures of the welcome page.
+"""``{accuracy-figure}``: accuracy over time steps of the hardest network with stored results.
 
-``{hero}`` draws what the book is about: the staircase that a spiking neuron makes of a ReLU, closer
-with every time step. ``{accuracy-figure}`` draws accuracy over time steps of the hardest network
-with stored results, in the book's one figure style, for light and for dark pages.
+In the book's one figure style, for light and for dark pages.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -22,74 +19,12 @@ from snnlib import plots
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEFT, RIGHT, TOP, BOTTOM = 70, 700, 24, 250
-STEPS = (1, 2, 4, 8, 16)
 # The hardest first.
 NETWORKS = (
     "cifar10-resnet", "cifar10-vgg", "cifar10-vgg-max", "fashion-cnn", "mnist-cnn", "fashion-mlp",
     "mnist-mlp", "digits-cnn",
 )  # fmt: skip
 NEURONS = ("if", "ternary", "augmented")
-
-
-def _x(value: float) -> float:
-    return LEFT + (RIGHT - LEFT) * (value + 0.25) / 1.25
-
-
-def _y(value: float) -> float:
-    return BOTTOM - (BOTTOM - TOP) * value
-
-
-def counts(current: np.ndarray, steps: int) -> np.ndarray:
-    """Net counts of a memoryless augmented neuron with threshold 1 and v0 = ½ (the closed form)."""
-    return np.maximum(0, np.floor(current * steps + 0.5))
-
-
-def _frame(number: int, steps: int) -> str:
-    """The mean output after some steps, as a staircase."""
-    x = np.linspace(-0.25, 1.0, 2001)
-    y = counts(x, steps) / steps
-    corners = np.flatnonzero(np.diff(y)) + 1
-    path = f"M{_x(x[0]):.1f} {_y(y[0]):.1f}"
-    for k in corners:
-        path += f"H{_x(x[k]):.1f}V{_y(y[k]):.1f}"
-    path += f"H{_x(1.0):.1f}"
-    ticks = "".join(f"M{_x(x[k]):.1f} 280v-14" for k in corners)
-    still = " still" if steps == 4 else ""
-    word = "step" if steps == 1 else "steps"
-    return (
-        f'<g class="frame{still}" style="animation-delay:{number * 2.4 - 12:g}s">'
-        f'<path class="stairs" d="{path}"/><path class="spikes" d="{ticks}"/>'
-        f'<text x="{RIGHT}" y="{BOTTOM - 44}" text-anchor="end">'
-        f"after {steps} time {word}</text></g>"
-    )
-
-
-def hero() -> str:
-    """The drawing of the title page as inline SVG, which takes the colors of the page."""
-    frames = "".join(_frame(number, steps) for number, steps in enumerate(STEPS))
-    return f"""\
-<figure class="snn-hero">
-<svg viewBox="0 0 740 300" role="img" aria-labelledby="hero-title hero-text">
-<title id="hero-title">A spiking neuron becomes a ReLU</title>
-<desc id="hero-text">A dashed line shows the ReLU of an artificial neuron. A staircase, the mean
-output of a spiking neuron, has one tread after one time step and follows the line more closely
-after 2, 4, 8 and 16 steps. Ticks under the axis mark where one more spike is sent.</desc>
-<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}M{_x(0):.1f} {BOTTOM}V{TOP}"/>
-<path class="relu" d="M{LEFT} {_y(0)}H{_x(0):.1f}L{_x(1):.1f} {_y(1)}"/>
-{frames}
-<text class="muted" x="{RIGHT}" y="{BOTTOM - 12}" text-anchor="end">input</text>
-<text class="muted" x="{_x(0) - 8:.0f}" y="{TOP + 14}" text-anchor="end">output</text>
-</svg>
-<figcaption>Dashed: a ReLU. Blue: what a spiking neuron with half a threshold of initial potential
-has sent, divided by the number of time steps. Ticks: inputs at which it sends one more
-spike.</figcaption>
-</figure>"""
-
-
-class Hero(SphinxDirective):
-    def run(self) -> list[nodes.Node]:
-        return [nodes.raw("", hero(), format="html")]
 
 
 def best_runs(folder: Path) -> list[tables.Run]:
@@ -159,5 +94,4 @@ class AccuracyFigure(SphinxDirective):
 
 
 def setup(app: Any) -> None:
-    app.add_directive("hero", Hero)
     app.add_directive("accuracy-figure", AccuracyFigure)
