@@ -106,18 +106,24 @@ def _slim(text: str) -> str:
     return text.replace("</style>", f"{rules}</style>", 1)
 
 
+def interactive(env: Any) -> bool:
+    """Is it the site, and not a printed book or an e-book?"""
+    return env.app.builder.name in ("html", "dirhtml")
+
+
 def markup(env: Any, name: str, panel: Panel) -> str:
     """Write the panel's files beside the site's images; returns the two ``<img>`` that show it."""
     folder = Path(env.app.outdir) / "_images"
     folder.mkdir(parents=True, exist_ok=True)
     up = "../" * env.docname.count("/")
+    lazy = ' loading="lazy"' if interactive(env) else ""  # what is printed must be there
     width, height = (round(100 * inches) for inches in panel.size)
     images = ""
     for mode in MODES:
         (folder / f"{name}-{mode}.svg").write_text(svg(panel, mode), encoding="utf-8")
         images += (
             f'<img class="only-{mode}" src="{up}_images/{name}-{mode}.svg" '
-            f'alt="{html.escape(panel.alt)}" width="{width}" height="{height}">\n'
+            f'alt="{html.escape(panel.alt)}" width="{width}" height="{height}"{lazy}>\n'
         )
     return images
 
