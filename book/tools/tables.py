@@ -105,7 +105,7 @@ def targets(root: Path) -> str:
         if row["events_per_neuron_at_most"] is not None:
             asked += f", ≤ {row['events_per_neuron_at_most']:g} events/neuron"
         found, lost, events = "–", "–", "–"
-        if (interval := row["loss_interval"]) is not None:
+        if row["loss_points"] is not None and (interval := row["loss_interval"]) is not None:
             found, lost = f"step {row['step']}", loss(row["loss_points"] / 100, interval)
             events = f"{row['events_per_neuron']:.2f}"
         verdict = "reached" if row["reached"] else "**missed**"

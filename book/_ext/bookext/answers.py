@@ -76,7 +76,7 @@ def accuracy(result: Result, model: str) -> str:
     ann = 100 * runs[0]["ann_accuracy"]
     return (
         f"Within 0.1 points of the ANN ({ann:.2f} %), and staying there: {'; '.join(said)}. "
-        f"{images(runs).capitalize()}."
+        f"On {images(runs)}."
     )
 
 
@@ -148,7 +148,7 @@ def early_exit(result: Result, model: str) -> str:
             )
     return (
         f"At the confidence that validation images chose, {'; '.join(said)}. "
-        f"{images(runs).capitalize()}; the intervals are the widest that the share of answers "
+        f"On {images(runs)}; the intervals are the widest that the share of answers "
         "unlike the ANN's allows."
     )
 
@@ -216,7 +216,7 @@ def allocation(result: Result, model: str) -> str:
         f"Thresholds layer by layer save {100 * (1 - events[1] / events[0]):.1f} % of the events: "
         f"{events[1]:.3f} a neuron instead of {events[0]:.3f}. Points lost: "
         f"{lost(layerwise, len(layerwise['accuracy']))} with them, "
-        f"{lost(uniform, len(uniform['accuracy']))} with one factor. {images(runs).capitalize()}."
+        f"{lost(uniform, len(uniform['accuracy']))} with one factor. On {images(runs)}."
     )
 
 
@@ -229,7 +229,7 @@ def peers(result: Result, model: str) -> str:
         f"Points lost after {PEER_STEPS} steps by the same recipe for IF (99.9 %, one threshold a "
         f"channel, v0 = ½): {lost(ours, PEER_STEPS)} with snnlib, {lost(theirs, PEER_STEPS)} with "
         f"SpikingJelly, in {seconds} seconds for {steps(ours['steps'])}. AugMapping loses "
-        f"{lost(augmented, 4)} after 4. {images(runs).capitalize()}."
+        f"{lost(augmented, 4)} after 4. On {images(runs)}."
     )
 
 
@@ -242,7 +242,7 @@ def integer(result: Result, model: str) -> str:
         said.append(f"{value} points with {run['setting']['neuron']['levels']} levels")
     return (
         f"Against the same network in real numbers, whole numbers lose {' and '.join(said)}, after "
-        f"{steps(runs[0]['steps'])}. {images(runs).capitalize()}."
+        f"{steps(runs[0]['steps'])}. On {images(runs)}."
     )
 
 
@@ -279,8 +279,10 @@ class ResultAnswer(SphinxDirective):
             raise self.error(f"result-answer: one of {', '.join(ANSWERS)}, not {name!r}")
         found = sentences(name, Path(self.env.srcdir) / "book" / "results")
         shown: dict[str, list[nodes.Node]] = {}
-        for model, text in found.items():
-            line = f'<p class="snn-answer"><strong>{model}.</strong> {html.escape(text)}</p>'
+        for model, straight in found.items():
+            text = straight.replace("'", "’").replace(" … ", "\u00a0…\u00a0")
+            said = html.escape(text, quote=False)
+            line = f'<p class="snn-answer"><strong>{model}.</strong> {said}</p>'
             shown[model] = [nodes.raw("", line, format="html")]
         return networks.blocks(self.env, shown)
 

@@ -13,6 +13,8 @@ from bookext import networks
 from bookext.figures import NETWORKS
 from bookext.stored import Stored
 
+HEADS = ("reached at step", "events / neuron", "SynOps", "energy")  # of `tables.Line.costs`
+
 
 def table(root: Path) -> str:
     """The table as HTML; empty if nothing is measured.
@@ -23,7 +25,7 @@ def table(root: Path) -> str:
     found = tables.best(root, NETWORKS)
     if not found:
         return ""
-    names = ["Neuron", *map(str, tables.STEPS), *tables.COSTS]
+    names = ["Neuron", *map(str, tables.STEPS), *HEADS]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     groups = "".join(_group(network, runs) for network, runs in found.items())
     return (
@@ -36,14 +38,15 @@ def table(root: Path) -> str:
 def _group(network: str, runs: list[tables.Run]) -> str:
     """The rows of a network; its name chooses it in the sections below."""
     ann = runs[0]["ann_accuracy"]
-    wide = len(tables.STEPS) + len(tables.COSTS)
+    wide = 1 + len(tables.STEPS) + len(HEADS)
     link = (
         f'<a href="?network={network}#accuracy-over-time" data-network="{network}">'
         f"{html.escape(networks.NAMES[network])}</a>"
     )
+    about = html.escape(tables.about(runs[0]))
     rows = [
-        f'<tr><th scope="rowgroup">{link}<small>{network}</small></th>'
-        f'<td colspan="{wide}">{html.escape(tables.about(runs[0]))}</td></tr>'
+        f'<tr><th scope="rowgroup" colspan="{wide}"><div>{link} <code>{network}</code> '
+        f"<small>{about}</small></div></th></tr>"
     ]
     for line in tables.lines(runs):
         name, _, setting = line.name.partition(", ")
@@ -52,7 +55,7 @@ def _group(network: str, runs: list[tables.Run]) -> str:
         for share in line.accuracy:
             close = share is not None and ann - share <= tables.LOSS + 1e-9
             cells += f"<td{' class=snn-close' * close}>{tables.percent(share)}</td>"
-        cells += "".join(f"<td>{cost}</td>" for cost in line.costs)
+        cells += "".join(f"<td>{cost.removeprefix('step ')}</td>" for cost in line.costs)
         rows.append(f'<tr><th scope="row">{html.escape(name)}{small}</th>{cells}</tr>')
     start = f'<tbody class="snn-group" data-network="{network}">'
     return start + "\n".join(rows) + "</tbody>\n"

@@ -6,6 +6,7 @@ that is shown alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from bookext import allocation_panels, cost_panels, grid_panels, image_panels, n
 from bookext.modes import Key, Panel, figure, interactive
 from bookext.results import Result, of
 from bookext.stored import read
+from snnlib import plots
 
 if TYPE_CHECKING:
     from book.experiments.frame import Row
@@ -88,6 +90,18 @@ def images(rows: list[Any]) -> str:
     return f"{max(row['n'] for row in rows):,} {split} images"
 
 
+def digest(result: Path) -> str:
+    """Of a result and of the code that draws it: a drawing with the same one need not be redrawn.
+
+    All drawings of the page take most of a minute, and every build reads the page again.
+    """
+    code = [*Path(__file__).parent.glob("*.py"), Path(plots.__file__).with_name("style.py")]
+    found = hashlib.sha256(result.read_bytes())
+    for path in sorted(code):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 class ResultFigure(SphinxDirective):
     required_arguments = 1
     has_content = True
@@ -99,18 +113,21 @@ class ResultFigure(SphinxDirective):
         if name not in KINDS:
             raise self.error(f"result-figure: one of {', '.join(KINDS)}, not {name!r}")
         kind, network = KINDS[name], self.options.get("network")
-        found = figures(kind, Path(self.env.srcdir) / "book" / "results", network)
+        folder = Path(self.env.srcdir) / "book" / "results"
+        found = figures(kind, folder, network)
         if not found:
             where = f" on {network}" if network else ""
             return [nodes.paragraph("", f"{kind.what}{where} is not measured yet.")]
         if not interactive(self.env):
             found = dict(list(found.items())[:1])
+        stamp = digest(folder / f"{kind.file}.json")
         shown = {
             model: figure(
-                self.env, f"result-{name}-{model}", drawn.panels, self.caption(drawn), drawn.keys
+                self.env, f"result-{name}-{model}", drawn.panels, self.caption(drawn), drawn.keys,
+                stamp,
             )
             for model, drawn in found.items()
-        }
+        }  # fmt: skip
         return networks.blocks(self.env, shown) if network is None else shown[network]
 
     def caption(self, drawn: Drawn) -> list[nodes.Node]:

@@ -107,9 +107,8 @@ def _targets(model: str, targets: list[Verdict]) -> Table:
             "" if events is None else f"≤ {events:g}",
         ]
         found = ["none", "", ""]  # no step keeps to the events
-        if row["step"] is not None:
-            interval = row.get("loss_interval")
-            lost = row["loss_points"] / 100
+        if row["step"] is not None and row["loss_points"] is not None:
+            interval, lost = row.get("loss_interval"), row["loss_points"] / 100
             found = [
                 loss(lost, interval) if interval else points(lost),
                 f"{row['step']}",
