@@ -75,7 +75,7 @@ def test_what_was_not_measured_is_said(page: Any) -> None:
     before = page.execute_script(notes)
     assert all(text.startswith("Measured on") for text in before)
     choose(page, "digits-cnn")
-    assert any("cifar10-resnet only." in text for text in page.execute_script(notes))
+    assert any(text.endswith("and mnist-cnn only.") for text in page.execute_script(notes))
     choose(page, "all")
     assert page.execute_script(notes) == []
 
@@ -104,9 +104,15 @@ def test_keyboard_chooses(page: Any) -> None:
 
 def test_choice_does_not_move_what_the_reader_looks_at(page: Any) -> None:
     top = "return document.querySelector('#disturbances h2').getBoundingClientRect().top"
-    page.execute_script("document.getElementById('disturbances').scrollIntoView()")
+    page.execute_script(
+        "document.getElementById('disturbances').scrollIntoView({behavior: 'instant'})"
+    )
     before = page.execute_script(top)
-    choose(page, OTHER)
+    assert 0 < before < 300
+    page.execute_script(  # a driver that clicks may scroll by itself
+        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))",
+        menu(page), OTHER,
+    )  # fmt: skip
     assert abs(page.execute_script(top) - before) < 2
 
 
@@ -127,7 +133,9 @@ def link_of(page: Any, network: str) -> str:
 def test_selector_stays_in_view_and_does_not_cover_the_section(page: Any) -> None:
     for width in (1280, 390):
         book_browser.set_view(page, width, "light")
-        page.execute_script("document.getElementById('early-exit').scrollIntoView()")
+        page.execute_script(
+            "document.getElementById('early-exit').scrollIntoView({behavior: 'instant'})"
+        )
         bottom, top, header = page.execute_script(
             "const at = s => document.querySelector(s).getBoundingClientRect();"
             "return [at('.snn-choose').bottom, at('#early-exit h2').top,"
