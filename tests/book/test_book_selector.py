@@ -158,3 +158,18 @@ def test_all_networks_are_shown_on_request_and_without_scripts(page: Any) -> Non
         assert not menu(page).is_displayed()
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_figures_of_other_networks_are_not_fetched(page: Any) -> None:
+    page.execute_async_script(
+        "const done = arguments[0]; scrollTo({top: document.body.scrollHeight / 2, behavior:"
+        " 'instant'}); setTimeout(done, 1500)"
+    )
+    fetched = page.execute_script(
+        "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
+    figures = [name.rpartition("/")[2] for name in fetched if "/_images/result-" in name]
+    assert figures
+    others = {name for name in figures if f"-{OTHER}-" in name or "-cifar10-vgg-" in name}
+    assert {name for name in others if not name.startswith("result-grid")} == set()
+    assert len({name.rpartition("-")[2] for name in figures}) == 1  # light, or dark
