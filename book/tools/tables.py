@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from snnlib.zoo.evaluate import LABELS, Report
 
 STEPS = (1, 2, 4, 8, 16, 32)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
+COSTS = ("reached", "events/neuron", "SynOps", "energy")
+ROUNDED = "ANN rounded to as many levels"
 ABSENT = "Not measured yet."
 SOURCE = Path("book", "results", "accuracy-over-time.json")
 
@@ -33,16 +36,17 @@ _NOTE = (
     "points of the ANN; the columns after it say what that took an image: events (neurons that "
     "sent something, a −1 included) a neuron, synaptic operations, and arithmetic energy (45 nm: "
     "4.6 pJ a MAC, 0.9 pJ an addition; an event with |c| > 1 is a MAC; memory traffic excluded) "
-    "relative to the ANN's. All settings, plain ones too, runs of 256 steps, intervals, commands, "
-    "versions and machine: [accuracy-over-time.json](book/results/accuracy-over-time.json)."
+    "relative to the ANN's. Losses are points lost against the ANN: positive is worse. All "
+    "settings, plain ones too, runs of 256 steps, intervals, commands, versions and machine: "
+    "[accuracy-over-time.json](book/results/accuracy-over-time.json)."
 )
 
 
-def settled(run: Run, loss: float = LOSS) -> int | None:
-    """The first step from which on the accuracy stays within ``loss`` of the ANN's, or None."""
+def settled(run: Run, at_most: float = LOSS) -> int | None:
+    """The first step from which on the accuracy stays within ``at_most`` of the ANN's, or None."""
     reached = None
     for step, accuracy in enumerate(run["accuracy"], 1):
-        close = run["ann_accuracy"] - accuracy <= loss + 1e-9
+        close = run["ann_accuracy"] - accuracy <= at_most + 1e-9
         reached = (reached or step) if close else None
     return reached
 
@@ -100,17 +104,15 @@ def targets(root: Path) -> str:
         asked = f"≤ {row['loss_points_at_most']:g} points in {row['steps_at_most']} steps"
         if row["events_per_neuron_at_most"] is not None:
             asked += f", ≤ {row['events_per_neuron_at_most']:g} events/neuron"
-        found, loss, events = "–", "–", "–"
-        if (interval := row["loss_interval"]) is not None:
-            low, high = (100 * bound for bound in interval)
-            found = f"step {row['step']}"
-            loss = f"{row['loss_points']:+.2f} ({low:+.2f} … {high:+.2f})"
+        found, lost, events = "–", "–", "–"
+        if row["loss_points"] is not None and (interval := row["loss_interval"]) is not None:
+            found, lost = f"step {row['step']}", loss(row["loss_points"] / 100, interval)
             events = f"{row['events_per_neuron']:.2f}"
         verdict = "reached" if row["reached"] else "**missed**"
         label = row["label"].split(",")[0]
         size = "" if row["n"] == 10_000 else f" (n = {row['n']:,})"
-        last = f"{row['loss_points_at_last']:+.2f}"
-        cells = [row["model"], label + size, asked, found, loss, events, last, verdict]
+        last = points(row["loss_points_at_last"] / 100)
+        cells = [row["model"], label + size, asked, found, lost, events, last, verdict]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -125,6 +127,58 @@ def label(run: Run) -> str:
     return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class Line:
+    """One row of a headline table.
+
+    Attributes:
+        name: the method and its setting.
+        accuracy: fractions after `STEPS`; None where the run is shorter.
+        costs: the first step from which on it stays close to the ANN, and what that took: events a
+            neuron, synaptic operations, energy relative to the ANN's. Empty texts for an ANN.
+        method: what the row is of, in a word.
+    """
+
+    name: str
+    accuracy: list[float | None]
+    costs: list[str]
+    method: str
+
+
+def lines(runs: Iterable[Run]) -> list[Line]:
+    """The rows of a network: its runs, below AugMapping the ANN rounded to as many levels."""
+    found = []
+    for run in runs:
+        after = dict(enumerate(run["accuracy"], 1))
+        values = [after.get(t) for t in STEPS]
+        found.append(Line(_setting(run), values, _costs(run), LABELS[run["neuron"]]))
+        if "quantized_ann" in run:
+            rounded = run["quantized_ann"]
+            at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
+            found.append(Line(ROUNDED, [at.get(t) for t in STEPS], [""] * 4, "ANN"))
+    return found
+
+
+def about(run: Run) -> str:
+    """The ANN of a network: its accuracy, on how many images, its size."""
+    return (
+        f"ANN {100 * run['ann_accuracy']:.2f} % on {run['n']:,} images, "
+        f"{run['ann_macs'] / 1e6:.1f} M MACs; {run['neurons']:,} spiking neurons"
+    )
+
+
+def points(share: float, digits: int = 2) -> str:
+    """A fraction as points with its sign; of a loss, positive is worse than the ANN."""
+    text = f"{100 * share:+.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")
+
+
+def loss(value: float, interval: Iterable[float]) -> str:
+    """Points lost against the ANN with their 95 % interval; fractions in."""
+    low, high = interval
+    return f"{points(value)} ({points(low)} … {points(high)})"
+
+
 def _setting(run: Run) -> str:
     balance = f"{run['percentile']:g} %" if run["percentile"] is not None else run["balance"]
     parts = [label(run), f"{balance} a channel" if run["per_channel"] else f"{balance}"]
@@ -136,28 +190,19 @@ def _setting(run: Run) -> str:
 
 
 def _network(name: str, runs: list[Run]) -> str:
-    head = runs[0]
-    lines = [
-        f"**{name}**: ANN {100 * head['ann_accuracy']:.2f} % on {head['n']:,} images, "
-        f"{head['ann_macs'] / 1e6:.1f} M MACs; {head['neurons']:,} spiking neurons",
+    head = [
+        f"**{name}**: {about(runs[0])}",
         "",
-        f"| network | {' | '.join(map(str, STEPS))} | reached | events/neuron | SynOps | energy |",
-        f"|---|{'--:|' * (len(STEPS) + 4)}",
+        f"| network | {' | '.join([*map(str, STEPS), *COSTS])} |",
+        f"|---|{'--:|' * (len(STEPS) + len(COSTS))}",
     ]
-    for run in runs:
-        lines.append(_line(_setting(run), run["accuracy"], _costs(run)))
-        if "quantized_ann" in run:
-            rounded = run["quantized_ann"]
-            at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
-            values = [at.get(t) for t in range(1, max(STEPS) + 1)]
-            lines.append(_line("ANN rounded to as many levels", values, [""] * 4))
-    return "\n".join(lines)
+    rows = ([line.name, *map(percent, line.accuracy), *line.costs] for line in lines(runs))
+    return "\n".join([*head, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 
-def _line(name: str, values: list[Any], rest: list[str]) -> str:
-    shown = [values[t - 1] if t <= len(values) else None for t in STEPS]
-    cells = ["" if value is None else f"{100 * value:.2f}" for value in shown]
-    return f"| {' | '.join([name, *cells, *rest])} |"
+def percent(share: float | None) -> str:
+    """A fraction in percent; nothing where there is none."""
+    return "" if share is None else f"{100 * share:.2f}"
 
 
 def _costs(run: Run) -> list[str]:

@@ -14,8 +14,9 @@ from book_rules import ROOT, contrast
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
-from bookext import modes, stored, stored_figures, stored_tables
+from bookext import answers, modes, networks, stored, stored_figures, stored_tables, table
 
+from book.tools import tables as readme
 from snnlib import plots
 
 RESULTS = ROOT / "book" / "results"
@@ -199,10 +200,15 @@ STORED = {
 }  # fmt: skip
 
 
-def panels(folder: Path, name: str, result: dict, network: str | None = None):
+def figures(folder: Path, name: str, result: dict, network: str | None = None):
     kind = stored_figures.KINDS[name]
     (folder / f"{kind.file}.json").write_text(json.dumps(result), encoding="utf-8")
-    return stored_figures.panels(kind, folder, network)
+    return stored_figures.figures(kind, folder, network)
+
+
+def panels(folder: Path, name: str, result: dict, network: str = MODEL):
+    """Panels, legend and caption of one network."""
+    return figures(folder, name, result, network).get(network, ([], [], ""))
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -262,18 +268,20 @@ def test_panels_are_drawn_in_both_modes_the_same_each_time_and_small(tmp_path, n
         assert plots.CARD["dark"] in dark
         assert plots.INK["light"] not in dark
         assert modes.svg(panel, "light") == light
-        assert len(light) < 30_000
-        assert not re.search(r"\d\.\d{4}", re.sub(r"\b0\.\d+", "", light)), "digits nobody sees"
+        assert len(light) < 36_000
+        drawn = re.sub(r"\b0\.\d+", "", light)
+        assert not re.search(r"\d\.\d{4}", drawn), "digits nobody sees"
+        assert "<text" not in light, "letters that depend on the fonts of the reader"
     # What the legend names is drawn in some panel.
     for key in keys:
         assert any(key.look.light in modes.svg(panel, "light") for panel in found), key.label
 
 
 def texts_in(color: str, svg: str) -> int:
-    """How many texts of a drawing have this color."""
-    styles = re.findall(rf"\.(\w+){{[^}}]*{color}", svg)
-    classed = sum(svg.count(f'<text class="{name}"') for name in styles)
-    return classed + len(re.findall(rf'<text style="[^"]*{color}', svg))
+    """How many lines of text of a drawing have this color; letters are paths."""
+    styles = re.findall(rf"\.(\w+)\{{fill: {color}", svg)
+    named = [f'class="{name}"' for name in styles] + [f'style="fill: {color}"']
+    return sum(len(re.findall(rf"<g {name} transform", svg)) for name in named)
 
 
 def test_easiest_and_hardest_images_are_shown_with_their_answers(tmp_path):
@@ -282,7 +290,7 @@ def test_easiest_and_hardest_images_are_shown_with_their_answers(tmp_path):
     wrong = {"image": 1, "settled": 6, "answer": 8, "label": 9, "confidence": 0.4}
     row = {"model": "digits-cnn", "label": "AugMapping", "n": 2, "steps": 8}
     result = {"images": [{**row, "easiest": [right], "hardest": [wrong, right]}]}
-    (easiest, hardest), _, shown = panels(tmp_path, "extremes", result)
+    (easiest, hardest), _, shown = panels(tmp_path, "extremes", result, "digits-cnn")
     assert easiest.alt == "The easiest images, digits-cnn, AugMapping: 4 (step 1)."
     assert "9 answered 8 (step 6), 4 (step 1)" in hardest.alt
     assert shown == "digits-cnn: 2 test images"
@@ -291,13 +299,13 @@ def test_easiest_and_hardest_images_are_shown_with_their_answers(tmp_path):
         assert "<image" in text
         assert texts_in(plots.NEGATIVE.color(mode), text) == 2  # both lines below the wrong one
         assert len(text) < 30_000
-    assert panels(tmp_path, "extremes", {"runs": []})[0] == []
+    assert figures(tmp_path, "extremes", {"runs": []}) == {}
 
 
 def test_least_says_whether_spikes_were_bounded():
     run = {"label": "AugMapping", "levels": 64, "negative": 0.0}
     settings = (neuron("augmented", cap=15), neuron("augmented", cap=None), neuron("ternary"))
-    named = [stored_tables._setting(run | {"setting": setting}) for setting in settings]
+    named = [stored_tables.setting(run | {"setting": setting}) for setting in settings]
     assert named == [
         "AugMapping, 64 levels, negative 0, per layer",
         "AugMapping, 64 levels, negative 0, |c| without bound, per layer",
@@ -328,21 +336,38 @@ def test_other_numbers_make_another_figure(tmp_path):
     assert modes.svg(first, "light") != modes.svg(second, "light")
 
 
-def test_hardest_network_is_shown_and_accuracy_shows_all(tmp_path):
+def test_every_network_has_its_figure_the_hardest_first(tmp_path):
     result = {"runs": ROBUSTNESS["runs"] + [ROBUSTNESS["runs"][0] | {"model": "cifar10-vgg"}]}
-    assert panels(tmp_path, "robustness", result)[2] == "cifar10-vgg: 100 test images"
-    assert panels(tmp_path, "robustness", result, MODEL)[2] == f"{MODEL}: 100 test images"
-    found, _, shown = panels(tmp_path, "accuracy", ACCURACY)
-    assert len(found) == 3
-    assert shown == f"cifar10-vgg, {MODEL}, own-network: 500 test images"
+    found = figures(tmp_path, "robustness", result)
+    assert [drawn.about for drawn in found.values()] == [
+        "cifar10-vgg: 100 test images", f"{MODEL}: 100 test images",
+    ]  # fmt: skip
+    assert list(figures(tmp_path, "robustness", result, MODEL)) == [MODEL]
+    assert list(figures(tmp_path, "accuracy", ACCURACY)) == ["cifar10-vgg", MODEL, "own-network"]
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_nothing_stored_gives_no_panel(tmp_path, name):
+def test_nothing_stored_gives_no_figure(tmp_path, name):
     kind = stored_figures.KINDS[name]
-    assert stored_figures.panels(kind, tmp_path, None)[0] == []
-    assert panels(tmp_path, name, {"runs": []})[0] == []
-    assert panels(tmp_path, name, STORED[name], "cifar10-resnet")[0] == []
+    assert stored_figures.figures(kind, tmp_path) == {}
+    assert figures(tmp_path, name, {"runs": []}) == {}
+    assert figures(tmp_path, name, STORED[name], "cifar10-resnet") == {}
+
+
+def test_losses_are_positive_and_lower_where_a_network_is_worse():
+    from bookext.axes import loss_axis
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    loss_axis(ax, [90.0, 0.02, -0.3])
+    worst, best = ax.get_ylim()
+    assert worst > 90 > -0.3 > best
+    labels = [ax.yaxis.get_major_formatter()(y) for y in (30, 0.1, 0, -0.1)]
+    assert labels == ["30", "0.1", "0", "−0.1"]
+    assert [readme.points(x) for x in (0.0002, -0.0011, 0.0, -0.00001)] == [
+        "+0.02", "−0.11", "0.00", "0.00",
+    ]  # fmt: skip
+    assert readme.loss(0.003, (-0.001, 0.007)) == "+0.30 (−0.10 … +0.70)"
 
 
 def test_rows_that_lack_keys_are_drawn_as_far_as_they_go(tmp_path):
@@ -376,12 +401,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> str:
     (root / "book" / "results").mkdir(parents=True)
     (root / "book" / "results" / "frontier.json").write_text(json.dumps(FRONTIER | {"what": "x"}))
     (root / "index.md").write_text(
-        "# Page\n\n```{result-figure} frontier\nThe *caption*.\n```\n\n"
+        "# Page\n\n```{network-selector}\n```\n\n"
+        "```{result-figure} frontier\nThe *caption*.\n```\n\n"
         "```{result-figure} robustness\n```\n\n"
         "```{result-figure} frontier\n:network: cifar10-vgg\n```\n\n"
         "```{stored-tables} ablations\n```\n\n```{stored-results}\n```\n"
     )
-    extensions = ["myst_parser", "bookext.stored", "bookext.stored_figures"]
+    extensions = [
+        "myst_parser",
+        *(f"bookext.{n}" for n in ("stored", "stored_figures", "networks")),
+    ]
     settings = {"extensions": extensions}
     app = Sphinx(
         root, None, root / "out", root / "trees", "html", settings, status=None, warning=None,
@@ -422,28 +451,60 @@ def test_page_has_every_figure_and_the_tables_of_every_experiment():
     assert wanted <= set(re.findall(r"\{stored-tables\} ([\w-]+)", PAGE))
 
 
-def test_tables_have_full_rows_and_no_stray_bar():
+def test_page_has_an_answer_for_every_section_that_has_one():
+    assert sorted(re.findall(r"\{result-answer\} ([\w-]+)", PAGE)) == sorted(answers.ANSWERS)
+    places = [PAGE.index(f"{{{name}}}") for name in ("network-selector", "results-glance")]
+    assert sorted([*places, PAGE.index("{result-answer}"), PAGE.index("{stored-results}")]) == [
+        *places, PAGE.index("{result-answer}"), PAGE.index("{stored-results}"),
+    ]  # fmt: skip
+
+
+def test_tables_have_full_rows_and_no_twins():
     for name, result in stored.read(RESULTS).items():
-        for table in stored_tables.tables(result):
-            assert {len(row) for row in table.rows} == {len(table.head)}, (name, table.title)
-            bars = {line.count("|") for line in table.lines()}
-            assert bars == {len(table.head) + 1}, (name, table.title)
-    (table,) = stored_tables.tables({"runs": [peer() | {"label": "AugMapping, |c| ≤ 15"}]})
-    assert "&#124;c&#124; ≤ 15" in table.lines()[2]
+        for found in stored_tables.tables(result):
+            assert {len(row) for row in found.rows} == {len(found.head)}, (name, found.title)
+            assert found.network, (name, found.title)
+            if name in ("ablations", "frontier", "peers"):
+                said = [tuple(row[1:]) for row in found.rows]
+                assert len(set(said)) == len(said), (name, found.network, found.title)
+    assert table.folded([["a", "1"], ["b", "2"], ["c", "1"]]) == [["a; c", "1"], ["b", "2"]]
+
+
+def test_a_table_has_headings_for_rows_and_columns_and_escapes_its_cells():
+    from bs4 import BeautifulSoup
+
+    rows = [["a < b", "1", "2"], ["c", "3", "4"]]
+    page = BeautifulSoup(table.Table("t", ["n", "x", "y"], rows, MODEL).html(), "html.parser")
+    assert [cell.get_text() for cell in page.select("th[scope=col]")] == ["n", "x", "y"]
+    assert [cell.get_text() for cell in page.select("th[scope=row]")] == ["a < b", "c"]
+    assert page.select_one("[role=group]")["aria-label"] == f"{MODEL}: t"
+    long = table.Table("t", ["n", "x"], [["a", "1"]] * (table.LONGEST + 1)).html()
+    assert "<details" in long
+    assert "open" not in long
+
+
+def test_a_label_of_one_level_is_singular():
+    from bookext.results import shown
+
+    assert shown("ANN, 1 levels") == "ANN, 1 level"
+    assert shown("ANN, 11 levels") == "ANN, 11 levels"
+    for found in stored_tables.tables(json.loads((RESULTS / "frontier.json").read_text())):
+        assert not re.search(r"\b1 levels", found.html())
 
 
 def test_targets_show_no_column_that_nothing_asks_for():
     row = {
         "model": MODEL, "label": "IF", "n": 100, "loss_points_at_most": 0.1, "steps_at_most": 8,
-        "events_per_neuron_at_most": None, "step": None, "reached": False,
+        "events_per_neuron_at_most": None, "step": None, "loss_points": None, "reached": False,
     }  # fmt: skip
-    (table,) = stored_tables.tables({"targets": [row]})
-    assert table.head == ["Run", "Images", "Loss asked for", "Steps", "Loss found", "Reached"]
-    assert table.rows == [[f"{MODEL}, IF", "100", "≤ 0.1", "≤ 8", "none", "no"]]
-    asked = row | {"events_per_neuron_at_most": 0.6, "loss_points_at_last": 0.25}
-    (table,) = stored_tables.tables({"targets": [row, asked]})
-    assert [line[4] for line in table.rows] == ["", "≤ 0.6"]
-    assert [line[-2] for line in table.rows] == ["", "0.25"]
+    (found,) = stored_tables.tables({"targets": [row]})
+    head = ["Run", "Images", "Asked: points lost", "Steps", "Found: points lost", "Reached"]
+    assert found.head == head
+    assert found.rows == [["IF", "100", "≤ 0.1", "≤ 8", "none", "no"]]
+    asked = row | {"events_per_neuron_at_most": 0.6, "loss_points_at_last": -0.001}
+    (found,) = stored_tables.tables({"targets": [row, asked]})
+    assert [line[4] for line in found.rows] == ["", "≤ 0.6"]
+    assert [line[-2] for line in found.rows] == ["", "0.00"]
 
 
 def peer() -> dict:
@@ -455,14 +516,26 @@ def peer() -> dict:
 
 def test_a_late_read_out_stands_below_its_run():
     late = {"after_steps": 2, "accuracy": [0.8, 0.9]}
-    (table,) = stored_tables.tables({"runs": [peer() | {"delayed_readout": late}]})
-    assert table.head == ["Neuron", "Images", "1", "2", "4", "ANN", "Seconds"]
-    assert table.rows[0][2:] == ["10.00", "20.00", "40.00", "99.00", "2.5"]
-    assert table.rows[1][2:] == ["", "", "90.00", "99.00", ""]
+    (found,) = stored_tables.tables({"runs": [peer() | {"delayed_readout": late}]})
+    assert found.head == ["Neuron", "Images", "1", "2", "4", "ANN", "Seconds"]
+    assert found.rows[0][2:] == ["10.00", "20.00", "40.00", "99.00", "2.5"]
+    assert found.rows[1][2:] == ["", "", "90.00", "99.00", ""]
 
 
 def test_an_evaluation_of_the_last_step_alone_is_no_row_over_steps():
     whole = peer() | {"events_per_image": [1.0, 2.0, 3.0, 4.0]}
     last = peer() | {"accuracy": [0.4], "events_per_image": None}
-    (table,) = stored_tables.tables({"runs": [whole, last]})
-    assert len(table.rows) == 1
+    (found,) = stored_tables.tables({"runs": [whole, last]})
+    assert len(found.rows) == 1
+
+
+def test_selector_names_every_network_and_blocks_are_all_there_without_scripts(built):
+    from bs4 import BeautifulSoup
+
+    page = BeautifulSoup(built, "html.parser")
+    values = [option["value"] for option in page.select("select option")]
+    assert values == [*networks.NAMES, "all"]
+    assert page.find("label", attrs={"for": "snn-network"}).get_text() == "Network"
+    assert [block["data-network"] for block in page.select(".snn-of")] == [MODEL]
+    assert not page.select(".snn-of[hidden]")
+    assert page.select_one(".snn-absent").get_text() == f"Measured on {MODEL} only."

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -24,22 +25,55 @@ socket.socket.connect = refuse
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the wheel holds, and nothing else but the lock on the network."""
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution."""
     pytest.importorskip("setuptools", minversion="77")
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("archive")
     # Built from a copy: setuptools leaves its working files beside the sources.
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "snnlib", source / "snnlib", ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "."]
-    build = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    for name in ("snnlib", "tests"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.is_symlink():
+            shutil.copy(path, source)
+    script = f"from setuptools import build_meta; build_meta.build_sdist({str(target)!r})"
+    build = subprocess.run(
+        [sys.executable, "-c", script], cwd=source, capture_output=True, text=True
+    )
     assert build.returncode == 0, build.stdout + build.stderr
-    (wheel,) = source.glob("*.whl")
+    (path,) = target.glob("*.tar.gz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds what the wheel holds, and nothing else but the lock on the network.
+
+    The wheel is made from the source distribution, so that one that lacks a file fails here.
+    """
+    target = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", archive]
+    build = subprocess.run(command, cwd=archive.parent, capture_output=True, text=True)
+    assert build.returncode == 0, build.stdout + build.stderr
+    (wheel,) = archive.parent.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(target)
     (target / "sitecustomize.py").write_text(NO_NETWORK)
     return target
+
+
+def test_the_source_distribution_is_the_library_and_its_papers(archive: Path) -> None:
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    tops = {name.partition("/")[0] for name in names} - {""}
+    papers = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml"}
+    made = {"MANIFEST.in", "PKG-INFO", "setup.cfg", "snnlib.egg-info"}
+    assert tops == {"snnlib"} | papers | made
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "snnlib").rglob("*")
+        if path.suffix in (".py", ".safetensors", ".json", ".mplstyle", ".typed")
+    }
+    assert ours <= names
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> str:

@@ -15,12 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from bookext import (
     address,
+    answers,
     chapters,
     converts,
     docstrings,
     figures,
     fixes,
+    glance,
     landing,
+    networks,
     photograph,
     related,
     stored,
@@ -28,9 +31,21 @@ from bookext import (
 )
 
 MODULES = (
-    address, chapters, converts, docstrings, figures, fixes, landing, photograph, related, stored,
+    address,
+    answers,
+    chapters,
+    converts,
+    docstrings,
+    figures,
+    fixes,
+    glance,
+    landing,
+    networks,
+    photograph,
+    related,
+    stored,
     stored_figures,
-)  # fmt: skip
+)
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -18,21 +18,18 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def gap_axis(ax: Axes, losses: Sequence[float]) -> None:
-    """Accuracy minus the ANN's, in points: linear within ± 0.1, logarithmic beyond."""
+def loss_axis(ax: Axes, losses: Sequence[float]) -> None:
+    """Points lost against the ANN, positive is worse and lower: linear within ± 0.1, then log."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     ax.set_yscale("symlog", linthresh=0.1, linscale=0.6)
-    bottom, top = min(-1.3 * max(losses), -0.3), max(-1.5 * min(losses), 0.12)
-    ax.set_ylim(bottom, top)
-    places = (-100, -30, -10, -3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3)
-    ax.yaxis.set_major_locator(FixedLocator([y for y in places if bottom <= y <= top]))
+    worst, best = max(1.3 * max(losses), 0.3), min(1.5 * min(losses), -0.12)
+    ax.set_ylim(worst, best)
+    places = (100, 30, 10, 3, 1, 0.3, 0.1, 0, -0.1, -0.3, -1, -3)
+    ax.yaxis.set_major_locator(FixedLocator([y for y in places if best <= y <= worst]))
     ax.yaxis.set_minor_locator(NullLocator())
-    signs = {True: "+", False: "−"}
-    ax.yaxis.set_major_formatter(
-        FuncFormatter(lambda y, _: f"{signs[y > 0]}{abs(y):g}" if y else "0")
-    )
-    ax.set_ylabel("accuracy − ANN's (points)")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}".replace("-", "−")))
+    ax.set_ylabel("points lost against the ANN")
 
 
 def differ_axis(ax: Axes, most: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, number
+from bookext.axes import CLOSE, MARKED, cost_axis, loss_axis, number
 from bookext.modes import Key, Panel
 from bookext.results import Result, of
 from snnlib import plots
@@ -124,7 +124,7 @@ def cost_panel(
             hollow = setting.method in (FREE, ROUNDED)
             ax.plot(
                 [setting.costs[i] for i in kept],
-                [-setting.losses[i] for i in kept],
+                [setting.losses[i] for i in kept],
                 linestyle=look.line if several else "none",
                 color=look.color(mode),
                 marker=look.marker,
@@ -136,13 +136,13 @@ def cost_panel(
         if best:
             ax.plot(
                 [point[cost] * factor for point in best],
-                [100 * (point["accuracy"] - ann) for point in best],
+                [100 * (ann - point["accuracy"]) for point in best],
                 drawstyle="steps-post",
                 color=LOOKS[PARETO].color(mode),
                 linewidth=1.4,
                 zorder=1.5,
             )
-        gap_axis(ax, [loss for setting in points for loss in setting.losses])
+        loss_axis(ax, [loss for setting in points for loss in setting.losses])
         cost_axis(ax, label)
 
     return Panel(draw, describe(points, best, model, cost))
@@ -164,7 +164,7 @@ def describe(points: list[Points], best: list[Point], model: str, cost: Cost) ->
         elif settings:
             parts.append(f"{name} nowhere")
     text = (
-        f"Accuracy minus the ANN's against {COSTS[cost].label}, {model}. "
+        f"Points lost against the ANN over {COSTS[cost].label}, {model}. "
         f"Within {CLOSE:g} points of the ANN: {'; '.join(parts)}."
     )
     if best:

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 WHOLE = (6.4, 3.8)  # inches: alone in its figure
 SMALL = (4.2, 3.1)  # beside others, and as wide as a phone
-# Letters as text, since as paths they would be half of a page with many panels; Verdana, which
-# other systems have, is as wide as DejaVu Sans. The grid marks the ticks.
+# Letters are paths, so that they look the same where the reader has other fonts. The grid marks the
+# ticks.
 LIGHT: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
+    "svg.fonttype": "path",
     "xtick.bottom": False,
     "ytick.left": False,
     "xtick.minor.bottom": False,
     "ytick.minor.left": False,
 }
+GLYPH = r"DejaVuSans[\w-]*"  # the names of letters in a drawing
 METADATA = ("Creator", "Date", "Format", "Type")
 
 
@@ -95,6 +95,8 @@ def _slim(text: str) -> str:
     text = re.sub(r' transform="rotate\(-0 [^"]*"', "", text)
     used = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="([\w.-]+)"', lambda name: name[0] if name[1] in used else "", text)
+    short = {name: f"g{i:x}" for i, name in enumerate(dict.fromkeys(re.findall(GLYPH, text)))}
+    text = re.sub(GLYPH, lambda name: short[name[0]], text)
     styles = Counter(re.findall(r' style="([^"]*)"', text))
     classes = {style: f"s{i}" for i, (style, n) in enumerate(styles.items()) if n > 1}
     rules = "".join(f".{name}{{{style}}}" for style, name in classes.items())
@@ -106,18 +108,33 @@ def _slim(text: str) -> str:
     return text.replace("</style>", f"{rules}</style>", 1)
 
 
-def markup(env: Any, name: str, panel: Panel) -> str:
-    """Write the panel's files beside the site's images; returns the two ``<img>`` that show it."""
+def interactive(env: Any) -> bool:
+    """Is it the site, and not a printed book or an e-book?"""
+    return env.app.builder.name in ("html", "dirhtml")
+
+
+def markup(env: Any, name: str, panel: Panel, stamp: str = "") -> str:
+    """Write the panel's files beside the site's images; returns the two ``<img>`` that show it.
+
+    Args:
+        env: of the build.
+        name: of the files.
+        panel: what to draw.
+        stamp: stands for all that the drawing depends on; a file that carries it is kept.
+    """
     folder = Path(env.app.outdir) / "_images"
     folder.mkdir(parents=True, exist_ok=True)
     up = "../" * env.docname.count("/")
+    lazy = ' loading="lazy"' if interactive(env) else ""  # what is printed must be there
     width, height = (round(100 * inches) for inches in panel.size)
     images = ""
     for mode in MODES:
-        (folder / f"{name}-{mode}.svg").write_text(svg(panel, mode), encoding="utf-8")
+        path, end = folder / f"{name}-{mode}.svg", f"<!--{stamp}-->"
+        if not (stamp and path.is_file() and path.read_text(encoding="utf-8").endswith(end)):
+            path.write_text(svg(panel, mode) + end * bool(stamp), encoding="utf-8")
         images += (
             f'<img class="only-{mode}" src="{up}_images/{name}-{mode}.svg" '
-            f'alt="{html.escape(panel.alt)}" width="{width}" height="{height}">\n'
+            f'alt="{html.escape(panel.alt)}" width="{width}" height="{height}"{lazy}>\n'
         )
     return images
 
@@ -128,14 +145,18 @@ def figure(
     panels: Sequence[Panel],
     caption: Iterable[nodes.Node],
     keys: Sequence[Key] = (),
+    stamp: str = "",
 ) -> list[nodes.Node]:
-    """A ``<figure>``: a legend, the panels side by side as far as there is room, a caption."""
+    """A ``<figure>``: a legend, the panels side by side as far as there is room, a caption.
+
+    The stamp is that of `markup`.
+    """
     # The images stand in boxes of their own: the theme hides captions beside dark images.
     if len(panels) == 1:
-        body = f"<div>\n{markup(env, name, panels[0])}</div>"
+        body = f"<div>\n{markup(env, name, panels[0], stamp)}</div>"
     else:
         boxes = (
-            f"<div>\n{markup(env, f'{name}-{number}', panel)}</div>\n"
+            f"<div>\n{markup(env, f'{name}-{number}', panel, stamp)}</div>\n"
             for number, panel in enumerate(panels, 1)
         )
         body = f'<div class="snn-panels">\n{"".join(boxes)}</div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 Result = dict[str, Any]
@@ -10,3 +11,18 @@ Result = dict[str, Any]
 def of(result: Result, model: str, section: str = "runs") -> list[Any]:
     """The rows of a network, of the type that the experiment declares for the section."""
     return [row for row in result.get(section, ()) if row["model"] == model]
+
+
+def shown(label: str) -> str:
+    """A stored label as a reader should see it.
+
+    Example:
+        >>> shown("ANN, 1 levels")
+        'ANN, 1 level'
+    """
+    return re.sub(r"\b1 levels\b", "1 level", label)
+
+
+def steps(count: int) -> str:
+    """So many steps, in words."""
+    return f"{count} step{'s' * (count != 1)}"

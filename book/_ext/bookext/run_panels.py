@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bookext.axes import CLOSE, MARKED, cost_axis, gap_axis, layer_axis, number
+from bookext.axes import CLOSE, MARKED, cost_axis, layer_axis, loss_axis, number
 from bookext.figures import describe as describe_curves
-from bookext.modes import Key, Panel
+from bookext.modes import WHOLE, Key, Panel
 from bookext.results import Result, of
 from snnlib import plots
 
@@ -57,7 +57,7 @@ def accuracy(result: Result, model: str) -> Drawn:
             losses += loss
             ax.plot(
                 range(1, len(loss) + 1),
-                [-value for value in loss],
+                loss,
                 "-" if best else ":",
                 color=look.color(mode),
                 marker=look.marker,
@@ -69,9 +69,9 @@ def accuracy(result: Result, model: str) -> Drawn:
             loss = [100 * (ann - value) for value in rounded["accuracy"]]
             losses += loss
             color = ROUNDED_LOOK.color(mode)
-            ax.plot(rounded["steps"], [-v for v in loss], "D", color=color, mfc="none", ms=6)
+            ax.plot(rounded["steps"], loss, "D", color=color, mfc="none", ms=6)
         ax.axhline(0, color=plots.color("ANN", mode), linestyle="--", linewidth=1.5, zorder=1)
-        gap_axis(ax, losses)
+        loss_axis(ax, losses)
         cost_axis(ax, "time steps")
         ax.set_title(model)
 
@@ -83,7 +83,7 @@ def accuracy(result: Result, model: str) -> Drawn:
     keys.append(Key("ANN", plots.METHODS["ANN"]))
     if rounded:
         keys.append(Key(ROUNDED, ROUNDED_LOOK, hollow=True))
-    return [Panel(draw, alt)], keys
+    return [Panel(draw, alt, WHOLE)], keys
 
 
 def layer_errors(result: Result, model: str) -> Drawn:
@@ -258,7 +258,7 @@ def exits(rows: list[ExitRun], model: str, cost: str) -> Panel:
         shown = []
         for row in rows:
             look = plots.look(method(row))
-            points = sorted((x(row, size), -loss(row, size["accuracy"])) for size in row["sweep"])
+            points = sorted((x(row, size), loss(row, size["accuracy"])) for size in row["sweep"])
             ax.plot(
                 *zip(*points, strict=True),
                 color=look.color(mode),
@@ -266,23 +266,23 @@ def exits(rows: list[ExitRun], model: str, cost: str) -> Panel:
                 ms=4,
                 lw=1.4,
             )
-            shown += [-y for _, y in points]
+            shown += [y for _, y in points]
             if cost == "steps":
                 marks = [t for t in MARKED if t <= len(row["accuracy"])]
                 values = [loss(row, row["accuracy"][t - 1]) for t in marks]
                 shown += values
-                ax.plot(marks, [-v for v in values], ":", color=look.color(mode), lw=1.6)
+                ax.plot(marks, values, ":", color=look.color(mode), lw=1.6)
             elif (closed := row["seconds_closed_form"]) is not None:
                 at = 1000 * closed / row["timed_images"]
-                y = -loss(row, row["accuracy"][-1])
+                y = loss(row, row["accuracy"][-1])
                 ax.plot([at], [y], "P", color=ring.color(mode), ms=7)
             for size in row["sweep"]:
                 if size["chosen"]:
-                    y = -loss(row, size["accuracy"])
+                    y = loss(row, size["accuracy"])
                     color = ring.color(mode)
                     ax.plot([x(row, size)], [y], "o", color=color, mfc="none", ms=9, mew=1.6)
         ax.axhline(0, color=plots.color("ANN", mode), linestyle="--", linewidth=1.5, zorder=1)
-        gap_axis(ax, shown)
+        loss_axis(ax, shown)
         label = "mean time steps" if cost == "steps" else "milliseconds an image, measured"
         cost_axis(ax, label)
 
@@ -297,6 +297,6 @@ def exits(rows: list[ExitRun], model: str, cost: str) -> Panel:
     against = "the mean number of steps" if cost == "steps" else "the measured time"
     return Panel(
         draw,
-        f"Early exit: accuracy minus the ANN's against {against}, {model}. "
+        f"Early exit: points lost against the ANN over {against}, {model}. "
         f"Within {CLOSE:g} points of the ANN: {'; '.join(said)}.",
     )

@@ -1,23 +1,22 @@
 """``{stored-tables} NAME`` and ``{stored-results}``: the stored results as tables, and their files.
 
-``{stored-tables}`` shows what one experiment holds, each table folded under its title; the name
-``single-runs`` stands for all files that ``snnlib evaluate`` wrote. ``{stored-results}`` says of
-every file under which conditions it was written.
+``{stored-tables}`` shows what one experiment holds, network by network; the name ``single-runs``
+stands for all files that ``snnlib evaluate`` wrote. ``{stored-results}`` says of every file under
+which conditions it was written.
 """
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from bookext.stored_tables import Table, tables
+from bookext import networks
+from bookext.stored_tables import tables
 
 SINGLE = "single-runs"
 CONDITIONS = {
@@ -42,67 +41,61 @@ def chosen(results: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     return {"runs": [run for result in single for run in result.get("runs", ())]}
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """Under which conditions a file was written, as a list."""
-
-    title: str
-    result: dict[str, Any]
-    open: bool = False
-
-    def lines(self) -> list[str]:
-        lines = []
-        for key, label in CONDITIONS.items():
-            value = self.result.get(key)
-            if value in (None, "", {}, []):
-                continue
-            if key == "command":
-                value = f"`{value}`"
-            elif isinstance(value, dict):
-                value = ", ".join(f"{part} {text}" for part, text in value.items())
-            elif isinstance(value, float):
-                value = f"{value:.1f}"
-            lines.append(f"- {label}: {value}")
-        return lines
+def conditions(result: dict[str, Any]) -> list[str]:
+    """Under which conditions a file was written, as the lines of a list."""
+    lines = []
+    for key, label in CONDITIONS.items():
+        value = result.get(key)
+        if value in (None, "", {}, []):
+            continue
+        if key == "command":
+            value = f"`{value}`"
+        elif isinstance(value, dict):
+            value = ", ".join(f"{part} {text}" for part, text in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.1f}"
+        lines.append(f"- {label}: {value}")
+    return lines
 
 
-class Folded(SphinxDirective):
-    """A directive whose parts are folded under a line each; the reader opens what is wanted."""
-
-    def folded(self, tables: Iterable[Table | Conditions]) -> list[nodes.Node]:
-        found: list[nodes.Node] = [nodes.raw("", '<div class="snn-folds">', format="html")]
-        for table in tables:
-            start = f"<details{' open' * table.open}><summary>{html.escape(table.title)}</summary>"
-            found += [
-                nodes.raw("", start, format="html"),
-                *self.parse_text_to_nodes("\n".join(table.lines())),
-                nodes.raw("", "</details>", format="html"),
-            ]
-        return [*found, nodes.raw("", "</div>", format="html")]
+class Stored(SphinxDirective):
+    """A directive that reads the stored results."""
 
     def results(self, name: str = "*") -> dict[str, dict[str, Any]]:
         self.env.note_reread()  # a new file is no change of a file that was there
         return read(Path(self.env.srcdir) / "book" / "results", name)
 
 
-class StoredTables(Folded):
+class StoredTables(Stored):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
         results = self.results("*" if name == SINGLE else name)
-        found = tables(chosen(results, name))
+        found: dict[str, list[nodes.Node]] = {}
+        for table in tables(chosen(results, name)):
+            found.setdefault(table.network, []).append(nodes.raw("", table.html(), format="html"))
         if not found:
             return [nodes.paragraph("", f"No table of {name}: it is not measured yet.")]
-        return self.folded(found)
+        return networks.blocks(self.env, found)
 
 
-class StoredResults(Folded):
+class StoredResults(Stored):
+    """The files, each folded under its name."""
+
     def run(self) -> list[nodes.Node]:
         results = self.results()
         if not results:
             return [nodes.paragraph("", "No result is stored yet.")]
-        return self.folded(Conditions(f"{n}.json", result) for n, result in results.items())
+        found: list[nodes.Node] = [nodes.raw("", '<div class="snn-folds">', format="html")]
+        for name, result in results.items():
+            start = f"<details><summary>{html.escape(name)}.json</summary>"
+            found += [
+                nodes.raw("", start, format="html"),
+                *self.parse_text_to_nodes("\n".join(conditions(result))),
+                nodes.raw("", "</details>", format="html"),
+            ]
+        return [*found, nodes.raw("", "</div>", format="html")]
 
 
 def setup(app: Any) -> None:

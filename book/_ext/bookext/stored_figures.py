@@ -1,25 +1,26 @@
 """``{result-figure} KIND``: a figure of an experiment, drawn from its stored result.
 
-The content is the caption. ``:network:`` names the network; without it the figure is of the
-hardest network in the file, and ``accuracy`` has a panel for every one.
+The content is the caption. There is a figure of every network in the file; ``:network:`` names one
+that is shown alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from bookext import allocation_panels, cost_panels, grid_panels, image_panels, run_panels
-from bookext.figures import NETWORKS
-from bookext.modes import Key, Panel, figure
+from bookext import allocation_panels, cost_panels, grid_panels, image_panels, networks, run_panels
+from bookext.modes import Key, Panel, figure, interactive
 from bookext.results import Result, of
 from bookext.stored import read
+from snnlib import plots
 
 if TYPE_CHECKING:
     from book.experiments.frame import Row
@@ -33,19 +34,17 @@ class Kind:
         file: the result, without ``.json``.
         what: of it, for the sentence that it is not measured yet.
         draw: the panels and the legend of one network; no panels where it has no numbers.
-        every: show all networks, not only the hardest.
         section: of the file, whose rows name the networks and their images.
     """
 
     file: str
     what: str
     draw: Callable[[Result, str], tuple[list[Panel], list[Key]]]
-    every: bool = False
     section: str = "runs"
 
 
 KINDS = {
-    "accuracy": Kind("accuracy-over-time", "Accuracy over time steps", run_panels.accuracy, True),
+    "accuracy": Kind("accuracy-over-time", "Accuracy over time steps", run_panels.accuracy),
     "frontier": Kind("frontier", "Accuracy against its costs", cost_panels.frontier),
     "coefficients": Kind("frontier", "The size of the spikes", cost_panels.coefficients),
     "layer-errors": Kind("layer-errors", "The error of each layer", run_panels.layer_errors),
@@ -54,7 +53,7 @@ KINDS = {
         "early-exit", "The order of the images", image_panels.extremes, section="images"
     ),
     "robustness": Kind("robustness", "Accuracy under disturbances", run_panels.robustness),
-    "grid": Kind("ablations", "The grid of all choices", grid_panels.grid, True, "grid"),
+    "grid": Kind("ablations", "The grid of all choices", grid_panels.grid, "grid"),
     "allocation": Kind(
         "allocation",
         "The allocation of thresholds",
@@ -64,34 +63,43 @@ KINDS = {
 }
 
 
-def networks(rows: list[Row]) -> list[str]:
-    """The networks that have rows, the hardest first; those that the book does not know last."""
-    found = dict.fromkeys(row["model"] for row in rows)
-    return sorted(found, key=lambda name: (*NETWORKS, name).index(name))
+class Drawn(NamedTuple):
+    """The figure of one network."""
+
+    panels: list[Panel]
+    keys: list[Key]
+    about: str  # network and images, the beginning of the caption
 
 
-def panels(kind: Kind, folder: Path, network: str | None) -> tuple[list[Panel], list[Key], str]:
-    """The panels, the legend, and what is shown in words; no panels if nothing is measured."""
+def figures(kind: Kind, folder: Path, network: str | None = None) -> dict[str, Drawn]:
+    """The figure of each network, the hardest first; empty if nothing is measured."""
     result = read(folder, kind.file).get(kind.file, {})
-    found: list[Panel] = []
-    keys: dict[str, Key] = {}
-    shown: dict[str, list[str]] = {}  # how many images → networks
-    for model in networks(result.get(kind.section, [])) if network is None else [network]:
-        drawn, entries = kind.draw(result, model)
-        found += drawn
-        keys |= {key.label: key for key in entries if key.label not in keys}
-        if drawn:
-            shown.setdefault(images(of(result, model, kind.section)), []).append(model)
-        if drawn and not kind.every:
-            break
-    said = "; ".join(f"{', '.join(models)}: {many}" for many, models in shown.items())
-    return found, list(keys.values()), said
+    rows: list[Row] = result.get(kind.section, [])
+    models = networks.ordered(row["model"] for row in rows) if network is None else [network]
+    found = {model: kind.draw(result, model) for model in models}
+    return {
+        model: Drawn(panels, keys, f"{model}: {images(of(result, model, kind.section))}")
+        for model, (panels, keys) in found.items()
+        if panels
+    }
 
 
 def images(rows: list[Any]) -> str:
     """How many images of which split a network was measured on."""
     split = "validation" if rows[0].get("images") == "validation" else "test"
     return f"{max(row['n'] for row in rows):,} {split} images"
+
+
+def digest(result: Path) -> str:
+    """Of a result and of the code that draws it: a drawing with the same one need not be redrawn.
+
+    All drawings of the page take most of a minute, and every build reads the page again.
+    """
+    code = [*Path(__file__).parent.glob("*.py"), Path(plots.__file__).with_name("style.py")]
+    found = hashlib.sha256(result.read_bytes())
+    for path in sorted(code):
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 class ResultFigure(SphinxDirective):
@@ -106,15 +114,27 @@ class ResultFigure(SphinxDirective):
             raise self.error(f"result-figure: one of {', '.join(KINDS)}, not {name!r}")
         kind, network = KINDS[name], self.options.get("network")
         folder = Path(self.env.srcdir) / "book" / "results"
-        found, keys, shown = panels(kind, folder, network)
+        found = figures(kind, folder, network)
         if not found:
             where = f" on {network}" if network else ""
             return [nodes.paragraph("", f"{kind.what}{where} is not measured yet.")]
-        caption: list[nodes.Node] = [nodes.Text(f"{shown}. ")]
+        if not interactive(self.env):
+            found = dict(list(found.items())[:1])
+        stamp = digest(folder / f"{kind.file}.json")
+        shown = {
+            model: figure(
+                self.env, f"result-{name}-{model}", drawn.panels, self.caption(drawn), drawn.keys,
+                stamp,
+            )
+            for model, drawn in found.items()
+        }  # fmt: skip
+        return networks.blocks(self.env, shown) if network is None else shown[network]
+
+    def caption(self, drawn: Drawn) -> list[nodes.Node]:
+        caption: list[nodes.Node] = [nodes.Text(f"{drawn.about}. ")]
         for paragraph in self.parse_content_to_nodes():
             caption += paragraph.children
-        file = f"result-{name}" + (f"-{network}" if network else "")
-        return figure(self.env, file, found, caption, keys)
+        return caption
 
 
 def setup(app: Any) -> None:

@@ -1,13 +1,15 @@
-"""What the stored results hold, as Markdown tables of the results page."""
+"""What the stored results hold, as tables of the results page, most of them one a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from book.tools.tables import loss, percent, points
 from bookext import grid_panels
-from bookext.results import Result, of
+from bookext.networks import ordered
+from bookext.results import Result, of, shown
+from bookext.table import Table, folded
 
 if TYPE_CHECKING:
     from book.experiments.ablations import AblationRun, GridRow
@@ -20,55 +22,33 @@ if TYPE_CHECKING:
 
 MILESTONES = (1, 2, 4, 8, 16, 32)
 LONG_MILESTONES = (*MILESTONES, 64, 128, 256)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, the heads of the columns, and rows of as many cells.
-
-    Attributes:
-        open: it is short and asked for, so it is shown unfolded.
-    """
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-    open: bool = False
-
-    def lines(self) -> list[str]:
-        """Markdown; the first column is text, the others are numbers."""
-        align = ["---", *["--:"] * (len(self.head) - 1)]
-        rows = [[cell.replace("|", "&#124;") for cell in row] for row in self.rows]  # |c| ≤ 15
-        return [f"| {' | '.join(cells)} |" for cells in (self.head, align, *rows)]
+LOST = "Points lost, 95 % interval"
 
 
 def tables(result: Result) -> list[Table]:
     """The tables that a stored result asks for; none where it has nothing of the kind."""
     runs = result.get("runs", [])
     kinds: tuple[tuple[Callable[[str, list[Any]], Table], list[Any]], ...] = (
+        (_targets, result.get("targets", [])),
+        (_least, result.get("least", [])),
         (_accuracies, [run for run in runs if _tested(run)]),
         (_ablations, [run for run in runs if "axis" in run]),
         (_layers, [run for run in runs if "layers" in run]),
         (_robustness, [run for run in runs if "disturbance" in run]),
         (_exits, [run for run in runs if "sweep" in run]),
         (_allocation, [run for run in runs if "scales" in run]),
+        (_grid, result.get("grid", [])),
     )
-    found = [
-        _targets(result.get("targets", [])),
-        *(make(*each) for make, rows in kinds for each in _by_network(rows).items()),
-        *(_grid(*each) for each in _by_network(result.get("grid", [])).items()),
-        *_paretos(result),
-        _least(result.get("least", [])),
-    ]
-    return [table for table in found if table.rows]
+    found = [make(*each) for make, rows in kinds for each in _by_network(rows).items()]
+    return [table for table in [*found, *_paretos(result)] if table.rows]
 
 
 def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
-    """The rows of each network, networks in alphabetical order: each gets a table of its own."""
+    """The rows of each network, the hardest first: each gets a table of its own."""
     found: dict[str, list[Any]] = {}
     for run in runs:
         found.setdefault(str(run["model"]), []).append(run)
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in ordered(found)}
 
 
 def _tested(run: dict[str, Any]) -> bool:
@@ -80,13 +60,13 @@ def _tested(run: dict[str, Any]) -> bool:
 
 
 def _accuracies(model: str, rows: list[dict[str, Any]]) -> Table:
-    """A row a run: accuracy over time steps, the ANN last."""
+    """A row a run: accuracy over time steps; the ANN of the same images last."""
     longest = max(len(run["accuracy"]) for run in rows)
     steps = [t for t in LONG_MILESTONES if t <= longest]
     timed = any("processor_seconds" in run for run in rows)
     cells = []
     for run in rows:
-        ann, seconds = f"{100 * run['ann_accuracy']:.2f}", f"{run.get('seconds', 0):.1f}"
+        ann, seconds = percent(run["ann_accuracy"]), f"{run.get('seconds', 0):.1f}"
         row = [settings(run), f"{run['n']:,}", *_at(run["accuracy"], steps), ann]
         cells.append([*row, seconds] if timed else row)
         late = run.get("delayed_readout")
@@ -94,22 +74,21 @@ def _accuracies(model: str, rows: list[dict[str, Any]]) -> Table:
             first = late["after_steps"]
             row = [f"the same, read out after {first} steps", f"{run['n']:,}"]
             cells.append([*row, *_at([None] * first + late["accuracy"], steps), ann, ""])
-    title = f"{model}: accuracy (%) over time steps"
     head = ["Neuron", "Images", *map(str, steps), "ANN", *(["Seconds"] if timed else [])]
-    return Table(title, head, cells)
+    return Table("accuracy (%) over time steps", head, folded(cells), model)
 
 
 def _at(values: Sequence[float | None], steps: Sequence[int]) -> list[str]:
     """The accuracy in percent after each of these steps; nothing where there is none."""
     found = [values[t - 1] if t <= len(values) else None for t in steps]
-    return ["" if value is None else f"{100 * value:.2f}" for value in found]
+    return [percent(value) for value in found]
 
 
 def settings(run: dict[str, Any]) -> str:
     """The run's label and what it was run with."""
-    parts = [f"**{run.get('label', run.get('neuron'))}**"]
+    parts = [shown(str(run.get("label", run.get("neuron"))))]
     parts += [
-        f"{key} {run[key]}" for key in ("levels", "negative", "v0") if run.get(key) is not None
+        f"{key} {run[key]:g}" for key in ("levels", "negative", "v0") if run.get(key) is not None
     ]
     balance = run.get("balance")
     if balance == "percentile":
@@ -117,7 +96,7 @@ def settings(run: dict[str, Any]) -> str:
     return ", ".join([*parts, *([str(balance)] if balance else [])])
 
 
-def _targets(targets: list[Verdict]) -> Table:
+def _targets(model: str, targets: list[Verdict]) -> Table:
     """What was asked for before the measurement, and the step that comes nearest to it."""
     rows = []
     for row in targets:
@@ -128,30 +107,32 @@ def _targets(targets: list[Verdict]) -> Table:
             "" if events is None else f"≤ {events:g}",
         ]
         found = ["none", "", ""]  # no step keeps to the events
-        if row["step"] is not None:
+        if row["step"] is not None and row["loss_points"] is not None:
+            interval, lost = row.get("loss_interval"), row["loss_points"] / 100
             found = [
-                f"{row['loss_points']:.2f}",
+                loss(lost, interval) if interval else points(lost),
                 f"{row['step']}",
                 f"{row['events_per_neuron']:.2f}",
             ]
         # Integer mode is judged at the last step alone.
-        ends = ["" if last is None else f"{last:.2f}", "yes" if row["reached"] else "no"]
-        rows.append([f"{row['model']}, {row['label']}", f"{row['n']:,}", *asked, *found, *ends])
-    head = ["Run", "Images", "Loss asked for", "Steps", "Events"]
-    head += ["Loss found", "Step", "Events", "Loss at the end", "Reached"]
+        ends = ["" if last is None else points(last / 100), "yes" if row["reached"] else "no"]
+        rows.append([row["label"], f"{row['n']:,}", *asked, *found, *ends])
+    head = ["Run", "Images", "Asked: points lost", "Steps", "Events a neuron"]
+    head += ["Found: points lost", "Step", "Events a neuron", "Lost at the last step", "Reached"]
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]  # not all are asked for
     rows = [[row[i] for i in kept] for row in rows]
-    return Table("Targets set before the measurement", [head[i] for i in kept], rows, open=True)
+    return Table("targets set before the measurement", [head[i] for i in kept], rows, model)
 
 
 def _ablations(model: str, rows: list[AblationRun]) -> Table:
-    cells = []
-    for run in rows:
-        row = [run["label"], f"{run['n']:,}", *_at(run["accuracy"], MILESTONES)]
-        cells.append([*row, f"{100 * run['ann_accuracy']:.2f}"])
-    title = f"{model}: accuracy (%) over time steps"
-    head = ["One choice changed", "Images", *map(str, MILESTONES), "ANN"]
-    return Table(title, head, cells)
+    last = max(len(run["accuracy"]) for run in rows)
+    steps = [t for t in MILESTONES if t <= last]
+    cells = [
+        [run["label"], f"{run['n']:,}", *_at(run["accuracy"], steps), percent(run["ann_accuracy"])]
+        for run in rows
+    ]
+    head = ["One choice changed", "Images", *map(str, steps), "ANN"]
+    return Table("accuracy (%) over time steps", head, folded(cells), model)
 
 
 def _grid(model: str, rows: list[GridRow]) -> Table:
@@ -164,9 +145,9 @@ def _grid(model: str, rows: list[GridRow]) -> Table:
         for v0 in grid_panels.V0S
         for (balance, scope), points in grid_panels.curves(rows, v0).items()
     ]
-    title = f"{model}: answers that differ from the ANN's (%) after {grid_panels.AFTER} steps"
+    title = f"answers that differ from the ANN's (%) after {grid_panels.AFTER} steps"
     levels = [f"{levels} level{'s' * (levels > 1)}" for levels in grid_panels.LEVELS]
-    return Table(title, ["Thresholds", *levels], cells)
+    return Table(title, ["Thresholds", *levels], cells, model)
 
 
 def _layers(model: str, rows: list[LayerErrors]) -> Table:
@@ -176,40 +157,57 @@ def _layers(model: str, rows: list[LayerErrors]) -> Table:
         for layer in run["layers"]
     ]
     head = ["Layer", *map(str, rows[0]["steps"])]
-    title = f"{model}: error over time steps"
-    return Table(title, head, cells)
+    return Table("error of each layer over time steps", head, folded(cells), model)
 
 
 def _robustness(model: str, rows: list[RobustnessRun]) -> Table:
-    cells = [
-        [
-            f"{run['label']}, {run['steps']} steps: {run['disturbance']}",
-            f"{row['size']:g}",
-            f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_std']:.2f}",
-            f"{100 * row['ann_accuracy']:.2f} ± {100 * row['ann_accuracy_std']:.2f}",
-        ]
-        for run in rows
-        for row in run["sizes"]
-    ]
-    title = f"{model}: accuracy by size"
-    return Table(title, ["Run", "Size", "SNN (%)", "ANN (%)"], cells)
+    """A row a disturbance and size, a column a network; ANNs that say the same stand there once."""
+    columns: dict[str, dict[str, str]] = {}
+    for run in rows:
+        name = f"{run['label']}, {run['steps']} steps"
+        for row in run["sizes"]:
+            at = f"{run['disturbance']}: {row['size']:g}"
+            columns.setdefault(name, {})[at] = _spread(row["accuracy"], row["accuracy_std"])
+            ann = _spread(row["ann_accuracy"], row["ann_accuracy_std"])
+            columns.setdefault(f"ANN beside {run['label']}", {})[at] = ann
+    names = [name for name in columns if not name.startswith("ANN")]
+    anns: dict[tuple[str, ...], list[str]] = {}
+    for name in [name for name in columns if name.startswith("ANN")]:
+        anns.setdefault(tuple(columns[name].values()), []).append(name.removeprefix("ANN beside "))
+    head = [*names, *(f"ANN beside {' and '.join(same)}" for same in anns.values())]
+    values = [columns[name] for name in names]
+    values += [columns[f"ANN beside {first}"] for first, *_ in anns.values()]
+    sizes = dict.fromkeys(at for column in values for at in column)
+    cells = [[at, *(column.get(at, "") for column in values)] for at in sizes]
+    title = "accuracy (%), mean ± standard deviation over the draws"
+    return Table(title, ["Disturbance: size", *head], cells, model)
+
+
+def _spread(mean: float, deviation: float) -> str:
+    return f"{percent(mean)} ± {percent(deviation)}"
 
 
 def _exits(model: str, rows: list[ExitRun]) -> Table:
-    cells = [
-        [
-            f"{run['label']}{', chosen' if row['chosen'] else ''}",
-            f"{row['confidence']:g}",
-            f"{100 * row['accuracy']:.2f}",
-            f"{row['mean_steps']:.2f}",
-            f"{row['seconds'] / run['seconds_all_steps']:.2f}",
-        ]
-        for run in rows
-        for row in run["sweep"]
+    """A row a confidence; of each network accuracy, mean steps and time relative to all steps."""
+    found: dict[float, list[str]] = {}
+    head = ["Confidence"]
+    for place, run in enumerate(rows):
+        name = run["label"]
+        head += [f"{name}: accuracy (%)", "mean steps", "time / all steps"]
+        for row in run["sweep"]:
+            cells = found.setdefault(row["confidence"], [])
+            cells += [""] * (3 * place - len(cells))
+            cells += [
+                f"{percent(row['accuracy'])}{' (chosen)' if row['chosen'] else ''}",
+                f"{row['mean_steps']:.2f}",
+                f"{row['seconds'] / run['seconds_all_steps']:.2f}",
+            ]
+    width = len(head) - 1
+    lines = [
+        [f"{confidence:g}", *cells, *[""] * (width - len(cells))]
+        for confidence, cells in sorted(found.items())
     ]
-    head = ["Run", "Confidence", "Accuracy (%)", "Mean steps", "Time / all steps"]
-    title = f"{model}: accuracy by confidence"
-    return Table(title, head, cells)
+    return Table("accuracy by the confidence asked for", head, lines, model)
 
 
 def _allocation(model: str, rows: list[AllocationRun]) -> Table:
@@ -217,25 +215,24 @@ def _allocation(model: str, rows: list[AllocationRun]) -> Table:
         [
             run["label"],
             f"{run['steps']}",
-            f"{100 * run['agreement'][-1]:.2f}",
-            f"{100 * (run['ann_accuracy'] - run['accuracy'][-1]):+.2f}",
+            percent(run["agreement"][-1]),
+            loss(run["ann_accuracy"] - run["accuracy"][-1], run["loss_interval"][-1]),
             f"{run['events_per_image'][-1] / run['neurons']:.3f}",
             f"{100 * run['events_saved']:.1f}" if "events_saved" in run else "",
         ]
         for run in rows
     ]
-    head = ["Thresholds", "Steps", "Same answers (%)", "Loss (points)"]
-    head += ["Events a neuron", "Saved (%)"]
-    title = f"{model}: one factor and one a layer"
-    return Table(title, head, cells)
+    head = ["Thresholds", "Steps", "Same answers (%)", LOST, "Events a neuron", "Saved (%)"]
+    return Table("one factor and one a layer, on test images", head, cells, model)
 
 
-def _setting(run: FrontierRun) -> str:
-    setting = run["setting"]
-    scope = "per channel" if setting["per_channel"] else "per layer"
+def setting(run: FrontierRun | Least) -> str:
+    """A setting of the experiment ``frontier`` in words."""
+    chosen = run["setting"]
+    scope = "per channel" if chosen["per_channel"] else "per layer"
     levels = f", {run['levels']} levels" if run["levels"] > 1 else ""
     negative = f", negative {run['negative']:g}" if run["negative"] is not None else ""
-    free = ", |c| without bound" if setting["neuron"].get("cap", 0) is None else ""
+    free = ", |c| without bound" if chosen["neuron"].get("cap", 0) is None else ""
     return f"{run['label']}{levels}{negative}{free}, {scope}"
 
 
@@ -253,11 +250,11 @@ def _paretos(result: Result) -> list[Table]:
     for model in _by_network(result.get("pareto", [])):
         runs: list[FrontierRun] = of(result, model)
         sets: list[ParetoSet] = of(result, model, "pareto")
-        named = {run["cell"]: _setting(run) for run in runs}
+        named = {run["cell"]: setting(run) for run in runs}
         found: dict[tuple[str, int], _Member] = {}
         for row in sets:
             for point in row["points"]:
-                name = named.get(f"{model}/{point['setting']}", point["label"])
+                name = named.get(f"{model}/{point['setting']}", shown(point["label"]))
                 member = found.setdefault((name, point["steps"]), _Member(name, point, []))
                 member.costs.append(row["cost"].split("_")[0])
         members = sorted(found.values(), key=lambda one: one.point["events_per_neuron"])
@@ -275,24 +272,24 @@ def _paretos(result: Result) -> list[Table]:
         ]
         head = ["Setting", "Steps", "Accuracy (%)", "Events a neuron", "Bits a neuron"]
         head += ["Energy (µJ)", "In the set of"]
-        tables.append(Table(f"{model}: the Pareto sets, on validation images", head, cells))
+        tables.append(Table("the Pareto sets, on validation images", head, cells, model))
     return tables
 
 
-def _least(runs: list[Least]) -> Table:
-    rows = []
-    for run in runs:
-        low, high = (100 * bound for bound in run["loss_interval"][-1])
-        loss = 100 * (run["ann_accuracy"] - run["accuracy"][-1])
-        rows.append(
-            [
-                f"{run['model']}, {run['cost'].split('_')[0]}: {_setting(run)}",
-                f"{run['steps'][-1]}",
-                f"{loss:+.2f} ({low:+.2f} … {high:+.2f})",
-                f"{run['events_per_neuron'][-1]:.3f}",
-                f"{run['bits_per_neuron'][-1]:.3f}",
-            ]
-        )
-    head = ["Fewest", "Steps", "Loss, 95 % interval (points)", "Events a neuron", "Bits a neuron"]
-    title = "The least that keeps the accuracy, on test images"
-    return Table(title, head, rows, open=True)
+def _least(model: str, runs: list[Least]) -> Table:
+    """The points chosen for the fewest events and for the fewest bits; often they are the same."""
+    rows = [
+        [
+            setting(run),
+            run["cost"].split("_")[0],
+            f"{run['steps'][-1]}",
+            loss(run["ann_accuracy"] - run["accuracy"][-1], run["loss_interval"][-1]),
+            f"{run['events_per_neuron'][-1]:.3f}",
+            f"{run['bits_per_neuron'][-1]:.3f}",
+        ]
+        for run in runs
+    ]
+    if len(rows) > 1 and all(row[:1] + row[2:] == rows[0][:1] + rows[0][2:] for row in rows):
+        rows = [[rows[0][0], " and ".join(row[1] for row in rows), *rows[0][2:]]]
+    head = ["Setting", "Fewest", "Steps", LOST, "Events a neuron", "Bits a neuron"]
+    return Table("the least that keeps the accuracy, on test images", head, rows, model)
