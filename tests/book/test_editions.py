@@ -76,15 +76,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from bookext import editions
 
     def write(app: Any, page: str, tree: Any) -> None:
-        if page == "small":
-            editions.write(app, page, tree)
+        if page in ("small", "bare"):
+            written[page] = editions.write(app, page, tree)
 
+    written: dict[str, list[str]] = {}
     html = small_book.build(tmp_path_factory.mktemp("small"), write)
     found: dict[str, Any] = {
         kind: nbformat.read(html / "_plain" / f"small{kind}.ipynb", as_version=4) for kind in KINDS
     }
     page = (html / "small.html").read_text(encoding="utf-8")
-    return {**found, "page": BeautifulSoup(page, "html.parser")}
+    return {**found, "page": BeautifulSoup(page, "html.parser"), "written": written}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,6 +93,10 @@ def test_an_edition_is_plain_markdown(small: dict[str, Any], kind: str) -> None:
     nbformat.validate(small[kind])
     assert not left(markdown(small[kind]))
     assert [c.id for c in small[kind].cells] == sorted({c.id for c in small[kind].cells})
+
+
+def test_a_page_without_exercises_has_the_plain_edition_only(small: dict[str, Any]) -> None:
+    assert small["written"] == {"small": ["plain", "student", "teacher"], "bare": ["plain"]}
 
 
 def test_what_is_left_of_myst_is_noticed() -> None:
@@ -107,7 +112,7 @@ def test_numbers_are_those_of_the_site(small: dict[str, Any]) -> None:
 
 
 WRITTEN = {
-    "a number": "It is 4.\n\n4 may open a line, and be **bold 4**.",
+    "a number": "It is 4.\n\n4 may open a line; it is **bold 4**.",
     "a box": "> **Goals**\n>\n> - count, with [counting](",
     "a term": f"[counting]({small_book.URL}other.html#term-counting)",
     "a reference": f"[Another page]({small_book.URL}other.html#ch-other)",
@@ -216,9 +221,6 @@ def test_only_the_answer_goes(indent: str) -> None:
     after = f"a = 1\n{indent}# your code\n{indent}...\n{indent}# until here\nd = 4"
     assert without_answer(before) == after
     ast.parse(without_answer(small_book.FILL_IN))
-
-
-# The chapters, from the built site ----------------------------------------------------------------
 
 
 def edition(site: Site, chapter: Path, kind: str) -> nbformat.NotebookNode:

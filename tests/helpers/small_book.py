@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ OPENING = """\
 
 What is $2 \\cdot 2$? It is <data value="small-four">4</data>.
 
-<data value="small-four">4</data> may open a line, and be **bold <data value="small-four">4</data>**.
+<data value="small-four">4</data> may open a line; it is **bold <data value="small-four">4</data>**.
 
 ```{admonition} Goals
 :class: goals
@@ -152,6 +153,7 @@ def chapter() -> nbformat.NotebookNode:
         new_code_cell("import sys", metadata={"tags": ["colab", "remove-cell"]}),
         plot,
         new_markdown_cell(MATHEMATICS),
+        new_code_cell("eight = 2 * four", metadata={"tags": ["remove-cell"]}),
         new_code_cell("assert four == 4"),
         new_markdown_cell(EXERCISES),
         new_markdown_cell(SOLUTION),
@@ -173,10 +175,15 @@ def chapter() -> nbformat.NotebookNode:
 
 
 FILES = {
-    "index.md": "# Book\n\n```{toctree}\n:numbered: 1\nsmall\n```\n\n```{toctree}\nother\n```\n",
+    "index.md": (
+        "# Book\n\n```{toctree}\n:numbered: 1\nsmall\n```\n\n```{toctree}\nother\nbare\n```\n"
+    ),
     "other.md": (
         "(ch:other)=\n# Another page\n\n```{glossary}\ncounting\n  One, two, three.\n```\n\n"
         "```{py:function} count()\n```\n\n```{bibliography}\n```\n"
+    ),
+    "bare.ipynb": nbformat.writes(
+        new_notebook(cells=[new_markdown_cell("# Bare\n\nText.", id="a")])
     ),
     "dot.svg": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="3"/></svg>',
     "references.bib": (
@@ -209,8 +216,6 @@ def build(folder: Path, written: Callable[[Any, str, Any], None]) -> Path:
     Raises:
         AssertionError: the build warns.
     """
-    import io
-
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
@@ -220,18 +225,17 @@ def build(folder: Path, written: Callable[[Any, str, Any], None]) -> Path:
         (source / name).write_text(text, encoding="utf-8")
     nbformat.write(chapter(), source / "small.ipynb")
     warnings = io.StringIO()
+
+    def page(app: Any, name: str, template: str, context: Any, tree: Any) -> None:
+        if tree is not None:
+            written(app, name, tree)
+
     with patch_docutils(), docutils_namespace():
         app = Sphinx(
             source, None, html, folder / "trees", "html", confoverrides=SETTINGS,
             status=None, warning=warnings,
         )  # fmt: skip
-        app.connect(
-            "html-page-context",
-            lambda app, page, template, context, tree: (
-                tree is not None and written(app, page, tree)
-            ),
-            priority=990,
-        )
+        app.connect("html-page-context", page, priority=990)
         app.build()
     assert not warnings.getvalue(), warnings.getvalue()
     return html

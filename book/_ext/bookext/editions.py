@@ -1,7 +1,7 @@
 """The notebooks to take along: written beside each chapter's page, and the links that lead there.
 
-The branch of the repository that holds the built site is named by ``editions_branch`` in
-_config.yml: Colab opens notebooks from a repository, not from a site.
+Colab opens notebooks from a repository, not from a site: what publishes the site pushes it to the
+branch that ``editions_branch`` in _config.yml names, the notebooks in its folder ``_plain``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from book.tools import editions
 FOLDER = "_plain"
 MAKE = {"plain": editions.plain, "student": editions.student, "teacher": editions.teacher}
 WHAT = {
-    "plain": ("The chapter", "plain Markdown, for any Jupyter"),
+    "plain": ("Notebook", "the chapter in plain Markdown, for any Jupyter"),
     "student": ("For students", "without solutions, with code to fill in and checks"),
     "teacher": ("For teachers", "the exercises and their solutions"),
 }
@@ -33,23 +33,30 @@ def is_chapter(app: Any, docname: str) -> bool:
     return docname in app.env.found_docs and app.env.doc2path(docname).endswith(".ipynb")
 
 
-def write(app: Any, docname: str, doctree: Any) -> None:
-    """The three notebooks of a chapter, from the tree that its page was just written from."""
+def write(app: Any, docname: str, doctree: Any) -> list[str]:
+    """The notebooks of a page, from the tree that it was just written from; which there are.
+
+    A page without exercises has the plain one only.
+    """
     source = nbformat.read(app.env.doc2path(docname), as_version=4)
     folder = Path(app.outdir) / FOLDER
     folder.mkdir(exist_ok=True)
+    images = {path: f"{app.builder.imgpath}/{name}" for path, name in app.builder.images.items()}
+    written = []
     for edition, make in MAKE.items():
         page = editions.Page(
             url=urljoin(app.config.html_baseurl, app.builder.get_target_uri(docname)),
             numbers=app.env.toc_fignumbers.get(docname, {}),
-            images={
-                path: f"{app.builder.imgpath}/{name}" for path, name in app.builder.images.items()
-            },
+            images=images,
             figure=app.config.numfig_format["figure"],
             linked=edition == "teacher",
         )
-        notebook = make(source, editions.pieces(doctree, page), page)
-        nbformat.write(notebook, folder / file_name(docname, edition))
+        pieces = editions.pieces(doctree, page, editions.code_cells(source))
+        if edition == "plain" or any(piece.role == "exercise" for piece in pieces):
+            notebook = make(source, pieces, page)
+            nbformat.write(notebook, folder / file_name(docname, edition))
+            written.append(edition)
+    return written
 
 
 def launch(app: Any, docname: str) -> dict[str, str]:
@@ -67,7 +74,7 @@ def launch(app: Any, docname: str) -> dict[str, str]:
     }
 
 
-def downloads(docname: str, pathto: Any) -> list[dict[str, str]]:
+def downloads(docname: str, written: list[str], pathto: Any) -> list[dict[str, str]]:
     """The entries of the download menu; the theme's own follow them."""
     return [
         {
@@ -78,14 +85,15 @@ def downloads(docname: str, pathto: Any) -> list[dict[str, str]]:
             "icon": "fas fa-book",
             "label": f"download-{edition}-button",
         }
-        for edition in MAKE
+        for edition in written
     ]
 
 
-def take_along(app: Any, docname: str, pathto: Any) -> str:
+def take_along(app: Any, docname: str, written: list[str], pathto: Any) -> str:
     """The box at a chapter's end."""
     lines = []
-    for edition, (name, what) in WHAT.items():
+    for edition in written:
+        name, what = WHAT[edition]
         file = file_name(docname, edition)
         link = html.escape(pathto(f"{FOLDER}/{file}", 1), quote=True)
         lines.append(f'<li><a href="{link}" download>{name}</a>: {what}</li>')
@@ -95,7 +103,7 @@ def take_along(app: Any, docname: str, pathto: Any) -> str:
     )
     return (
         '<div class="admonition note snn-take-along">'
-        '<p class="admonition-title">Take it along</p>'
+        '<p class="admonition-title">Take this chapter along</p>'
         f"<p>As notebooks, or opened in {opened}:</p>"
         f'<ul class="simple">{"".join(lines)}</ul></div>'
     )
@@ -105,8 +113,8 @@ def connect(app: Any, pagename: str, templatename: str, context: Any, doctree: A
     """Write the editions and put their links on the page."""
     if app.builder.name != "html" or doctree is None or not is_chapter(app, pagename):
         return
-    write(app, pagename, doctree)
-    context["body"] += take_along(app, pagename, context["pathto"])
+    written = write(app, pagename, doctree)
+    context["body"] += take_along(app, pagename, written, context["pathto"])
     links = launch(app, pagename)
     for group in context.get("header_buttons", ()):
         if group.get("label") == "launch-buttons":
@@ -116,7 +124,10 @@ def connect(app: Any, pagename: str, templatename: str, context: Any, doctree: A
             for button in group["buttons"]:
                 if button["text"] == ".ipynb":
                     button.update(text="Source", tooltip="The notebook as written, in MyST")
-            group["buttons"] = [*downloads(pagename, context["pathto"]), *group["buttons"]]
+            group["buttons"] = [
+                *downloads(pagename, written, context["pathto"]),
+                *group["buttons"],
+            ]
 
 
 def setup(app: Any) -> None:

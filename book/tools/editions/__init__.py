@@ -6,7 +6,7 @@ everywhere: ``page`` cuts the resolved page into cells, ``markdown`` writes thei
 assembles the three notebooks. ``bookext.editions`` calls them and puts the links on the site.
 """
 
-from book.tools.editions.editions import NAMES, plain, student, teacher
+from book.tools.editions.editions import NAMES, code_cells, plain, student, teacher
 from book.tools.editions.page import Page, Piece, pieces
 
-__all__ = ["NAMES", "Page", "Piece", "pieces", "plain", "student", "teacher"]
+__all__ = ["NAMES", "Page", "Piece", "code_cells", "pieces", "plain", "student", "teacher"]

@@ -72,6 +72,15 @@ def without_answer(code: str) -> str:
     return ANSWER.sub(r"\1# your code\n\1...\n\1# until here", code)
 
 
+def code_cells(source: Notebook) -> list[int]:
+    """The places of the chapter's code cells, without the one for Colab."""
+    return [
+        place
+        for place, cell in enumerate(source.cells)
+        if cell.cell_type == "code" and "colab" not in cell.metadata.get("tags", [])
+    ]
+
+
 def _left(source: Notebook, piece: Piece) -> bool:
     """Does a student get this cell of a solution?"""
     if piece.cell is None:

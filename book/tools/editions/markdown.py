@@ -52,8 +52,6 @@ class Page:
         return "" if not target or (inside and not self.linked) else full
 
 
-# Text ----------------------------------------------------------------------------------------
-
 SPECIAL = re.compile(r"[\\`*$]|(?<![^\W_])_|_(?![^\W_])|<(?=[\w/!?])")
 OPENING = re.compile(r"^(\d{1,9})([.)])(?=\s)|^([-+>#])(?=[\s#])")
 
@@ -150,8 +148,6 @@ INLINE: list[tuple[tuple[type, ...], Callable[[nodes.Element, Page], str]]] = [
     ((nodes.target, nodes.comment, nodes.substitution_definition), lambda node, page: ""),
     ((nodes.inline, nodes.abbreviation, nodes.generated), within),
 ]
-
-# Blocks --------------------------------------------------------------------------------------
 
 
 def blocks(node: nodes.Element, page: Page) -> str:

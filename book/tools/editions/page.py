@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from docutils import nodes
@@ -30,10 +30,15 @@ class Piece:
     breaks: bool = False
 
 
-def pieces(document: nodes.document, page: Page) -> list[Piece]:
-    """The page from top to bottom, texts that belong together joined."""
+def pieces(document: nodes.document, page: Page, code: Sequence[int]) -> list[Piece]:
+    """The page from top to bottom, texts that belong together joined.
+
+    Args:
+        code: the places of the notebook's code cells. Those that the page does not show (it
+            removes cells, and joins what it folds) come right before the next one.
+    """
     joined: list[Piece] = []
-    for piece in _walk(document, page, 0):
+    for piece in _complete(_walk(document, page, 0), code):
         last = joined[-1] if joined else None
         same = last and last.cell is None and piece.cell is None and last.role == piece.role
         if last and same and not piece.breaks and last.role != "fold":
@@ -41,6 +46,19 @@ def pieces(document: nodes.document, page: Page) -> list[Piece]:
         else:
             joined.append(piece)
     return joined
+
+
+def _complete(shown: Iterable[Piece], code: Sequence[int]) -> Iterator[Piece]:
+    """The pieces with the cells that are missing among them."""
+    waiting = list(code)
+    for piece in shown:
+        while piece.cell is not None and waiting and waiting[0] < piece.cell:
+            yield replace(piece, cell=waiting.pop(0))
+        if waiting and piece.cell == waiting[0]:
+            waiting.pop(0)
+        yield piece
+    for place in waiting:
+        yield Piece(cell=place)
 
 
 def _walk(node: nodes.Element, page: Page, depth: int) -> Iterator[Piece]:
