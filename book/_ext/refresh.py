@@ -111,7 +111,7 @@ def write_numbers(notebook: nbformat.NotebookNode) -> None:
 
 
 def fold(notebook: nbformat.NotebookNode) -> None:
-    """Close in JupyterLab what the site folds: plotting code, and the cells of solutions."""
+    """Close in JupyterLab what the site folds or leaves out: plotting code, Colab, solutions."""
     inside = False
     for cell in notebook.cells:
         gate = GATED.match(cell.source) if cell.cell_type == "markdown" else None
@@ -121,7 +121,7 @@ def fold(notebook: nbformat.NotebookNode) -> None:
             cell.metadata["jupyter"] = {"source_hidden": True}
             if cell.cell_type == "code":
                 cell.metadata["jupyter"]["outputs_hidden"] = True
-        elif "hide-input" in cell.metadata.get("tags", []):
+        elif {"hide-input", "colab"} & set(cell.metadata.get("tags", [])):
             cell.metadata["jupyter"] = {"source_hidden": True}
 
 

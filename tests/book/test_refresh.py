@@ -153,6 +153,7 @@ def test_solutions_and_plotting_code_are_closed_in_jupyterlab() -> None:
         if cell.metadata.get("jupyter", {}).get("source_hidden")
     }
     assert hidden == {
+        refresh.colab_cell().splitlines()[0]: False,
         "four = 2 * 2": False,  # hide-input
         "def double(x):": True,
         small_book.CHECK: True,

@@ -97,13 +97,13 @@ def _cell(source: Notebook, piece: Piece) -> Notebook:
 def _lean(cell: Notebook) -> Notebook:
     """A copy of a code cell without what only the site reads.
 
-    Code that the site folds is folded, and a named number, which shows nothing, is no output.
+    Code that the site folds or leaves out is folded, and a named number, which shows nothing, is no output.
     """
     lean, tags = copy.deepcopy(cell), set(cell.metadata.get("tags", []))
     lean.metadata = nbformat.NotebookNode()
     if tags & KEPT_TAGS:
         lean.metadata.tags = sorted(tags & KEPT_TAGS)
-    if "hide-input" in tags:
+    if {"hide-input", "colab"} & tags:
         lean.metadata.jupyter = nbformat.NotebookNode(source_hidden=True)
     lean.outputs = [out for out in cell.outputs if "scrapbook" not in out.get("metadata", {})]
     return lean
