@@ -97,7 +97,7 @@ def _cell(source: Notebook, piece: Piece) -> Notebook:
 def _lean(cell: Notebook) -> Notebook:
     """A copy of a code cell without what only the site reads.
 
-    Code that the site folds or leaves out is folded, and a named number, which shows nothing, is no output.
+    Code that the site folds or leaves out is folded. A named number, which shows nothing, goes.
     """
     lean, tags = copy.deepcopy(cell), set(cell.metadata.get("tags", []))
     lean.metadata = nbformat.NotebookNode()
