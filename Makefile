@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help setup book test lint format lab clean distclean
+.PHONY: help setup book editions test lint format lab clean distclean
 
 help: ## list the commands
 	@echo "Usage: make COMMAND [PYTHON=python3.12] [TORCH_INDEX=URL]"
@@ -31,6 +31,9 @@ setup: $(STAMP) ## create .venv and install the pinned environment (the other co
 
 book: $(STAMP) ## build the site; open _build/html/index.html
 	$(BIN)/jupyter-book build . $(BOOK_ARGS)
+
+editions: book ## write the notebooks to take along: plain, for students, for teachers
+	@echo "The notebooks are in _build/html/_plain"
 
 test: lint ## check style and types, then run every test and every notebook
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -22,10 +22,11 @@ MAX_BYTES = 700_000  # a chapter should stay below 1.5 MB
 
 
 def glue(name: str, value: str | int | float) -> None:
-    """Store a number under a name, so that the text can cite it: ``{glue:text}`name```.
+    """Store a number under a name, so that the text can hold it: ``<data value="name"></data>``.
 
     The value travels in the cell's outputs in the form that ``myst_nb.glue`` uses; nothing is
-    shown. Pass text, already rounded: it must not depend on the number of threads.
+    shown, and ``book/_ext/refresh.py`` writes it between the tags. Pass text, already rounded: it
+    must not depend on the number of threads.
 
     Raises:
         TypeError: if ``value`` is neither text nor a number (a tensor, say).

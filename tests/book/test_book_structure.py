@@ -11,6 +11,7 @@ from pathlib import Path
 import book_rules
 import nbformat
 import pytest
+import small_book
 import yaml
 from book_rules import ROOT, Chapter
 
@@ -32,7 +33,7 @@ def test_notebook_keeps_the_rules(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_is_as_refresh_leaves_it(path: Path) -> None:
-    assert refresh.is_fresh(path), f"run `python book/_ext/refresh.py book/{path.name}`"
+    assert not refresh.stale(path), refresh.stale(path)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -51,15 +52,6 @@ def test_table_of_contents_and_files_agree() -> None:
         if path.suffix in (".md", ".ipynb") and path.name != "AUTHORING.md"
     }
     assert on_disk == set(book_rules.toc())
-
-
-def test_colab_cell_does_nothing_elsewhere(tmp_path: Path) -> None:
-    source = refresh.colab_cell()
-    guard = source.index('if "google.colab" in sys.modules')
-    body = source[guard:].splitlines()[1:]
-    assert body
-    assert all(line.startswith("    ") for line in body)
-    assert "--no-deps" in source, "the installed torch must stay as it is"
 
 
 def drop(pattern: str, by: str = "") -> Callable[[Chapter], None]:
@@ -113,3 +105,51 @@ def test_a_broken_rule_is_noticed(name: str) -> None:
     BREAKAGES[name](broken)
     found = book_rules.problems(Chapter(broken.notebook, broken.size))
     assert any(text.startswith(name) for text in found), found
+
+
+def small() -> Chapter:
+    return Chapter(small_book.chapter())
+
+
+def test_fill_ins_and_predictions_are_counted() -> None:
+    found = book_rules.problems(small())
+    assert "exercises_are_filled_in_and_checked: 1 exercises to fill in; at least two" in found
+    assert "lets_the_reader_predict: 0 boxes of class predict; at least three" in found
+
+
+@pytest.mark.parametrize(
+    ("change", "by", "said"),
+    [
+        ("# until here", "# the end", "between `# your code` and `# until here`"),
+        ("    result = x + x\n    return result\n", "", "between `# your code` and `# until here`"),
+        (', f"double', ' or f"double', "an assertion with a message"),
+        ("{solution-start}", "{note}", "stands in a gated solution"),
+    ],
+)
+def test_a_broken_fill_in_is_noticed(change: str, by: str, said: str) -> None:
+    chapter = small()
+    for cell in chapter.notebook.cells:
+        cell.source = cell.source.replace(change, by)
+    rule = book_rules.exercises_are_filled_in_and_checked
+    assert not any(said in text for text in rule(small()))
+    assert any(said in text for text in rule(Chapter(chapter.notebook))), list(rule(chapter))
+
+
+def test_a_prediction_without_an_answer_is_noticed() -> None:
+    box = "```{admonition} Predict: more or less?\n:class: predict\nWrite a number down.\n```"
+    rule = book_rules.lets_the_reader_predict
+    chapter = small()
+    chapter.notebook.cells[1:1] = [nbformat.v4.new_markdown_cell(box, id=f"p{n}") for n in range(3)]
+    assert list(rule(Chapter(chapter.notebook))) == [
+        "p0: no cell that answers follows the prediction"
+    ]
+    chapter.notebook.cells.append(nbformat.v4.new_markdown_cell(box, id="last"))
+    assert "last: no cell that answers follows the prediction" in list(rule(chapter))
+
+
+def test_a_glue_role_and_a_number_in_mathematics_are_noticed() -> None:
+    chapter = small()
+    chapter.notebook.cells[0].source += '\n\n{glue:text}`a`, $<data value="small-four">4</data>$'
+    found = list(book_rules.numbers_come_from_cells(Chapter(chapter.notebook)))
+    assert any("glue role" in text for text in found)
+    assert any("cannot stand in mathematics" in text for text in found)

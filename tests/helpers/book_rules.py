@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from typing import Any
 import nbformat
 import yaml
 
+from book.tools.editions.editions import ANSWER
+
 ROOT = Path(__file__).resolve().parents[2]
 CITATION_KEYS = set(
     re.findall(r"^@\w+\{([^,]+),", (ROOT / "book/references.bib").read_text(), re.M)
 )
+NUMBER = re.compile(r'<data value="([\w-]+)">[^<]*</data>')
 MAX_LINES, MAX_WIDTH, MAX_BYTES = 15, 88, 1_500_000
 
 Rule = Callable[["Chapter"], Iterator[str]]
@@ -268,7 +272,7 @@ def was_run_from_top_to_bottom(chapter: Chapter) -> Iterator[str]:
 def numbers_come_from_cells(chapter: Chapter) -> Iterator[str]:
     source = "\n".join(c.source for c in chapter.code)
     named = re.findall(r"""glue\(\s*f?["']([^"'{]+)["']""", source)
-    cited = re.findall(r"\{glue:text\}`([^`:]+)", chapter.text)
+    cited = re.findall(NUMBER, chapter.text)
     if not cited:
         yield "no number in the text comes from a cell"
     for name in sorted(set(cited) - set(named)):
@@ -276,11 +280,57 @@ def numbers_come_from_cells(chapter: Chapter) -> Iterator[str]:
             yield f"{name!r} is cited, but no cell names it"
     if len(named) != len(set(named)):
         yield "two cells name the same number"
+    if "{glue" in chapter.text:
+        yield 'a glue role is shown as its key in JupyterLab; write <data value="name"></data>'
+    for formula in re.findall(r"\$\$.*?\$\$|\$[^$]*\$", chapter.text, re.S):
+        if "<data" in formula:
+            yield f"a named number cannot stand in mathematics: {formula[:60]}"
     prose = re.sub(r"```\{(?:exercise|solution).*?\n```", "", chapter.text, flags=re.S)
+    prose = re.sub(NUMBER, "", prose)
     prose = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", "", prose, flags=re.S)
     for typed in re.findall(r"\b(\d+\.\d+) ?(?:%|percent\b(?! of)|points\b)", prose):
         if typed not in ("99.9", "99.99", "99.5", "0.1"):  # percentiles and targets are choices
             yield f"{typed} looks like a measured number that was typed"
+
+
+@rule
+def lets_the_reader_predict(chapter: Chapter) -> Iterator[str]:
+    cells = chapter.notebook.cells
+    asked = [n for n, c in enumerate(cells) if boxes(getattr(c, "source", ""), "predict")]
+    count = sum(len(boxes(cells[n].source, "predict")) for n in asked)
+    if count < 3:
+        yield f"{count} boxes of class predict; at least three"
+    for place in asked:
+        if not any(c.cell_type == "code" for c in cells[place + 1 : place + 3]):
+            yield f"{cells[place].id}: no cell that answers follows the prediction"
+
+
+@rule
+def exercises_are_filled_in_and_checked(chapter: Chapter) -> Iterator[str]:
+    cells, inside, count = chapter.notebook.cells, False, 0
+    for place, cell in enumerate(cells):
+        if cell.cell_type == "markdown":
+            gate = re.match(r"`{3,}\{solution-(start|end)\}", cell.source)
+            inside = gate[1] == "start" if gate else inside
+        if "fill-in" not in tags(cell):
+            continue
+        count += 1
+        if not inside:
+            yield f"{cell.id}: a cell to fill in stands in a gated solution"
+        answer = ANSWER.search(cell.source)
+        if not answer or not answer[2].strip():
+            yield f"{cell.id}: the answer stands between `# your code` and `# until here`"
+        check = cells[place + 1] if place + 1 < len(cells) else cell
+        if "check" not in tags(check):
+            yield f"{cell.id}: the next cell must be tagged check"
+    if count < 2:
+        yield f"{count} exercises to fill in; at least two"
+    for cell in chapter.code:
+        if "check" not in tags(cell):
+            continue
+        asserts = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Assert)]
+        if not asserts or not all(n.msg for n in asserts):
+            yield f"{cell.id}: every check is an assertion with a message that says what is wrong"
 
 
 @rule
