@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make(what: list[str], folder: Path) -> list[Path]:
     """Make each of the forms, the pages once for all of them."""
-    from book.press import pdf
+    from book.press import epub, pdf, slides
     from snnlib import __version__
 
     if "pdf" in what:
@@ -38,6 +38,11 @@ def make(what: list[str], folder: Path) -> list[Path]:
         built = pages.build(folder)
     if "pdf" in what:
         made.append(pdf.make(built, folder, __version__))
+    if "epub" in what:
+        made.append(epub.make(built, folder, __version__))
+    if "slides" in what:
+        notes = sorted((pages.ROOT / "book" / "slides").glob("*.md"))
+        made += [slides.make(path, folder) for path in notes]
     return made
 
 

@@ -38,10 +38,16 @@ def _name(match: re.Match[str]) -> str:
 
 
 def _fence(match: re.Match[str]) -> str:
-    """A large parenthesis: it opens or closes, also where an exponent follows it."""
-    sizes, sign = match.groups()
+    """A large parenthesis opens or closes; one that carries an exponent cannot stretch: a size."""
+    before, attributes, sign = match.groups()
+    size = re.search(r'minsize="([\d.]+)em"', attributes)
+    if not size:
+        return match[0]
     form = "prefix" if sign in OPENING else "postfix" if sign in CLOSING else "infix"
-    return f'<mo form="{form}" stretchy="true" {sizes.strip()}>{sign}</mo>'
+    grows = f'stretchy="true" minsize="{size[1]}em" maxsize="{size[1]}em"'
+    fixed = f'stretchy="false" mathsize="{size[1]}em"'
+    how = f'form="{form}" lspace="0" rspace="0" {fixed if before else grows}'
+    return f"{before or ''}<mo {how}>{sign}</mo>"
 
 
 # What latex2mathml leaves to taste. A bar is an accent, close to its letter; |x| does not grow.
@@ -52,10 +58,15 @@ TASTE: tuple[tuple[str, Any], ...] = (
     ),
     (r'<mo stretchy="true">¯</mo>', '<mo stretchy="false">¯</mo>'),
     (
-        r'<mo(?: stretchy="false")?>([|‖])</mo>',
+        r'<mo(?: stretchy="false")?>([|‖/!])</mo>',
         r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>',
     ),
-    (r"<mo((?: m(?:in|ax)size=\S+)+)>(.)</mo>", _fence),
+    (
+        r"(<m(?:sub|sup|subsup)>)?"
+        r'<mo((?: (?:stretchy|fence|form|minsize|maxsize)="[^"]*")+)>([^<])</mo>',
+        _fence,
+    ),
+    (r"<m[io](?: stretchy=\S+)?>⟺</m[io]>", '<mo lspace="0.6em" rspace="0.6em">⟺</mo>'),
     (
         r"(<m(?:sub|sup|subsup|under|over)>)?"
         r'<mo(?: movablelimits="true")?>([A-Za-z]{2,})</mo>(<[^>]*>)',
