@@ -126,15 +126,16 @@ class LecturePlan(SphinxDirective):
         for deck in decks:
             self.env.note_dependency(str(deck))
         shown = [slide for deck in decks for slide in slides.read(deck, book)[1]]
-        lines = ["| | Reading | Lecture |", "|---|--:|--:|"]
+        head = ["| | Reading | Lecture |", "|---|--:|--:|"]
+        lines, folded = list(head), []
         for name, path in _notebooks(self).items():
-            (_, read, said), *rows = plan(path, shown)
-            lines.append(f"| {{ref}}`ch:{name}` | **{read} min** | **{said} min** |")
-            lines += [f"| {title} | {r} | {s or '–'} |" for title, r, s in rows if r or s]
-        found = self.parse_text_to_nodes("\n".join(lines))
-        for node in found:
-            node["classes"].append("snn-plan")
-        return found
+            (chapter, read, said), *rows = plan(path, shown)
+            lines.append(f"| {{ref}}`ch:{name}` | {read} min | {said} min |")
+            folded += [f"```{{admonition}} {chapter}, by section", ":class: note dropdown", ""]
+            folded += head
+            folded += [f"| {title} | {r} | {s or '–'} |" for title, r, s in rows if r or s]
+            folded += ["```", ""]
+        return self.parse_text_to_nodes("\n".join([*lines, "", *folded]))
 
 
 class GoalsAndExercises(SphinxDirective):
