@@ -24,7 +24,9 @@ def title_page(said: dict[str, str], hero: str, version: str) -> str:
 <h1 class="unnumbered">{html.escape(said["title"])}</h1>
 <p class="cover-line">{html.escape(DESCRIPTION)}</p>
 {hero}
-<p class="cover-foot">Version {version} · text CC BY 4.0, code MIT<br/>
+<p class="cover-foot">In print solutions stand at the back, animations show their last frame, and
+code that only draws and the tables of every network are left to the site and the notebooks.</p>
+<p class="cover-foot cover-last">Version {version} · text CC BY 4.0, code MIT<br/>
 {html.escape(said["site"])}</p>
 </header>"""
 
