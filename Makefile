@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help setup book editions test lint format lab clean distclean
+.PHONY: help setup book editions pdf epub slides test lint format lab clean distclean
 
 help: ## list the commands
 	@echo "Usage: make COMMAND [PYTHON=python3.12] [TORCH_INDEX=URL]"
@@ -34,6 +34,15 @@ book: $(STAMP) ## build the site; open _build/html/index.html
 
 editions: book ## write the notebooks to take along: plain, for students, for teachers
 	@echo "The notebooks are in _build/html/_plain"
+
+pdf: $(STAMP) ## print the whole book into _build/press (needs Chromium)
+	$(BIN)/python -m book.press pdf
+
+epub: $(STAMP) ## make the book for e-readers in _build/press
+	$(BIN)/python -m book.press epub
+
+slides: $(STAMP) ## make one file of slides a part in _build/press
+	$(BIN)/python -m book.press slides
 
 test: lint ## check style and types, then run every test and every notebook
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)

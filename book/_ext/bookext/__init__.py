@@ -24,11 +24,15 @@ from bookext import (
     fixes,
     glance,
     landing,
+    mathml,
     networks,
+    paper,
     photograph,
     related,
     stored,
     stored_figures,
+    take_along,
+    teaching,
 )
 
 MODULES = (
@@ -42,11 +46,15 @@ MODULES = (
     fixes,
     glance,
     landing,
+    mathml,
     networks,
+    paper,
     photograph,
     related,
     stored,
     stored_figures,
+    take_along,
+    teaching,
 )
 
 
