@@ -13,10 +13,22 @@ from typing import Any
 # The pages describe the library of this checkout, installed or not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from bookext import address, chapters, converts, docstrings, figures, fixes, stored, stored_figures
+from bookext import (
+    address,
+    chapters,
+    converts,
+    docstrings,
+    figures,
+    fixes,
+    outputs,
+    stored,
+    stored_figures,
+)
 
 
 def setup(app: Any) -> dict[str, Any]:
-    for module in (address, chapters, converts, docstrings, figures, fixes, stored, stored_figures):
+    for module in (
+        address, chapters, converts, docstrings, figures, fixes, outputs, stored, stored_figures,
+    ):  # fmt: skip
         module.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
