@@ -1,8 +1,8 @@
 """What cells show: figures with number and caption, dark twins, outputs that wrap, fewer folds.
 
-The caption of a figure is the first sentence of its alt text, and the alt text keeps the others, so
-that nobody hears it twice. Sphinx numbers what has a caption: Figure 2.3. A cell's metadata may name
-a figure, so that text can cite it with ``{numref}``:
+The caption of a figure is the first sentence of its alt text, and the alt text keeps the others,
+so that nobody hears it twice. Sphinx numbers what has a caption: Figure 2.3. A cell's metadata may
+name a figure, so that text can cite it with ``{numref}``:
 ``"mystnb": {"figure": {"name": "fig-rates-parabola"}}``.
 """
 
@@ -83,9 +83,7 @@ class Captions(SphinxTransform):
                 found = re.search(r'<img alt="([^"]*)"', player.astext())
                 if 'class="snn-player"' in player.astext() and found:
                     caption, rest = caption_and_rest(html.unescape(found[1]))
-                    shown = player.astext().replace(
-                        found[0], f'<img alt="{html.escape(rest)}"', 1
-                    )
+                    shown = player.astext().replace(found[0], f'<img alt="{html.escape(rest)}"', 1)
                     new = nodes.raw("", shown, format=player["format"])
                     player.replace_self(new)
                     self.caption(new, caption)
