@@ -27,7 +27,7 @@
       const [, name] = NAMES.find(([kind]) => box.matches(kind));
       box.dataset.named = box.hasAttribute("tabindex") ? "" : "tabindex";
       box.tabIndex = 0;
-      box.setAttribute("role", "region");
+      box.setAttribute("role", "group");  // not a landmark: there may be many
       const caption = box.querySelector("caption")?.textContent;
       box.setAttribute("aria-label", `${caption || name}, scrolls sideways`);
       box.addEventListener("scroll", () => mark(box), {passive: true});

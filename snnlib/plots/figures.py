@@ -150,10 +150,10 @@ def raster(
         height = 0.18 + 0.22 * np.abs(c[t, n]) / tallest
         colors = [(looks[row] or drawn).color(mode) for row in n]
         ax.vlines(t + 1, n, n + sign * height, color=colors, linewidth=2.2)
-    if tallest > 1:
-        for t, n in zip(*np.nonzero(np.abs(c) > 1), strict=True):
-            va = "bottom" if c[t, n] > 0 else "top"
-            ax.text(t + 1.15, n, f"{c[t, n]:+g}", fontsize=7.5, va=va)
+    for t, n in zip(*np.nonzero(np.abs(c) > 1), strict=True):
+        end = n + np.sign(c[t, n]) * (0.2 + 0.22 * abs(c[t, n]) / tallest)
+        va = "bottom" if c[t, n] > 0 else "top"
+        ax.text(t + 1, end, f"{c[t, n]:+g}".replace("-", "−"), fontsize=9, ha="center", va=va)
     ax.set(xlim=(0.4, len(c) + 0.8), ylim=(-0.6, c.shape[1] - 0.4), xlabel="time step")
     ax.set_yticks(range(c.shape[1]), labels or [str(n) for n in range(c.shape[1])])
     if labels is None:
