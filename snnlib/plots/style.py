@@ -137,19 +137,6 @@ def parameters(mode: Mode = "light") -> dict[Any, Any]:
     }
 
 
-def use_style(mode: Mode = "light") -> None:
-    """Switch the session to the book's style; the first plotting cell of a chapter calls it.
-
-    A notebook then stores figures as PNG of few colors that the site can show on a dark page too.
-    """
-    import matplotlib as mpl
-
-    from snnlib.plots import twins
-
-    mpl.rcParams.update(parameters(mode))
-    twins.serve_notebooks()
-
-
 @contextmanager
 def style(mode: Mode = "light") -> Iterator[None]:
     """The book's style for one figure: ``with plots.style("dark"): ...``."""

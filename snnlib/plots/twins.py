@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snnlib.plots.style import CARD, EXTRA, GRID, INK, METHODS, MODES, Mode
+from snnlib.plots.style import CARD, EXTRA, GRID, INK, METHODS, MODES, Mode, parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -273,7 +273,7 @@ def dark_png(png: bytes) -> bytes | None:
     return SIGNATURE + b"".join(swapped)
 
 
-def serve_notebooks() -> None:
+def _serve_notebooks() -> None:
     """In a notebook, store every figure as `as_png` does; nothing happens elsewhere."""
     import matplotlib as mpl
 
@@ -289,3 +289,14 @@ def serve_notebooks() -> None:
     from matplotlib.figure import Figure
 
     shell.display_formatter.formatters["image/png"].for_type(Figure, as_png)
+
+
+def use_style(mode: Mode = "light") -> None:
+    """Switch the session to the book's style; the first plotting cell of a chapter calls it.
+
+    A notebook then stores figures as PNG of few colors that the site can show on a dark page too.
+    """
+    import matplotlib as mpl
+
+    mpl.rcParams.update(parameters(mode))
+    _serve_notebooks()
