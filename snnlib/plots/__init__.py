@@ -1,6 +1,7 @@
 """Figures in one style, and helpers of the notebooks. Needs NumPy and Matplotlib alone.
 
-`style` fixes colors, markers and fonts; `figures` draws; `notebook` serves the chapters.
+`style` fixes colors, markers and fonts; `figures` draws; `twins` serves light and dark pages with
+one picture; `notebook` serves the chapters.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from snnlib.plots.style import (
     parameters,
     shades,
     style,
-    use_style,
 )  # fmt: skip
+from snnlib.plots.twins import use_style
 
 __all__ = [
     "CARD", "EXTRA", "GRID", "INK", "METHODS", "MODES", "NEGATIVE", "POSITIVE", "Look", "Mode",

@@ -17,6 +17,7 @@ from snnlib.plots.style import (
     METHODS,
     NEGATIVE,
     POSITIVE,
+    Look,
     current_mode,
     look,
     shades,
@@ -116,36 +117,67 @@ def _step_axis(ax: Axes, times: np.ndarray) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def raster(ax: Axes, coefficients: ArrayLike, *, labels: Sequence[str] | None = None) -> Axes:
+def raster(
+    ax: Axes,
+    coefficients: ArrayLike,
+    *,
+    labels: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
+) -> Axes:
     """Spikes of several neurons over time: one row a neuron, one mark an event.
 
     Args:
         ax: axes to draw on.
         coefficients: (T, N) spike coefficients, whole numbers; negative ones are drawn hanging
-            below their row in another color, |c| > 1 taller and with the number beside it.
-        labels: N names for the rows.
+            below their row, |c| > 1 taller and with the number beside it.
+        labels: N names for the rows. A row whose name starts with ``IF``, ``TerMapping`` or
+            ``AugMapping`` takes that method's color.
+        methods: the method of all rows, or of each, where the labels do not tell. Without a method
+            spikes have the color of the text, negative ones another.
 
     Raises:
-        ValueError: if ``coefficients`` has another number of dimensions than two.
+        ValueError: if ``coefficients`` has another number of dimensions than two, or there is not
+            one method a row.
+        KeyError: if a method has no color.
     """
     c, mode = np.asarray(coefficients), current_mode()
     if c.ndim != 2:
         raise ValueError(f"coefficients must have shape (T, N), not {c.shape}")
     tallest = max(1.0, float(np.abs(c).max(initial=1)))
+    looks = _row_looks(c.shape[1], labels, methods)
     for sign, drawn in ((1, POSITIVE), (-1, NEGATIVE)):
         t, n = np.nonzero(c * sign > 0)
         height = 0.18 + 0.22 * np.abs(c[t, n]) / tallest
-        ax.vlines(t + 1, n, n + sign * height, color=drawn.color(mode), linewidth=2.2)
-    if tallest > 1:
-        for t, n in zip(*np.nonzero(np.abs(c) > 1), strict=True):
-            va = "bottom" if c[t, n] > 0 else "top"
-            ax.text(t + 1.15, n, f"{c[t, n]:+g}", fontsize=7.5, va=va)
+        colors = [(looks[row] or drawn).color(mode) for row in n]
+        ax.vlines(t + 1, n, n + sign * height, color=colors, linewidth=2.2)
+    for t, n in zip(*np.nonzero(np.abs(c) > 1), strict=True):
+        end = n + np.sign(c[t, n]) * (0.2 + 0.22 * abs(c[t, n]) / tallest)
+        va = "bottom" if c[t, n] > 0 else "top"
+        ax.text(t + 1, end, f"{c[t, n]:+g}".replace("-", "−"), fontsize=9, ha="center", va=va)
     ax.set(xlim=(0.4, len(c) + 0.8), ylim=(-0.6, c.shape[1] - 0.4), xlabel="time step")
     ax.set_yticks(range(c.shape[1]), labels or [str(n) for n in range(c.shape[1])])
     if labels is None:
         ax.set_ylabel("neuron")
     ax.grid(axis="x", visible=False)
     return ax
+
+
+def _row_looks(
+    rows: int, labels: Sequence[str] | None, methods: str | Sequence[str] | None
+) -> list[Look | None]:
+    """The look of each row's method; None for a row without one."""
+    if methods is not None:
+        named = [methods] * rows if isinstance(methods, str) else list(methods)
+        if len(named) != rows:
+            raise ValueError(f"there are {rows} rows and {len(named)} methods")
+        return [look(name) for name in named]
+    found: list[Look | None] = []
+    for label in labels or [""] * rows:
+        try:
+            found.append(look(label))
+        except KeyError:
+            found.append(None)
+    return found
 
 
 def membrane(
@@ -155,6 +187,7 @@ def membrane(
     *,
     threshold: float | None = None,
     negative: float | None = None,
+    method: str | None = None,
 ) -> Axes:
     """One neuron's membrane potential after each step, its thresholds and its spikes.
 
@@ -164,26 +197,28 @@ def membrane(
         coefficients: (T,) spike coefficients; steps with an event get a mark on the upper edge.
         threshold: θ, drawn as a dashed line.
         negative: size of the negative threshold as a fraction of θ, drawn below zero.
+        method: the neuron's method, whose color spikes and thresholds take.
 
     Raises:
         ValueError: if ``potential`` and ``coefficients`` differ in length.
+        KeyError: if the method has no color.
     """
     mode, v = current_mode(), np.asarray(potential, dtype=float)
+    positive, taken = (look(method),) * 2 if method else (POSITIVE, NEGATIVE)
     t = np.arange(1, len(v) + 1)
     ax.step(t, v, where="post", color=INK[mode], linewidth=1.6, label="membrane potential")
     ax.axhline(0, color=GRID[mode], linewidth=1)
     if threshold is not None:
-        ax.axhline(threshold, color=POSITIVE.color(mode), linestyle="--", linewidth=1.2)
+        ax.axhline(threshold, color=positive.color(mode), linestyle="--", linewidth=1.2)
         ax.text(0.995, threshold, "θ", transform=ax.get_yaxis_transform(), ha="right", va="bottom")
         if negative is not None:
-            ax.axhline(
-                -negative * threshold, color=NEGATIVE.color(mode), linestyle="--", linewidth=1.2
-            )
+            color = taken.color(mode)
+            ax.axhline(-negative * threshold, color=color, linestyle="--", linewidth=1.2)
     if coefficients is not None:
         c = np.asarray(coefficients)
         if c.shape != v.shape:
             raise ValueError(f"potential has shape {v.shape}, coefficients {c.shape}")
-        for sign, drawn in ((1, POSITIVE), (-1, NEGATIVE)):
+        for sign, drawn in ((1, positive), (-1, taken)):
             hit = c * sign > 0
             if not hit.any():
                 continue

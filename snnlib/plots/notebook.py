@@ -8,17 +8,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from snnlib.plots import twins
+from snnlib.plots.style import MODES
 
 if TYPE_CHECKING:
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
 MAX_BYTES = 700_000  # a chapter should stay below 1.5 MB
+FRAME_COLORS = 64
+_NUMBER = re.compile(r"[-+−±≈<>≤≥]?\s*[\d.]*\d")  # how a number, or one with a unit, begins
 
 
 def glue(name: str, value: str | int | float) -> None:
@@ -100,10 +105,21 @@ class Table:
         return "\n".join([self.caption] * bool(self.caption) + list(texts))
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in self.columns)
+        # Columns of words are marked, so that only numbers are set flush right.
+        words = [
+            "" if any(map(_NUMBER.match, column)) else ' class="words"'
+            for column in zip(*self.rows, strict=True)
+        ] or [""] * len(self.columns)
+        head = "".join(
+            f'<th scope="col"{kind}>{html.escape(text)}</th>'
+            for text, kind in zip(self.columns, ["", *words[1:]], strict=True)
+        )
         body = "\n".join(
             f'<tr><th scope="row">{html.escape(name)}</th>'
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+            + "".join(
+                f"<td{kind}>{html.escape(cell)}</td>"
+                for cell, kind in zip(cells, words[1:], strict=True)
+            )
             + "</tr>"
             for name, *cells in self.rows
         )
@@ -120,26 +136,36 @@ def player(
     frames: int | Sequence[int],
     *,
     alt: str,
+    label: str = "Frame",
     interval: int = 250,
-    dpi: int = 80,
+    dpi: int = 110,
+    play: bool = True,
+    autoplay: bool = False,
 ) -> HTML:
     """An animation that plays in any browser without a kernel: button, slider, one image a frame.
 
     ``draw(k)`` redraws the figure for frame k from nothing (it is called in any order) and may
-    return a short caption. Frames are stored
-    as images of at most 64 colors; the last one is shown first, so that a page that is printed
-    or has no scripts still tells the story. The figure is closed.
+    return a short caption. Frames are images of at most 64 colors that change to the dark palette
+    with the page; the last one is shown first, so that a page that is printed or has no scripts
+    still tells the story. The figure is closed.
+
+    It starts when the reader says so. With ``autoplay`` it starts when it comes into view, once,
+    unless the reader's system asks for less motion, and the button stops it.
 
     Args:
         figure: the figure that ``draw`` changes.
         draw: called once a frame with the frame's number.
         frames: how many frames, or which numbers.
-        alt: what is to be seen, for readers who cannot see it.
+        alt: what is to be seen, for readers who cannot see it; the first sentence is the caption.
+        label: what the slider moves, as in ``"Time step"``.
         interval: milliseconds between frames.
-        dpi: resolution; 6.4 inches at 80 dpi are 512 points of a phone's or a page's width.
+        dpi: resolution; 6.4 inches at 110 dpi are 704 points, a page's width.
+        play: have a button that plays; without it the slider alone chooses, say, a threshold.
+        autoplay: play once without being asked.
 
     Raises:
-        ValueError: if ``alt`` says nothing, there is no frame, or the result exceeds 700 kB.
+        ValueError: if ``alt`` says nothing, there is no frame, ``autoplay`` has no button that
+            stops it, or the result exceeds 700 kB.
 
     Example:
         >>> notebook.player(
@@ -154,79 +180,128 @@ def player(
         raise ValueError("player: there is no frame to show")
     if len(alt.split()) < 4:
         raise ValueError(f"player: alt={alt!r} does not tell what is to be seen")
+    if autoplay and not play:
+        raise ValueError("player: autoplay needs play=True, the button that stops it")
     draw(numbers[-1])
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, so that nothing jumps between frames
-    pictures, captions = [], []
+    drawn, captions = [], []
     for k in numbers:
         captions.append(draw(k) or f"{k + 1} / {len(numbers)}")
-        pictures.append(_picture(figure, dpi))
+        drawn.append(twins.pixels(figure, dpi))
     plt.close(figure)
-    size = sum(map(len, pictures))
+    pictures = twins.pictures(drawn, FRAME_COLORS)
+    bodies = [_base64(picture.body()) for picture in pictures]
+    size = sum(map(len, bodies))
     if size > MAX_BYTES:
         raise ValueError(
-            f"player: {len(pictures)} frames take {size / 1e3:.0f} kB, more than "
+            f"player: {len(bodies)} frames take {size / 1e3:.0f} kB, more than "
             f"{MAX_BYTES / 1e3:.0f} kB; use fewer frames, a smaller figure or a lower dpi"
         )
-    width, height = (int(side * dpi) for side in figure.get_size_inches())
-    name = "player-" + hashlib.sha256("".join(pictures).encode()).hexdigest()[:12]
+    return HTML(
+        _page(
+            pictures[-1], bodies, captions, alt=alt, label=label, interval=interval, play=play,
+            autoplay=autoplay,
+        )
+    )  # fmt: skip
+
+
+def _page(
+    shown: twins.Picture,
+    bodies: Sequence[str],
+    captions: Sequence[str],
+    *,
+    alt: str,
+    label: str,
+    interval: int,
+    play: bool,
+    autoplay: bool,
+) -> str:
+    """The player's HTML: the template with its places filled in."""
+    height, width = shown.numbers.shape
+    palettes = {mode: _base64(shown.palette(mode)) for mode in MODES}
+    name = "player-" + hashlib.sha256("".join(bodies).encode()).hexdigest()[:12]
     page = _PLAYER
     for key, text in {
         "@NAME@": name,
         "@ALT@": html.escape(alt, quote=True),
-        "@LAST@": str(len(pictures) - 1),
-        "@POSTER@": pictures[-1],
-        "@CAPTION@": html.escape(captions[-1]),
-        "@FRAMES@": json.dumps(pictures),
+        "@LAST@": str(len(bodies) - 1),
+        "@POSTER@": "data:image/png;base64," + _base64(shown.png()),
+        "@CAPTION@": html.escape(captions[-1], quote=True),
+        "@LABEL@": html.escape(label, quote=True),
+        "@HEAD@": "data:image/png;base64," + _base64(shown.head()),
+        "@PALETTES@": json.dumps(palettes),
+        "@FRAMES@": json.dumps(bodies),
         "@CAPTIONS@": json.dumps(captions, ensure_ascii=False).replace("</", "<\\/"),
         "@INTERVAL@": str(interval),
+        "@HIDDEN@": "" if play else "display:none;",
+        "@AUTOPLAY@": json.dumps(autoplay),
         "@WIDTH@": str(width),
         "@HEIGHT@": str(height),
     }.items():
         page = page.replace(key, text)
-    return HTML(page)
+    return page
 
 
-def _picture(figure: Figure, dpi: int) -> str:
-    """The figure as it stands, as a data address of a small PNG."""
-    from PIL import Image
-
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="png", dpi=dpi, bbox_inches=None)
-    Image.open(raw).convert("RGB").quantize(64).save(small, format="png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
+# The parts of a PNG before its last are multiples of three bytes long, so that their texts in
+# base64 follow each other: a frame is a head, a palette and a body. The controls appear with the
+# script. The slider says itself where it is; the text beside it is read out where playing stops.
 _PLAYER = """\
-<figure class="snn-player" id="@NAME@" style="margin:1em 0;max-width:@WIDTH@px">
+<div class="snn-player" id="@NAME@" role="group" aria-label="Figure that plays" \
+style="margin:1em 0;max-width:@WIDTH@px">
 <img alt="@ALT@" src="@POSTER@" width="@WIDTH@" height="@HEIGHT@"
  style="display:block;width:100%;height:auto;border-radius:6px">
-<div style="display:flex;gap:.6em;align-items:center;margin-top:.4em">
-<button type="button" aria-label="Play" style="font:inherit;min-width:5.2em;padding:.25em .6em;\
-border:1px solid currentColor;border-radius:6px;background:none;color:inherit;cursor:pointer">\
-Play</button>
-<input type="range" min="0" max="@LAST@" value="@LAST@" aria-label="Frame" style="flex:1">
-<output style="min-width:6em;font-variant-numeric:tabular-nums">@CAPTION@</output>
-</div></figure>
+<div class="snn-controls" hidden>
+<div style="display:flex;flex-wrap:wrap;gap:.3em .8em;align-items:center;margin-top:.5em">
+<button type="button" style="@HIDDEN@font:inherit;min-width:5.2em;min-height:2em;\
+padding:.25em .6em;border:1px solid currentColor;border-radius:6px;background:none;color:inherit;\
+cursor:pointer">Play</button>
+<input type="range" min="0" max="@LAST@" value="@LAST@" aria-label="@LABEL@" \
+aria-valuetext="@CAPTION@" style="flex:1 1 9em;min-width:0;min-height:2em">
+<output aria-live="off" style="min-width:6em;font-variant-numeric:tabular-nums">@CAPTION@</output>
+</div></div></div>
 <script>(() => {
-const root = document.getElementById("@NAME@"), pictures = @FRAMES@, captions = @CAPTIONS@;
-const [image, button, slider, caption] =
-  ["img", "button", "input", "output"].map(tag => root.querySelector(tag));
+const root = document.getElementById("@NAME@"), head = "@HEAD@", palettes = @PALETTES@,
+  bodies = @FRAMES@, captions = @CAPTIONS@, page = document.documentElement;
+const [image, controls, button, slider, caption] =
+  ["img", ".snn-controls", "button", "input", "output"].map(part => root.querySelector(part));
 let timer = null;
+const mode = () => page.dataset.theme === "dark" || document.body.dataset.jpThemeLight === "false"
+  ? "dark" : "light";
+const paint = theme => { image.src = head + palettes[theme] + bodies[slider.value]; };
 const show = k => {
-  slider.value = k; image.src = pictures[k]; caption.textContent = captions[k];
+  slider.value = k; paint(mode()); caption.textContent = captions[k];
   slider.setAttribute("aria-valuetext", captions[k]); };
 const stop = () => {
-  clearInterval(timer); timer = null;
-  button.textContent = "Play"; button.setAttribute("aria-label", "Play"); };
+  if (!timer) return;
+  clearInterval(timer); timer = null; button.textContent = "Play";
+  caption.setAttribute("aria-live", "polite"); caption.textContent = "";
+  setTimeout(() => { caption.textContent = captions[slider.value]; }, 50); };
 const step = () => {
   const k = +slider.value + 1;
-  if (k < pictures.length) show(k); else stop(); };
-button.addEventListener("click", () => {
-  if (timer) return stop();
-  if (+slider.value === pictures.length - 1) show(0);
-  button.textContent = "Pause"; button.setAttribute("aria-label", "Pause");
-  timer = setInterval(step, @INTERVAL@); });
-slider.addEventListener("input", () => { stop(); show(+slider.value); });
+  if (k < bodies.length) show(k); else stop(); };
+const play = () => {
+  if (+slider.value === bodies.length - 1) show(0);
+  caption.setAttribute("aria-live", "off"); button.textContent = "Pause";
+  timer = setInterval(step, @INTERVAL@); };
+button.addEventListener("click", () => timer ? stop() : play());
+slider.addEventListener("input", () => {
+  stop(); caption.setAttribute("aria-live", "off"); show(+slider.value); });
+const themes = {attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light"]};
+for (const place of [page, document.body])
+  new MutationObserver(() => paint(mode())).observe(place, themes);
+addEventListener("beforeprint", () => paint("light"));
+addEventListener("afterprint", () => paint(mode()));
+controls.hidden = false;
+paint(mode());
+if (@AUTOPLAY@ && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
+  const seen = new IntersectionObserver(views => {
+    if (views.some(view => view.isIntersecting)) { seen.disconnect(); if (!timer) play(); } },
+    {threshold: 0.6});
+  seen.observe(image); }
 })();</script>
 """

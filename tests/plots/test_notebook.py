@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 
@@ -10,13 +12,16 @@ import pytest
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+from PIL import Image
 
+from snnlib import plots
 from snnlib.plots import notebook
 
 
 @pytest.fixture
 def drawing():
-    figure, ax = plt.subplots(figsize=(2, 1))
+    with plots.style():
+        figure, ax = plt.subplots(figsize=(2, 1))
     calls = []
 
     def draw(k):
@@ -29,17 +34,54 @@ def drawing():
     plt.close(figure)
 
 
+def parts(page):
+    """Head, palettes and bodies of a player's frames, and its captions."""
+    found = re.search(
+        r'head = "(.*?)", palettes = (\{.*?\}),\s*bodies = (\[.*?\]), captions = (\[.*?\]), page',
+        page,
+        re.S,
+    )
+    return found[1], *(json.loads(text) for text in found.groups()[1:])
+
+
 def test_player_holds_every_frame_and_shows_the_last(drawing):
     figure, draw, _ = drawing
-    page = notebook.player(figure, draw, frames=3, alt='A line that rises "steeply" & more').data
-    pictures = json.loads(re.search(r"pictures = (\[.*?\]), captions", page, re.S)[1])
-    assert len(pictures) == len(set(pictures)) == 3
-    assert re.search(r'src="([^"]+)"', page)[1] == pictures[-1]
-    assert 'max="2" value="2"' in page
+    page = notebook.player(
+        figure, draw, frames=3, alt='A line that rises "steeply" & more', label="Time step"
+    ).data
+    head, palettes, bodies, captions = parts(page)
+    assert len(bodies) == len(set(bodies)) == 3
+    poster = re.search(r'src="data:image/png;base64,([^"]+)"', page)[1]
+    shown = Image.open(io.BytesIO(base64.b64decode(poster))).convert("RGB")
+    prefix = "data:image/png;base64,"
+    for mode, same in (("light", True), ("dark", False)):
+        frame = (head + palettes[mode] + bodies[-1]).removeprefix(prefix)
+        picture = Image.open(io.BytesIO(base64.b64decode(frame))).convert("RGB")
+        assert (picture.tobytes() == shown.tobytes()) == same, mode
+    assert captions == [f"step {k} <b>" for k in range(3)]
+    assert 'max="2" value="2" aria-label="Time step" aria-valuetext="step 2 &lt;b&gt;"' in page
     assert 'alt="A line that rises &quot;steeply&quot; &amp; more"' in page
     assert "step 2 &lt;b&gt;</output>" in page
     assert "@" not in re.sub(r"base64,[^\"]*", "", page), "a placeholder is left"
     assert not plt.fignum_exists(figure.number), "the figure would be shown a second time"
+
+
+def test_player_waits_for_its_reader_unless_it_is_told_to_start(drawing):
+    figure, draw, _ = drawing
+    told = {"frames": 2, "alt": "A line that rises more steeply"}
+    assert "if (false &&" in notebook.player(figure, draw, **told).data
+    page = notebook.player(figure, draw, autoplay=True, **told).data
+    assert 'if (true && !matchMedia("(prefers-reduced-motion: reduce)").matches)' in page
+    with pytest.raises(ValueError, match="button that stops it"):
+        notebook.player(figure, draw, autoplay=True, play=False, **told)
+
+
+def test_player_without_a_button_is_a_slider(drawing):
+    figure, draw, _ = drawing
+    alt = "A line that rises more steeply"
+    page = notebook.player(figure, draw, frames=2, alt=alt, play=False, label="Threshold").data
+    assert '<button type="button" style="display:none;' in page
+    assert 'aria-label="Threshold"' in page
 
 
 def test_player_is_the_same_in_every_run(drawing):
@@ -122,6 +164,18 @@ def test_a_table_is_html_on_a_page_and_text_elsewhere():
     assert "<caption>Events &amp; steps</caption>" in page
     assert '<tr><th scope="row">IF &lt;b&gt;</th><td>3</td></tr>' in page
     assert notebook.Table(["a"], [["b"]])._repr_html_().count("caption") == 0
+
+
+def test_a_table_marks_its_columns_of_words():
+    rows = [["IF", "−3.2 %", "none"], ["ANN", "—", "1st"]]
+    page = notebook.Table(["network", "loss", "why"], rows)._repr_html_()
+    assert page.count('<td class="words">') == 0
+    rows[1][2] = "late"
+    page = notebook.Table(["network", "loss", "why"], rows)._repr_html_()
+    assert '<th scope="col" class="words">why</th>' in page
+    assert page.count('<td class="words">') == 2
+    assert "<td>−3.2 %</td><td" in page
+    assert "<thead>" in notebook.Table(["a", "b"], [])._repr_html_()
 
 
 def test_a_table_refuses_rows_of_another_length():

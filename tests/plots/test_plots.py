@@ -75,6 +75,29 @@ def test_raster_draws_one_mark_an_event(ax):
         plots.raster(ax, c[0])
 
 
+def test_raster_keeps_the_colors_of_methods(ax):
+    c = np.array([[1, -1, 1], [1, 1, 1]])
+    plots.raster(ax, c, labels=["IF", "TerMapping", "z = 0.3"])
+    drawn = {
+        (mpl.colors.to_hex(color), int(segment[0][1]))
+        for collection in ax.collections
+        for color, segment in zip(collection.get_colors(), collection.get_segments(), strict=True)
+    }
+    ink = plots.POSITIVE.color()
+    assert drawn == {(plots.color("IF"), 0), (plots.color("TerMapping"), 1), (ink, 2)}
+    assert not {plots.POSITIVE.light, plots.NEGATIVE.light} & {
+        look.light for name, look in plots.METHODS.items()
+    }
+    with pytest.raises(ValueError, match="3 rows and 2 methods"):
+        plots.raster(ax, c, methods=["IF", "IF"])
+
+
+def test_membrane_takes_the_methods_color(ax):
+    plots.membrane(ax, [0.2, -0.1], [1, -1], threshold=1.0, negative=0.5, method="TerMapping")
+    colors = {line.get_label(): line.get_color() for line in ax.get_lines()}
+    assert colors["spike"] == colors["negative spike"] == plots.color("TerMapping")
+
+
 def test_membrane_marks_spikes_of_both_signs(ax):
     plots.membrane(ax, [0.2, 0.5, -0.1], [0, 1, -1], threshold=1.0, negative=0.5)
     marks = {line.get_label(): list(line.get_xdata()) for line in ax.get_lines()}

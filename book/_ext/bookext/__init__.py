@@ -26,6 +26,7 @@ from bookext import (
     landing,
     mathml,
     networks,
+    outputs,
     paper,
     photograph,
     related,
@@ -48,6 +49,7 @@ MODULES = (
     landing,
     mathml,
     networks,
+    outputs,
     paper,
     photograph,
     related,
@@ -59,6 +61,12 @@ MODULES = (
 
 
 def setup(app: Any) -> dict[str, Any]:
+<<<<<<< HEAD
     for module in MODULES:
+=======
+    for module in (
+        address, chapters, converts, docstrings, figures, fixes, outputs, stored, stored_figures,
+    ):  # fmt: skip
+>>>>>>> looks
         module.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

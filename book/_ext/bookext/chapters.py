@@ -73,7 +73,7 @@ class ChapterMap(SphinxDirective):
             )
         if not rows:
             return [nodes.paragraph("", "The first chapter is being written.")]
-        table = ["| | Chapter | The question | Time |", "|---|---|---|---|", *rows]
+        table = ["| No. | Chapter | The question | Time |", "|---|---|---|---|", *rows]
         found = self.parse_text_to_nodes("\n".join(table))
         for node in found:
             node["classes"].append("snn-map")

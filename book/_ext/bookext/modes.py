@@ -29,6 +29,13 @@ SMALL = (4.2, 3.1)  # beside others, and as wide as a phone
 # ticks.
 LIGHT: dict[Any, Any] = {
     "svg.fonttype": "path",
+    # Smaller than the style's, since a panel is narrower than a chapter's figure.
+    "font.size": 10.5,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5,
     "xtick.bottom": False,
     "ytick.left": False,
     "xtick.minor.bottom": False,
