@@ -21,6 +21,7 @@ from typing import NotRequired, TypedDict, cast, final
 from book.experiments.frame import Cell, Context, Experiment, Labeled
 from book.experiments.measure import (
     INTERVAL,
+    Accuracies,
     AtSteps,
     Interval,
     loss_intervals,
@@ -86,7 +87,7 @@ class Headline(TypedDict):
 
 
 @final
-class AccuracyRun(Measured):
+class AccuracyRun(Measured, Accuracies):
     """One run over test images."""
 
     cell: NotRequired[str]

@@ -11,20 +11,32 @@ import json
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from book.experiments.accuracy_over_time import AccuracyRun
+from book.experiments.measure import Accuracies
 from book.experiments.targets import Verdict
 from snnlib.neurons import NEURONS
 from snnlib.zoo import models
-from snnlib.zoo.evaluate import LABELS, Report
+from snnlib.zoo.evaluate import LABELS, Measured
 
 STEPS = (1, 2, 4, 8, 16, 32)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
 ABSENT = "Not measured yet."
 SOURCE = Path("book", "results", "accuracy-over-time.json")
 
-Run = AccuracyRun | Report
+
+@final
+class Evaluated(Measured, Accuracies):
+    """What ``snnlib evaluate`` stored, read from step 1: so there is an answer at every step."""
+
+    label: str
+    device: str
+    hardware: str
+    versions: dict[str, str]
+
+
+Run = AccuracyRun | Evaluated
 
 _NOTE = (
     "Accuracy in percent on the full test set after so many time steps; thresholds come from "
@@ -74,11 +86,12 @@ def best(root: Path, names: Iterable[str]) -> dict[str, list[Run]]:
 
 
 def evaluations(folder: Path, model: str) -> list[Run]:
-    """The runs of a network that ``snnlib evaluate`` stored, without those of one step alone."""
+    """The runs of a network that ``snnlib evaluate`` stored, with an answer at every step."""
     paths = [folder / f"{model}-{method}.json" for method in NEURONS]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
     runs: list[Run] = [run for record in found for run in record["runs"]]
-    return [run for run in runs if run["events_per_image"] is not None]
+    every = [run for run in runs if run["events_per_image"] is not None]
+    return [run for run in every if run.get("answer_from", 1) == 1]
 
 
 def note(root: Path) -> str:

@@ -1,7 +1,19 @@
 """How the answer is read from the output layer, which never spikes: it sums what it receives.
 
-A read-out turns the summed inputs S_1, S_2, … after every step into logits. The start-up of a deep
-network of integrate-and-fire neurons is a transient of their mean: leaving it out costs nothing.
+A read-out turns the summed inputs S_1, S_2, … after every step into logits. Let a be the ANN's
+logits and D_t = S_t − t a what the sum is off by. The mean over all steps is off by D_t / t, the
+mean over steps s … t by (D_t − D_{s−1}) / (t − s + 1).
+
+- **IF**: a deep layer waits until the layers before it have sent enough, and what it sends too
+  early or too much is never taken back. So D_t grows while the network starts up and hardly
+  afterward. The mean over all steps carries that transient along and forgets it only as 1/t; a mean
+  that begins after it never saw it. It is the same run: not one step and not one event more.
+- **TerMapping** sends negative spikes that pay the start-up back, so D_t falls again. A later start
+  helps as long as that has not happened, and then it loses: it counts what is paid back only.
+- **AugMapping with negative = 0** has no transient. Its sums are those of a rounding ANN at once
+  (the closed form), so |D_t| ≤ B from step 1 on, with one B for all t: the layers' roundings, at
+  most θ/2 each, through the weights behind them. A later start gains nothing: the bound B/t of the
+  mean over all steps becomes 2B/(t − s + 1).
 
 Source: the late answer is the delayed evaluation of Hwang et al., Frontiers in Neuroscience
 15:629000, 2021. Chapter *Rates, counts and ReLU*.
@@ -25,24 +37,20 @@ class Reader:
         self.before: Tensor | None = None  # S of the last step that is left out
 
     def read(self, totals: Tensor, done: int) -> Tensor:
-        """Logits after each of the next steps.
+        """Logits after each of the next steps; not a number (no answer) before step ``first``.
 
         Args:
             totals: S of steps ``done`` + 1, …, shape (K, B, ...).
             done: steps before them.
         """
-        count = len(totals)
+        count, start = len(totals), self.first - 1  # S_start is taken off
         t = torch.arange(done + 1, done + count + 1).to(totals)
-        if self.first == 1:
-            return totals / t.view(-1, *[1] * (totals.dim() - 1))
-        start = self.first - 1  # S_start is taken off from step ``first`` on
+        window = torch.where(t > start, t - start, torch.nan)  # steps that count, (K,)
         if self.before is None and done < start <= done + count:
             self.before = totals[start - done - 1].clone()
-        late = t > start
-        t = torch.where(late, t - start, t).view(-1, *[1] * (totals.dim() - 1))
-        if self.before is not None and bool(late.any()):
-            totals = totals - self.before * late.to(totals).view_as(t)
-        return totals / t
+        if self.before is not None:
+            totals = totals - self.before
+        return totals / window.view(-1, *[1] * (totals.dim() - 1))
 
     def keep(self, which: Tensor) -> None:
         """Go on with some of the images only; ``which`` is a mask of shape (B,)."""
@@ -54,13 +62,24 @@ class Reader:
 class Mean:
     """The mean of the output's input over steps ``first`` … t (the default: over all of them).
 
-    Before step ``first`` the answer is the mean over all steps so far.
+    Before step ``first`` there is no answer: logits and accuracy are not a number, the predicted
+    class is −1, and an early exit waits. Costs count from step 1 on, as the steps are made.
 
     Args:
-        first: the first step that counts; choose it on validation images.
+        first: the first step that counts; choose it on validation images. It pays for IF, whose
+            start-up is a transient of the mean, and not for AugMapping with negative = 0, whose
+            sums are right at once (`snnlib.graph.readout` derives both).
 
     Raises:
         ValueError: first is not a whole number of at least 1.
+
+    Example:
+        >>> import torch, snnlib as snn
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> net = snn.convert(ann.eval(), torch.rand(10, 4), snn.IF())
+        >>> run = net(torch.rand(3, 4), steps=8, readout=snn.Mean(first=5))  # steps 5 … t
+        >>> run.predictions[:4].unique().tolist()
+        [-1]
 
     Source: Hwang et al., Frontiers in Neuroscience 15:629000, 2021 (delayed evaluation). Chapter
     *Rates, counts and ReLU*.
@@ -74,6 +93,14 @@ class Mean:
     def reader(self) -> Reader:
         """A reader for one chunk of images."""
         return Reader(self.first)
+
+    def check(self, steps: int) -> None:
+        """Raise ValueError if so many steps end before the first one that counts."""
+        if self.first > steps:
+            raise ValueError(
+                f"steps={steps}, but the answer is read from step {self.first} on, so there is "
+                f"none: take {self.first} steps or more, or an earlier snnlib.Mean(first=…)"
+            )
 
 
 Readout = Mean

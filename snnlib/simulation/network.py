@@ -171,15 +171,16 @@ class SpikingNetwork:
                 the cache by default.
             first: number of the first image, for Bernoulli coding of a part of a data set.
             progress: show a progress bar over the images.
-            readout: how the answer is read: ``snnlib.Mean(first=5)`` leaves out four steps;
-                by default the network's own, the mean over all steps.
+            readout: how the answer is read: ``snnlib.Mean(first=5)`` leaves out four steps, at
+                which there is no answer then; by default the network's own, the mean over all.
 
         Returns:
             What happened, as a `Run`.
 
         Raises:
             ConversionError: images of wrong shape, type or device, or not finite.
-            ValueError: steps, record, memory, batch or the coding's input is wrong.
+            ValueError: steps, record, memory, batch or the coding's input is wrong, or the
+                read-out begins after the last step.
 
         Source: Yu et al., TNNLS 2022; chapter *Converting a network*.
         """
@@ -204,7 +205,8 @@ class SpikingNetwork:
         """Answer each image as soon as its softmax reaches ``confidence``, and stop computing it.
 
         Equal to ``run.first_confident(confidence)`` of a run of ``max_steps`` steps; decided
-        images leave the batch, so the time shrinks with the mean number of steps.
+        images leave the batch, so the time shrinks with the mean number of steps. No image is
+        answered before the first step that the read-out counts.
 
         Args:
             x: images, shape (B, ...).

@@ -78,7 +78,8 @@ class Run:
 
     Attributes:
         logits: what the read-out makes of the last layer's input: by default (1/t) × its sum;
-            shape (T, B, classes), with ``only_last`` (1, B, classes).
+            shape (T, B, classes), with ``only_last`` (1, B, classes). Not a number before the
+            first step that the read-out counts (`snnlib.Mean`), when there is no answer yet.
         steps: number of time steps T.
         trace: for every recorded layer a `Trace`.
     """
@@ -112,13 +113,16 @@ class Run:
     def predictions(self) -> Tensor:
         """Answer after every step: int64, shape (T, B), or (T, B, ...) for dense outputs.
 
+        It is −1 where the read-out has no answer yet.
+
         Raises:
             ValueError: the output is one value, so there are no classes.
         """
-        return self._classes("predictions").argmax(2)
+        logits = self._classes("predictions")
+        return logits.argmax(2).masked_fill(logits[:, :, 0].isnan(), -1)
 
     def accuracy(self, labels: Tensor) -> Tensor:
-        """Fraction of right answers after every step, shape (T,).
+        """Fraction of right answers after every step, shape (T,); nan where there are none yet.
 
         Args:
             labels: classes, int64 (B,), or (B, ...) for dense outputs, of which every position
@@ -141,7 +145,7 @@ class Run:
         return self._agreement(labels, "labels")
 
     def agreement(self, ann_logits: Tensor) -> Tensor:
-        """Fraction of images answered as the ANN does, after every step, shape (T,).
+        """Fraction of images answered as the ANN does, shape (T,); nan where there are none yet.
 
         Args:
             ann_logits: the ANN's logits, shape (B, classes), or (B, classes, ...).
@@ -181,8 +185,9 @@ class Run:
 
     def _agreement(self, answers: Tensor, name: str) -> Tensor:
         self._check_shape(answers, name)
-        same = self.predictions == answers.to(self.logits.device)  # (T, B, ...)
-        return same.double().flatten(1).mean(1)
+        found = self.predictions  # (T, B, ...)
+        same = (found == answers.to(self.logits.device)).double()
+        return same.masked_fill(found < 0, torch.nan).flatten(1).mean(1)
 
     def _check_shape(self, answers: Tensor, name: str) -> None:
         if answers.shape != (len(self), *self.logits.shape[3:]):
@@ -226,6 +231,8 @@ class Run:
 
     def first_confident(self, confidence: float) -> Decision:
         """First step at which the largest softmax reaches ``confidence`` (0…1), and its answer.
+
+        Steps that the read-out leaves out have no answer, so they are no such step.
 
         Raises:
             ValueError: confidence out of range, the run kept the last step only, or the output
