@@ -19,6 +19,7 @@ from functools import partial
 from typing import NotRequired, TypedDict, cast, final
 
 from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.late_answer import LateRun
 from book.experiments.measure import (
     INTERVAL,
     Accuracies,
@@ -97,6 +98,7 @@ class AccuracyRun(Measured, Accuracies):
     loss_interval: list[Interval]  # one a step, fractions
     quantized_ann: NotRequired[AtSteps]  # beside AugMapping
     headline: NotRequired[Headline]  # of the best setting on all images
+    late: NotRequired[LateRun]  # not stored here: tables set ``late-answer``'s row beside it
 
 
 class Candidate(Labeled):

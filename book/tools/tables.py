@@ -2,7 +2,9 @@
 
 One table a network, best settings only: accuracy after some time steps, when it has reached the
 ANN, and what that took. Below AugMapping stands the ANN with activations rounded to as many levels:
-wide spikes in one step are a quantized network. `targets` says what was asked for and what found.
+wide spikes in one step are a quantized network. Below IF and TerMapping stands the late answer of
+the same setting (``late-answer``): leaving out the first steps is free, so a baseline has a right
+to it. `targets` says what was asked for and what found.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 from book.experiments.accuracy_over_time import AccuracyRun
+from book.experiments.late_answer import LateRun
 from book.experiments.measure import Accuracies
 from book.experiments.targets import Verdict
 from snnlib.neurons import NEURONS
@@ -24,6 +27,7 @@ STEPS = (1, 2, 4, 8, 16, 32)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
 ABSENT = "Not measured yet."
 SOURCE = Path("book", "results", "accuracy-over-time.json")
+LATE = Path("book", "results", "late-answer.json")
 
 
 @final
@@ -45,16 +49,24 @@ _NOTE = (
     "points of the ANN; the columns after it say what that took an image: events (neurons that "
     "sent something, a −1 included) a neuron, synaptic operations, and arithmetic energy (45 nm: "
     "4.6 pJ a MAC, 0.9 pJ an addition; an event with |c| > 1 is a MAC; memory traffic excluded) "
-    "relative to the ANN's. All settings, plain ones too, runs of 256 steps, intervals, commands, "
+    "relative to the ANN's. *Late answer* is the same run with its first steps left out of the "
+    "answer, which costs nothing; the first step that counts is chosen on validation images, for "
+    "each number of steps ([late-answer.json](book/results/late-answer.json)); without such a row "
+    "it is step 1 in all columns. All settings, plain ones too, runs of 256 steps, intervals, "
+    "commands, "
     "versions and machine: [accuracy-over-time.json](book/results/accuracy-over-time.json)."
 )
 
 
 def settled(run: Run, loss: float = LOSS) -> int | None:
     """The first step from which on the accuracy stays within ``loss`` of the ANN's, or None."""
+    return _settled(run["accuracy"], run["ann_accuracy"], loss)
+
+
+def _settled(accuracies: Iterable[float], ann: float, loss: float = LOSS) -> int | None:
     reached = None
-    for step, accuracy in enumerate(run["accuracy"], 1):
-        close = run["ann_accuracy"] - accuracy <= loss + 1e-9
+    for step, accuracy in enumerate(accuracies, 1):
+        close = ann - accuracy <= loss + 1e-9
         reached = (reached or step) if close else None
     return reached
 
@@ -82,7 +94,18 @@ def best(root: Path, names: Iterable[str]) -> dict[str, list[Run]]:
         or evaluations((root / SOURCE).parent, name)
         for name in names
     }
+    late = {(row["model"], row["neuron"]): row for row in _baselines(root)}
+    for runs in found.values():
+        for run in runs:
+            if "setting" in run and (row := late.get((run["model"], run["neuron"]))) is not None:
+                run["late"] = row
     return {name: runs for name, runs in found.items() if runs}
+
+
+def _baselines(root: Path) -> list[LateRun]:
+    """The late answers of the best settings of IF and TerMapping."""
+    rows: list[LateRun] = _record(root, LATE).get("runs", [])
+    return [row for row in rows if row["label"].endswith("best") and row["neuron"] != "augmented"]
 
 
 def evaluations(folder: Path, model: str) -> list[Run]:
@@ -158,7 +181,9 @@ def _network(name: str, runs: list[Run]) -> str:
         f"|---|{'--:|' * (len(STEPS) + 4)}",
     ]
     for run in runs:
-        lines.append(_line(_setting(run), run["accuracy"], _costs(run)))
+        lines.append(_line(_setting(run), run["accuracy"], _costs(run, settled(run))))
+        if "setting" in run and "late" in run and _begins_later(run["late"]):
+            lines.append(_line(*_late(run, run["late"])))
         if "quantized_ann" in run:
             rounded = run["quantized_ann"]
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
@@ -173,8 +198,23 @@ def _line(name: str, values: list[Any], rest: list[str]) -> str:
     return f"| {' | '.join([name, *cells, *rest])} |"
 
 
-def _costs(run: Run) -> list[str]:
-    step = settled(run)
+def _begins_later(late: LateRun) -> bool:
+    """Whether the answer leaves out a step after any of `STEPS`; else its row is that above."""
+    starts = late["late"]["start"]
+    return any(starts[t - 1] > 1 for t in STEPS if t <= len(starts))
+
+
+def _late(run: Run, late: LateRun) -> tuple[str, list[Any], list[str]]:
+    """The row of the late answer; it has cost what the whole run has until that step."""
+    read = late["late"]
+    name = "… late answer"
+    if late["n"] != run["n"]:
+        name += f" (n = {late['n']:,}, ANN {100 * late['ann_accuracy']:.2f} %)"
+    return name, read["accuracy"], _costs(run, _settled(read["accuracy"], late["ann_accuracy"]))
+
+
+def _costs(run: Run, step: int | None) -> list[str]:
+    """When the ANN was reached, and what that took an image."""
     if step is None:
         return ["–"] * 4
     costs = run["events_per_image"], run["synops_per_image"], run["energy_nj_per_image"]
@@ -187,6 +227,6 @@ def _costs(run: Run) -> list[str]:
     ]
 
 
-def _record(root: Path) -> dict[str, Any]:
-    path = root / SOURCE
+def _record(root: Path, source: Path = SOURCE) -> dict[str, Any]:
+    path = root / source
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
