@@ -480,7 +480,7 @@ def test_the_chosen_late_answer_stands_below_its_run():
 def test_the_late_answer_is_drawn_beside_the_plain_one():
     (panel,), keys = late_panels.late({"runs": [late_run()]}, MODEL)
     assert [key.label for key in keys] == [
-        "IF, answer from the chosen start", "IF, from step 1", "ANN",
+        "IF, late answer", "IF, from step 1", "ANN",
     ]  # fmt: skip
     assert "IF, best 40.0 % from step 1 and 90.0 % from step 3 (gain +45.0 to +55.0" in panel.alt
     for mode in modes.MODES:
