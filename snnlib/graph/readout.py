@@ -1,19 +1,14 @@
 """How the answer is read from the output layer, which never spikes: it sums what it receives.
 
-A read-out turns the summed inputs S_1, S_2, … after every step into logits. Let a be the ANN's
-logits and D_t = S_t − t a what the sum is off by. The mean over all steps is off by D_t / t, the
-mean over steps s … t by (D_t − D_{s−1}) / (t − s + 1).
+With S_t the summed input after t steps and a the ANN's logits, the sum is off by D_t = S_t − t a.
+The mean over all steps is off by D_t / t, that over steps s … t by (D_t − D_{s−1}) / (t − s + 1).
 
-- **IF**: a deep layer waits until the layers before it have sent enough, and what it sends too
-  early or too much is never taken back. So D_t grows while the network starts up and hardly
-  afterward. The mean over all steps carries that transient along and forgets it only as 1/t; a mean
-  that begins after it never saw it. It is the same run: not one step and not one event more.
-- **TerMapping** sends negative spikes that pay the start-up back, so D_t falls again. A later start
-  helps as long as that has not happened, and then it loses: it counts what is paid back only.
-- **AugMapping with negative = 0** has no transient. Its sums are those of a rounding ANN at once
-  (the closed form), so |D_t| ≤ B from step 1 on, with one B for all t: the layers' roundings, at
-  most θ/2 each, through the weights behind them. A later start gains nothing: the bound B/t of the
-  mean over all steps becomes 2B/(t − s + 1).
+- **IF**: deep layers wait for input, and what is sent too much is never taken back. So D_t grows
+  while the network starts up and hardly afterward: a mean that begins later never saw it.
+- **TerMapping** pays the start-up back with negative spikes, so D_t falls again: a later start
+  helps until then; after that it counts only what is paid back.
+- **AugMapping with negative = 0** sums like a rounding ANN at once (closed form): |D_t| ≤ B for all
+  t. A later start turns the bound B/t into 2B/(t − s + 1), so it gains nothing.
 
 Source: the late answer is the delayed evaluation of Hwang et al., Frontiers in Neuroscience
 15:629000, 2021. Chapter *Rates, counts and ReLU*.
@@ -66,23 +61,13 @@ class Mean:
     class is −1, and an early exit waits. Costs count from step 1 on, as the steps are made.
 
     Args:
-        first: the first step that counts; choose it on validation images. It pays for IF, whose
-            start-up is a transient of the mean, and not for AugMapping with negative = 0, whose
-            sums are right at once (`snnlib.graph.readout` derives both).
+        first: the first step that counts; choose it on validation images. It pays for IF, not for
+            AugMapping with negative = 0 (`snnlib.graph.readout` says why).
 
     Raises:
         ValueError: first is not a whole number of at least 1.
 
-    Example:
-        >>> import torch, snnlib as snn
-        >>> ann = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-        >>> net = snn.convert(ann.eval(), torch.rand(10, 4), snn.IF())
-        >>> run = net(torch.rand(3, 4), steps=8, readout=snn.Mean(first=5))  # steps 5 … t
-        >>> run.predictions[:4].unique().tolist()
-        [-1]
-
-    Source: Hwang et al., Frontiers in Neuroscience 15:629000, 2021 (delayed evaluation). Chapter
-    *Rates, counts and ReLU*.
+    Source: Hwang et al., 2021 (delayed evaluation). Chapter *Rates, counts and ReLU*.
     """
 
     first: int = 1
@@ -94,13 +79,14 @@ class Mean:
         """A reader for one chunk of images."""
         return Reader(self.first)
 
-    def check(self, steps: int) -> None:
-        """Raise ValueError if so many steps end before the first one that counts."""
+    def check(self, steps: int) -> Mean:
+        """This read-out; a ValueError if so many steps end before the first one that counts."""
         if self.first > steps:
             raise ValueError(
                 f"steps={steps}, but the answer is read from step {self.first} on, so there is "
                 f"none: take {self.first} steps or more, or an earlier snnlib.Mean(first=…)"
             )
+        return self
 
 
 Readout = Mean

@@ -31,8 +31,7 @@ def logits(net: Network, graph: Graph, mean_input: Tensor, steps: int, readout: 
         steps: number of time steps T.
         readout: how the answer is read.
     """
-    readout.check(steps)
-    late = readout.first - 1
+    late = readout.check(steps).first - 1
     whole = rounded(net, graph, mean_input, steps)
     if not late:
         return whole

@@ -179,8 +179,7 @@ class SpikingNetwork:
 
         Raises:
             ConversionError: images of wrong shape, type or device, or not finite.
-            ValueError: steps, record, memory, batch or the coding's input is wrong, or the
-                read-out begins after the last step.
+            ValueError: steps, record, memory, batch, readout or the coding's input is wrong.
 
         Source: Yu et al., TNNLS 2022; chapter *Converting a network*.
         """
@@ -204,9 +203,8 @@ class SpikingNetwork:
     ) -> Decision:
         """Answer each image as soon as its softmax reaches ``confidence``, and stop computing it.
 
-        Equal to ``run.first_confident(confidence)`` of a run of ``max_steps`` steps; decided
-        images leave the batch, so the time shrinks with the mean number of steps. No image is
-        answered before the first step that the read-out counts.
+        Equal to ``run.first_confident(confidence)`` of a run of ``max_steps`` steps, so not before
+        the read-out's first; decided images leave the batch, which saves the time of their steps.
 
         Args:
             x: images, shape (B, ...).

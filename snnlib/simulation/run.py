@@ -73,6 +73,25 @@ class Statistics:
         return Sums(*torch.stack([self.table[name] for name in sources]).sum(0).unbind(1))
 
 
+def predicted(logits: Tensor) -> Tensor:
+    """Classes that logits (T, B, classes, ...) name, int64; −1 where they are not a number."""
+    return logits.argmax(2).masked_fill(logits[:, :, 0].isnan(), -1)
+
+
+def shares(logits: Tensor, answers: Tensor) -> Tensor:
+    """Fraction of predicted classes that are the answers (B, ...), (T,); nan: there are none."""
+    found = predicted(logits)
+    same = (found == answers).double().masked_fill(found < 0, torch.nan)
+    return same.flatten(1).mean(1)
+
+
+def distance(logits: Tensor, outputs: Tensor) -> Tensor:
+    """Root-mean-square difference from outputs (B, classes, ...) relative to theirs, (T,)."""
+    outputs = outputs.double()
+    square = (logits.double() - outputs).square().flatten(1).mean(1)  # (T,)
+    return (square / outputs.square().mean().clamp_min(1e-60)).sqrt()
+
+
 class Run:
     """Result of ``net(x, steps)``.
 
@@ -111,15 +130,12 @@ class Run:
 
     @property
     def predictions(self) -> Tensor:
-        """Answer after every step: int64, shape (T, B), or (T, B, ...) for dense outputs.
-
-        It is −1 where the read-out has no answer yet.
+        """Answer after every step, int64 (T, B), or (T, B, ...) if dense; −1: there is none yet.
 
         Raises:
             ValueError: the output is one value, so there are no classes.
         """
-        logits = self._classes("predictions")
-        return logits.argmax(2).masked_fill(logits[:, :, 0].isnan(), -1)
+        return predicted(self._classes("predictions"))
 
     def accuracy(self, labels: Tensor) -> Tensor:
         """Fraction of right answers after every step, shape (T,); nan where there are none yet.
@@ -142,7 +158,7 @@ class Run:
                 f"labels lie in [{int(labels.min())}, {int(labels.max())}]; this network has the "
                 f"classes 0 to {classes - 1}"
             )
-        return self._agreement(labels, "labels")
+        return shares(self.logits, labels.to(self.logits.device))
 
     def agreement(self, ann_logits: Tensor) -> Tensor:
         """Fraction of images answered as the ANN does, shape (T,); nan where there are none yet.
@@ -154,7 +170,9 @@ class Run:
             ValueError: they have another shape, or the output has no classes.
         """
         self._classes("agreement")
-        return self._agreement(torch.as_tensor(ann_logits).argmax(1), "ann_logits")
+        answers = torch.as_tensor(ann_logits).argmax(1)
+        self._check_shape(answers, "ann_logits")
+        return shares(self.logits, answers.to(self.logits.device))
 
     def error(self, outputs: Tensor) -> Tensor:
         """Root-mean-square difference from some outputs, relative to theirs, shape (T,).
@@ -165,14 +183,13 @@ class Run:
         Raises:
             ValueError: they have another shape.
         """
-        outputs = torch.as_tensor(outputs).to(self.logits.device, torch.float64)
+        outputs = torch.as_tensor(outputs).to(self.logits.device)
         if outputs.shape != self.logits.shape[1:]:
             raise ValueError(
                 f"outputs of shape {tuple(outputs.shape)} for {tuple(self.logits.shape[1:])} in "
                 "this run"
             )
-        square = (self.logits.double() - outputs).square().flatten(1).mean(1)  # (T,)
-        return (square / outputs.square().mean().clamp_min(1e-60)).sqrt()
+        return distance(self.logits, outputs)
 
     def _classes(self, what: str) -> Tensor:
         """The logits, if they are of several classes."""
@@ -182,12 +199,6 @@ class Run:
                 "run.error compares it with what was wanted"
             )
         return self.logits
-
-    def _agreement(self, answers: Tensor, name: str) -> Tensor:
-        self._check_shape(answers, name)
-        found = self.predictions  # (T, B, ...)
-        same = (found == answers.to(self.logits.device)).double()
-        return same.masked_fill(found < 0, torch.nan).flatten(1).mean(1)
 
     def _check_shape(self, answers: Tensor, name: str) -> None:
         if answers.shape != (len(self), *self.logits.shape[3:]):
@@ -231,8 +242,6 @@ class Run:
 
     def first_confident(self, confidence: float) -> Decision:
         """First step at which the largest softmax reaches ``confidence`` (0…1), and its answer.
-
-        Steps that the read-out leaves out have no answer, so they are no such step.
 
         Raises:
             ValueError: confidence out of range, the run kept the last step only, or the output

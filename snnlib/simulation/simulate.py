@@ -101,7 +101,7 @@ def simulate(ready: Ready, x: Tensor, request: Request) -> Run:
         raise ValueError(f"record={unknown} names no spiking layer; there are: {', '.join(layers)}")
     x = checked(net, x, frames=coding.timed)
     coding.check(x, steps)
-    readout = _readout(net, request)
+    readout = (request.readout or net.readout).check(steps)
     count = x.shape[1] if coding.timed else len(x)
     closed = request.only_last and net.memoryless and (coding.constant or readout.first == 1)
     pieces = schedule.plan(net, count, 1 if closed else steps, request.memory, request.batch)
@@ -145,13 +145,6 @@ def simulate(ready: Ready, x: Tensor, request: Request) -> Run:
     return Run(logits, steps, net, ready.account, coding, counted, joined)
 
 
-def _readout(net: Network, request: Request) -> Readout:
-    """The read-out asked for, else the network's own, if it leaves a step to answer at."""
-    readout = net.readout if request.readout is None else request.readout
-    readout.check(request.steps)
-    return readout
-
-
 def _room(
     ready: Ready, request: Request, count: int, workers: int
 ) -> tuple[Tensor, list[Statistics]]:
@@ -192,7 +185,7 @@ def decide(ready: Ready, x: Tensor, confidence: float, request: Request) -> Deci
     x = checked(net, x)
     coding.check(x, request.steps)
     size = request.batch or schedule.chunk(net, len(x), request.memory)
-    readout = _readout(net, request)
+    readout = (request.readout or net.readout).check(request.steps)
     plan, found = ready.plan(constant_input=True), []
     with _arithmetic(net):
         for start in range(0, len(x), size):

@@ -43,6 +43,7 @@ from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network
 from snnlib.graph.operations import Node, rectify
 from snnlib.simulation.reference import Stepper
+from snnlib.simulation.run import distance, shares
 
 PARTS = ("propagated", "clipping", "rounding", "unevenness")
 _SATURATED = 0.01  # share of a channel's neurons that must be clipped
@@ -107,11 +108,10 @@ class Verification:
         first = [["", *(f"t={t}" for t in self.steps[-7:])]]
         first += [[layer.name, *(f"{e:.4f}" for e in layer.error[-7:])] for layer in self.layers]
         if self.agreement:
-            shares = ("–" if math.isnan(a) else f"{a:.1%}" for a in self.agreement[-7:])
+            shares = (f"{share:.1%}".replace("nan%", "–") for share in self.agreement[-7:])
             first += [["agreement with ANN", *shares]]
         else:
-            errors = ("–" if math.isnan(e) else f"{e:.4f}" for e in self.output_error[-7:])
-            first += [["output", *errors]]
+            first += [["output", *(f"{e:.4f}".replace("nan", "–") for e in self.output_error[-7:])]]
         second = [["", *PARTS, "dead", "saturated"]]
         for layer in self.layers:
             cells = [f"{layer.parts[part][-1]:.4f}" for part in PARTS]
@@ -149,8 +149,7 @@ def verify(
     Raises:
         ConversionError: the folded graph does not compute what the original model computes, the
             images have the wrong shape, type or device, or the network is one of whole numbers.
-        ValueError: steps or batch is not a whole number of at least 1, or the read-out begins
-            after the last step that is compared, the largest power of two up to ``steps``.
+        ValueError: steps or batch is not a whole number of at least 1, or steps leave no answer.
     """
     steps, batch = whole("steps", steps), whole("batch", batch)
     if net.whole is not None:
@@ -161,23 +160,26 @@ def verify(
     ann = net.graph.without_corrections()
     wrong, folded = None, getattr(torch, net.report.get("dtype", str(net.dtype)[6:]))
     times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
-    net.readout.check(times[-1])
+    readout = net.readout.check(times[-1])
     sums = {name: _Sums(net, name, times) for name in net.graph.spiking}
-    outputs = _Outputs(times)
+    found: list[tuple[Tensor, Tensor]] = []  # logits after ``times``, and the ANN's
     for part in x.split(batch):
         if original is not None:
             wrong = max(wrong or 0.0, graph_error(ann, original, part, folded))
         wanted, activations = _activations(ann, part)
-        stepper, reader = Stepper(net, part), net.readout.reader()
+        stepper, reader = Stepper(net, part), readout.reader()
+        read = []
         for t in range(1, times[-1] + 1):
             stepper.step()
-            answer = reader.read(stepper.total[None], t - 1)[0]
+            read.append(reader.read(stepper.total[None], t - 1))
             if t in times:
-                outputs.add(wanted, answer, t)
                 for name, total in sums.items():
                     total.add(activations[name], stepper)
+        found.append((torch.cat([read[t - 1] for t in times]), wanted))
+    logits, outputs = torch.cat([f for f, _ in found], 1), torch.cat([w for _, w in found])
+    same = shares(logits, outputs.argmax(1)).tolist() if outputs.shape[1] > 1 else []
     layers = [total.report() for total in sums.values()]
-    return Verification(wrong, times, outputs.agreement, outputs.error, layers, len(x))
+    return Verification(wrong, times, same, distance(logits, outputs).tolist(), layers, len(x))
 
 
 def _activations(ann: Graph, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -189,33 +191,6 @@ def _activations(ann: Graph, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return seen[node.name]
 
     return ann.evaluate(x, activation=keep), seen
-
-
-class _Outputs:
-    """How far the answers are from the ANN's, after each of the compared numbers of steps."""
-
-    def __init__(self, times: tuple[int, ...]) -> None:
-        self.times, self.answers, self.power = times, 0, 0.0
-        self.same, self.square = [0.0] * len(times), [0.0] * len(times)
-        self.classes = True
-
-    def add(self, wanted: Tensor, found: Tensor, t: int) -> None:
-        at = self.times.index(t)
-        self.square[at] += float((found.double() - wanted.double()).square().sum())
-        self.classes = wanted.shape[1] > 1
-        right = (found.argmax(1) == wanted.argmax(1)).double()  # (B, ...)
-        self.same[at] += float(right.masked_fill(found[:, 0].isnan(), math.nan).sum())
-        if at == 0:
-            self.answers += right.numel()
-            self.power += float(wanted.double().square().sum())
-
-    @property
-    def agreement(self) -> list[float]:
-        return [same / self.answers for same in self.same] if self.classes else []
-
-    @property
-    def error(self) -> list[float]:
-        return [math.sqrt(square / max(self.power, 1e-60)) for square in self.square]
 
 
 class _Sums:
