@@ -41,8 +41,8 @@ from snnlib.zoo.evaluate import LABELS
 
 STEPS, DEEP_AUGMENTED_STEPS = 32, 8  # AugMapping is settled long before
 VALIDATION_IMAGES, DEEP_VALIDATION_IMAGES = 1000, 500
-DEEP_IMAGES = 2000  # of the best IF and TerMapping; on other networks all
-CONTRAST_IMAGES, DEEP_CONTRAST_IMAGES = 2000, 1000
+DEEP_IMAGES = 1000  # of the best IF and TerMapping; on other networks all
+CONTRAST_IMAGES, DEEP_CONTRAST_IMAGES = 2000, 500
 BEST = FOLDER / "accuracy-over-time.json"
 _PART = 250  # images held as floating point at a time
 
