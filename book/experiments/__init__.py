@@ -19,8 +19,8 @@ __all__ += ["get", "run"]
 
 # One module each; imported when asked for.
 NAMES = (
-    *("accuracy-over-time", "ablations", "layer-errors", "early-exit"),
-    *("frontier", "robustness", "allocation", "peers", "integer"),
+    *("accuracy-over-time", "late-answer", "ablations", "layer-errors"),
+    *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
 )
 
 

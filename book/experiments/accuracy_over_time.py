@@ -19,8 +19,10 @@ from functools import partial
 from typing import NotRequired, TypedDict, cast, final
 
 from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.late_answer import LateRun
 from book.experiments.measure import (
     INTERVAL,
+    Accuracies,
     AtSteps,
     Interval,
     loss_intervals,
@@ -86,7 +88,7 @@ class Headline(TypedDict):
 
 
 @final
-class AccuracyRun(Measured):
+class AccuracyRun(Measured, Accuracies):
     """One run over test images."""
 
     cell: NotRequired[str]
@@ -96,6 +98,7 @@ class AccuracyRun(Measured):
     loss_interval: list[Interval]  # one a step, fractions
     quantized_ann: NotRequired[AtSteps]  # beside AugMapping
     headline: NotRequired[Headline]  # of the best setting on all images
+    late: NotRequired[LateRun]  # not stored here: tables set ``late-answer``'s row beside it
 
 
 class Candidate(Labeled):

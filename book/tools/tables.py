@@ -2,7 +2,9 @@
 
 One table a network, best settings only: accuracy after some time steps, when it has reached the
 ANN, and what that took. Below AugMapping stands the ANN with activations rounded to as many levels:
-wide spikes in one step are a quantized network. `targets` says what was asked for and what found.
+wide spikes in one step are a quantized network. Below IF and TerMapping stands the late answer of
+the same setting (``late-answer``): leaving out the first steps is free, so a baseline has a right
+to it. `targets` says what was asked for and what found.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from book.experiments.accuracy_over_time import AccuracyRun
+from book.experiments.late_answer import LateRun
+from book.experiments.measure import Accuracies
 from book.experiments.targets import Verdict
 from snnlib.neurons import NEURONS
 from snnlib.zoo import models
-from snnlib.zoo.evaluate import LABELS, Report
+from snnlib.zoo.evaluate import LABELS, Measured
 
 STEPS = (1, 2, 4, 8, 16, 32)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
@@ -26,8 +30,20 @@ COSTS = ("reached", "events/neuron", "SynOps", "energy")
 ROUNDED = "ANN rounded to as many levels"
 ABSENT = "Not measured yet."
 SOURCE = Path("book", "results", "accuracy-over-time.json")
+LATE = Path("book", "results", "late-answer.json")
 
-Run = AccuracyRun | Report
+
+@final
+class Evaluated(Measured, Accuracies):
+    """What ``snnlib evaluate`` stored, read from step 1: so there is an answer at every step."""
+
+    label: str
+    device: str
+    hardware: str
+    versions: dict[str, str]
+
+
+Run = AccuracyRun | Evaluated
 
 _NOTE = (
     "Accuracy in percent on the full test set after so many time steps; thresholds come from "
@@ -36,7 +52,10 @@ _NOTE = (
     "points of the ANN; the columns after it say what that took an image: events (neurons that "
     "sent something, a −1 included) a neuron, synaptic operations, and arithmetic energy (45 nm: "
     "4.6 pJ a MAC, 0.9 pJ an addition; an event with |c| > 1 is a MAC; memory traffic excluded) "
-    "relative to the ANN's. Losses are points lost against the ANN: positive is worse. All "
+    "relative to the ANN's. *Late answer* is the same run with its first steps left out of the "
+    "answer, which costs nothing; the first step that counts is chosen on validation images, for "
+    "each number of steps ([late-answer.json](book/results/late-answer.json)); without such a row "
+    "it is step 1 in all columns. Losses are points lost against the ANN: positive is worse. All "
     "settings, plain ones too, runs of 256 steps, intervals, commands, versions and machine: "
     "[accuracy-over-time.json](book/results/accuracy-over-time.json)."
 )
@@ -44,9 +63,13 @@ _NOTE = (
 
 def settled(run: Run, at_most: float = LOSS) -> int | None:
     """The first step from which on the accuracy stays within ``at_most`` of the ANN's, or None."""
+    return _settled(run["accuracy"], run["ann_accuracy"], at_most)
+
+
+def _settled(accuracies: Iterable[float], ann: float, at_most: float = LOSS) -> int | None:
     reached = None
-    for step, accuracy in enumerate(run["accuracy"], 1):
-        close = run["ann_accuracy"] - accuracy <= at_most + 1e-9
+    for step, accuracy in enumerate(accuracies, 1):
+        close = ann - accuracy <= at_most + 1e-9
         reached = (reached or step) if close else None
     return reached
 
@@ -74,15 +97,27 @@ def best(root: Path, names: Iterable[str]) -> dict[str, list[Run]]:
         or evaluations((root / SOURCE).parent, name)
         for name in names
     }
+    late = {(row["model"], row["neuron"]): row for row in _baselines(root)}
+    for runs in found.values():
+        for run in runs:
+            if "setting" in run and (row := late.get((run["model"], run["neuron"]))) is not None:
+                run["late"] = row
     return {name: runs for name, runs in found.items() if runs}
 
 
+def _baselines(root: Path) -> list[LateRun]:
+    """The late answers of the best settings of IF and TerMapping."""
+    rows: list[LateRun] = _record(root, LATE).get("runs", [])
+    return [row for row in rows if row["label"].endswith("best") and row["neuron"] != "augmented"]
+
+
 def evaluations(folder: Path, model: str) -> list[Run]:
-    """The runs of a network that ``snnlib evaluate`` stored, without those of one step alone."""
+    """The runs of a network that ``snnlib evaluate`` stored, with an answer at every step."""
     paths = [folder / f"{model}-{method}.json" for method in NEURONS]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
     runs: list[Run] = [run for record in found for run in record["runs"]]
-    return [run for run in runs if run["events_per_image"] is not None]
+    every = [run for run in runs if run["events_per_image"] is not None]
+    return [run for run in every if run.get("answer_from", 1) == 1]
 
 
 def note(root: Path) -> str:
@@ -149,9 +184,12 @@ def lines(runs: Iterable[Run]) -> list[Line]:
     """The rows of a network: its runs, below AugMapping the ANN rounded to as many levels."""
     found = []
     for run in runs:
-        after = dict(enumerate(run["accuracy"], 1))
-        values = [after.get(t) for t in STEPS]
-        found.append(Line(_setting(run), values, _costs(run), LABELS[run["neuron"]]))
+        method = LABELS[run["neuron"]]
+        found.append(
+            Line(_setting(run), _after(run["accuracy"]), _costs(run, settled(run)), method)
+        )
+        if "setting" in run and "late" in run and _begins_later(run["late"]):
+            found.append(_late(run, run["late"], method))
         if "quantized_ann" in run:
             rounded = run["quantized_ann"]
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
@@ -205,8 +243,30 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f}"
 
 
-def _costs(run: Run) -> list[str]:
-    step = settled(run)
+def _begins_later(late: LateRun) -> bool:
+    """Whether the answer leaves out a step after any of `STEPS`; else its row is that above."""
+    starts = late["late"]["start"]
+    return any(starts[t - 1] > 1 for t in STEPS if t <= len(starts))
+
+
+def _after(accuracies: Iterable[float | None]) -> list[float | None]:
+    """The accuracies after `STEPS`; None where the run is shorter."""
+    after = dict(enumerate(accuracies, 1))
+    return [after.get(t) for t in STEPS]
+
+
+def _late(run: Run, late: LateRun, method: str) -> Line:
+    """The row of the late answer; it has cost what the whole run has until that step."""
+    read = late["late"]
+    name = "… late answer"
+    if late["n"] != run["n"]:
+        name += f" (n = {late['n']:,}, ANN {100 * late['ann_accuracy']:.2f} %)"
+    step = _settled(read["accuracy"], late["ann_accuracy"])
+    return Line(name, _after(read["accuracy"]), _costs(run, step), method)
+
+
+def _costs(run: Run, step: int | None) -> list[str]:
+    """When the ANN was reached, and what that took an image."""
     if step is None:
         return ["–"] * 4
     costs = run["events_per_image"], run["synops_per_image"], run["energy_nj_per_image"]
@@ -219,6 +279,6 @@ def _costs(run: Run) -> list[str]:
     ]
 
 
-def _record(root: Path) -> dict[str, Any]:
-    path = root / SOURCE
+def _record(root: Path, source: Path = SOURCE) -> dict[str, Any]:
+    path = root / source
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

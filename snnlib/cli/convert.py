@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from snnlib.cli.options import UsageError, add_conversion, add_network, check_positive
 
 SUMMARY = "convert a network and save it, for snnlib.load and the other commands"
 EXAMPLES = """
   snnlib convert mnist-cnn --neuron augmented --levels 8 --negative 0 --output net.safetensors
+  snnlib convert mnist-cnn --neuron if --steps 16 --answer-from 9 --output late.safetensors
   snnlib convert my_net.py:make_net --weights my.pt --data photos --output net.safetensors
   snnlib evaluate net.safetensors --data photos
 
@@ -37,6 +39,6 @@ def execute(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.network} is a converted network already")
     net, origin = work.net, work.calibration_from
     report = {**net.report, "calibration_from": origin, "calibration_digests": " ".join(work.known)}
-    path = SpikingNetwork(net.graph, net.neuron, net.balanced, report=report).save(options.output)
+    path = SpikingNetwork.of(replace(net.network, report=report)).save(options.output)
     print(net.summary())
     print(f"{path}: thresholds from {len(work.known):,} {origin}")

@@ -21,6 +21,7 @@ EXAMPLES = """
   snnlib evaluate mnist-cnn --neuron augmented --levels 8 --negative 0 --steps 4
   snnlib evaluate mnist-cnn --neuron if --steps 64 --limit 1000
   snnlib evaluate mnist-cnn --neuron ternary --balance max --v0 0 --steps 32 --json
+  snnlib evaluate digits-cnn --neuron if --steps 8 --answer-from 5
   snnlib evaluate mnist-cnn --negative 0 --steps 32 --only-last
   snnlib evaluate digits-cnn --input bernoulli --seed 1 --steps 64
   snnlib evaluate mnist-cnn --neuron if --steps 64 --output book/results/mnist-cnn-if.json
@@ -35,7 +36,10 @@ Thresholds never come from an evaluated image: by default from the first 1,000 i
 set without its validation images, or from a part of your own images that is then not evaluated.
 Costs are means an image, summed over the steps: an event is a neuron that sent something (a -1
 included), spikes are the sum of |c|, a SynOp is an event at a synapse, energy is arithmetic at
-45 nm without memory traffic."""
+45 nm without memory traffic.
+
+--answer-from S leaves the first steps of the same run out of the answer (the late answer): before
+step S there is none, costs count all the same. Choose S on images that you do not evaluate."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from snnlib.conversion.balance import Balance
+    from snnlib.graph.readout import Readout
     from snnlib.neurons import Neuron
 
 # Which options belong to which neuron: the others are refused, never ignored.
@@ -67,6 +68,9 @@ def add_conversion(parser: argparse.ArgumentParser, steps: int) -> None:
     add("--percentile", type=float, metavar="Q", help="with --balance percentile (default: 99.9)")
     add("--per-channel", action="store_true", help="one threshold a channel, not one a layer")
     add("--steps", type=int, default=steps, metavar="T", help=f"time steps (default: {steps})")
+    text = """first step that counts for the answer; choose it on other images than those evaluated
+        (default: 1, or as saved)"""
+    add("--answer-from", type=int, metavar="S", help=text)
     text = """of the weights; potentials are float32 or wider (default: float32, or as saved)"""
     add("--dtype", choices=("float64", "float32", "bfloat16", "float16"), help=text)
     add("--device", metavar="D", help="cpu or cuda; default: cuda where it is")
@@ -140,6 +144,24 @@ def balance_of(options: argparse.Namespace, neuron: Neuron) -> Balance:
     if options.balance == "minerror":
         return MinError(levels=neuron.levels * max(1, options.steps))
     return Percentile(99.9 if options.percentile is None else options.percentile)
+
+
+def readout_of(options: argparse.Namespace) -> Readout | None:
+    """How the options want the answer to be read; None: they leave that open.
+
+    Raises:
+        UsageError: --answer-from is no step of the run.
+    """
+    from snnlib.graph.readout import Mean
+
+    if options.answer_from is None:
+        return None
+    if not 1 <= options.answer_from <= options.steps:
+        raise UsageError(
+            f"--answer-from {options.answer_from}: must be a step from 1 to {options.steps} "
+            "(--steps)"
+        )
+    return Mean(options.answer_from)
 
 
 def device_of(name: str | None) -> torch.device:

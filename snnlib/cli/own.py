@@ -26,9 +26,17 @@ import torch
 from torch import Tensor, nn
 
 from snnlib import load
-from snnlib.cli.options import UsageError, balance_of, device_of, neuron_of, refuse
+from snnlib.cli.options import (
+    UsageError,
+    balance_of,
+    device_of,
+    neuron_of,
+    readout_of,
+    refuse,
+)
 from snnlib.conversion.balance import Balance
 from snnlib.conversion.convert import convert
+from snnlib.graph.readout import Readout
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import checkpoints, data, models, pictures
 from snnlib.zoo.data import Split
@@ -94,10 +102,10 @@ def converted(options: argparse.Namespace, images: Images | None) -> Work:
         refuse(options, "is for folders of pictures: others stay as they are", "size", "channels")
     if not any(source.endswith(".npz") for source in sources):
         refuse(options, "is for .npz files", "layout")
-    device, kind = device_of(options.device), _kind(options.network)
+    device, kind, readout = device_of(options.device), _kind(options.network), readout_of(options)
     name = options.network if kind == "book" else Path(options.network).name
     if kind == "saved":
-        return _loaded(options, device, name)
+        return _loaded(options, device, name, readout)
     neuron = neuron_of(options)
     balance = balance_of(options, neuron)
     network = models.load(name, options.weights) if kind == "book" else _own_network(options)
@@ -113,6 +121,7 @@ def converted(options: argparse.Namespace, images: Images | None) -> Work:
         model, x = copy.deepcopy(network).double(), x.double()
     net = convert(model, x, neuron, balance=balance, per_channel=options.per_channel)
     net = net.to(getattr(torch, options.dtype or "float32"))
+    net = net if readout is None else net.replace(readout=readout)
     return Work(name, net, network, balance, origin, pictures.digests(calibration.images))
 
 
@@ -197,10 +206,13 @@ def _scale(options: argparse.Namespace, split: Split) -> list[list[float]]:
     return [values * (channels // len(values)) for values in given]
 
 
-def _loaded(options: argparse.Namespace, device: torch.device, name: str) -> Work:
+def _loaded(
+    options: argparse.Namespace, device: torch.device, name: str, readout: Readout | None
+) -> Work:
     refuse(options, "belongs to a conversion, and this network is converted", *_OF_CONVERSION)
     net = load(options.network, device=device)
     net = net if options.dtype is None else net.to(getattr(torch, options.dtype))
+    net = net if readout is None else net.replace(readout=readout)
     known = str(net.report.get("calibration_digests", "")).split()
     origin = str(net.report.get("calibration_from", "images, when it was converted"))
     return Work(name, net, lambda x: net.ann(x.to(net.dtype)), None, origin, known)

@@ -31,6 +31,8 @@ def table(result: Report) -> str:
         "",
         f"{'step':>5}{'accuracy':>11}{'- ANN':>9}{'same as ANN':>13}",
     ]
+    if (start := result.get("answer_from", 1)) > 1:
+        lines.insert(-2, f"answer: mean over steps {start} … t, so none before step {start}")
     first = result["steps"] - len(result["accuracy"]) + 1
     costs = [
         result["events_per_image"], result["spikes_per_image"], result["synops_per_image"],
@@ -40,9 +42,12 @@ def table(result: Report) -> str:
     if columns:
         lines[-1] += f"{'events':>12}{'spikes':>12}{'SynOps':>14}{'energy (nJ)':>13}"
     for i, accuracy in enumerate(result["accuracy"]):
-        loss = 100 * (accuracy - result["ann_accuracy"])
-        line = f"{first + i:>5}{100 * accuracy:>9.2f} %{loss:>+9.2f}"
-        line += f"{100 * result['agreement'][i]:>11.2f} %"
+        agreement = result["agreement"][i]
+        if accuracy is None or agreement is None:
+            line = f"{first + i:>5}{'–':>11}{'–':>9}{'–':>13}"
+        else:
+            loss = 100 * (accuracy - result["ann_accuracy"])
+            line = f"{first + i:>5}{100 * accuracy:>9.2f} %{loss:>+9.2f}{100 * agreement:>11.2f} %"
         for width, column in zip((12, 12, 14, 13), columns, strict=False):
             line += f"{column[i]:>{width},.0f}"
         lines.append(line)

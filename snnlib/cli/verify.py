@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from math import isnan
+from typing import Any
 
 from snnlib.cli.options import add_conversion, add_network, check_positive
 
@@ -39,6 +41,9 @@ def execute(options: argparse.Namespace) -> None:
     found = work.net.verify(split.floats().to(work.net.device, work.net.dtype), steps=options.steps)
     if options.json:
         about = {"images_from": origin, "calibration_from": work.calibration_from}
-        print(json.dumps({**asdict(found), **about}))
+        read: dict[str, Any] = {"answer_from": work.net.readout.first}
+        for name in ("agreement", "output_error"):  # there is none before that step
+            read[name] = [None if isnan(share) else share for share in getattr(found, name)]
+        print(json.dumps({**asdict(found), **read, **about}))
     else:
         print(f"{found}\n\non {origin}; thresholds from {work.calibration_from}")

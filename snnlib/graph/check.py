@@ -8,13 +8,6 @@ from torch import Tensor, nn
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 
-
-def check_whole(name: str, value: object) -> None:
-    """Raise ValueError unless an argument is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
-
-
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 
 

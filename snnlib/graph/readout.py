@@ -1,7 +1,14 @@
 """How the answer is read from the output layer, which never spikes: it sums what it receives.
 
-A read-out turns the summed inputs S_1, S_2, … after every step into logits. The start-up of a deep
-network of integrate-and-fire neurons is a transient of their mean: leaving it out costs nothing.
+With S_t the summed input after t steps and a the ANN's logits, the sum is off by D_t = S_t − t a.
+The mean over all steps is off by D_t / t, that over steps s … t by (D_t − D_{s−1}) / (t − s + 1).
+
+- **IF**: deep layers wait for input, and what is sent too much is never taken back. So D_t grows
+  while the network starts up and hardly afterward: a mean that begins later never saw it.
+- **TerMapping** pays the start-up back with negative spikes, so D_t falls again: a later start
+  helps until then; after that it counts only what is paid back.
+- **AugMapping with negative = 0** sums like a rounding ANN at once (closed form): |D_t| ≤ B for all
+  t. A later start turns the bound B/t into 2B/(t − s + 1), so it gains nothing.
 
 Source: the late answer is the delayed evaluation of Hwang et al., Frontiers in Neuroscience
 15:629000, 2021. Chapter *Rates, counts and ReLU*.
@@ -25,24 +32,20 @@ class Reader:
         self.before: Tensor | None = None  # S of the last step that is left out
 
     def read(self, totals: Tensor, done: int) -> Tensor:
-        """Logits after each of the next steps.
+        """Logits after each of the next steps; not a number (no answer) before step ``first``.
 
         Args:
             totals: S of steps ``done`` + 1, …, shape (K, B, ...).
             done: steps before them.
         """
-        count = len(totals)
+        count, start = len(totals), self.first - 1  # S_start is taken off
         t = torch.arange(done + 1, done + count + 1).to(totals)
-        if self.first == 1:
-            return totals / t.view(-1, *[1] * (totals.dim() - 1))
-        start = self.first - 1  # S_start is taken off from step ``first`` on
+        window = torch.where(t > start, t - start, torch.nan)  # steps that count, (K,)
         if self.before is None and done < start <= done + count:
             self.before = totals[start - done - 1].clone()
-        late = t > start
-        t = torch.where(late, t - start, t).view(-1, *[1] * (totals.dim() - 1))
-        if self.before is not None and bool(late.any()):
-            totals = totals - self.before * late.to(totals).view_as(t)
-        return totals / t
+        if self.before is not None:
+            totals = totals - self.before
+        return totals / window.view(-1, *[1] * (totals.dim() - 1))
 
     def keep(self, which: Tensor) -> None:
         """Go on with some of the images only; ``which`` is a mask of shape (B,)."""
@@ -54,16 +57,17 @@ class Reader:
 class Mean:
     """The mean of the output's input over steps ``first`` … t (the default: over all of them).
 
-    Before step ``first`` the answer is the mean over all steps so far.
+    Before step ``first`` there is no answer: logits and accuracy are not a number, the predicted
+    class is −1, and an early exit waits. Costs count from step 1 on, as the steps are made.
 
     Args:
-        first: the first step that counts; choose it on validation images.
+        first: the first step that counts; choose it on validation images. It pays for IF, not for
+            AugMapping with negative = 0 (`snnlib.graph.readout` says why).
 
     Raises:
         ValueError: first is not a whole number of at least 1.
 
-    Source: Hwang et al., Frontiers in Neuroscience 15:629000, 2021 (delayed evaluation). Chapter
-    *Rates, counts and ReLU*.
+    Source: Hwang et al., 2021 (delayed evaluation). Chapter *Rates, counts and ReLU*.
     """
 
     first: int = 1
@@ -74,6 +78,15 @@ class Mean:
     def reader(self) -> Reader:
         """A reader for one chunk of images."""
         return Reader(self.first)
+
+    def check(self, steps: int) -> Mean:
+        """This read-out; a ValueError if so many steps end before the first one that counts."""
+        if self.first > steps:
+            raise ValueError(
+                f"steps={steps}, but the answer is read from step {self.first} on, so there is "
+                f"none: take {self.first} steps or more, or an earlier snnlib.Mean(first=…)"
+            )
+        return self
 
 
 Readout = Mean

@@ -31,9 +31,9 @@ def logits(net: Network, graph: Graph, mean_input: Tensor, steps: int, readout: 
         steps: number of time steps T.
         readout: how the answer is read.
     """
-    late = readout.first - 1
+    late = readout.check(steps).first - 1
     whole = rounded(net, graph, mean_input, steps)
-    if not 0 < late < steps:
+    if not late:
         return whole
     return (steps * whole - late * rounded(net, graph, mean_input, late)) / (steps - late)
 

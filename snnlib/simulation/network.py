@@ -171,15 +171,15 @@ class SpikingNetwork:
                 the cache by default.
             first: number of the first image, for Bernoulli coding of a part of a data set.
             progress: show a progress bar over the images.
-            readout: how the answer is read: ``snnlib.Mean(first=5)`` leaves out four steps;
-                by default the network's own, the mean over all steps.
+            readout: how the answer is read: ``snnlib.Mean(first=5)`` leaves out four steps, at
+                which there is no answer then; by default the network's own, the mean over all.
 
         Returns:
             What happened, as a `Run`.
 
         Raises:
             ConversionError: images of wrong shape, type or device, or not finite.
-            ValueError: steps, record, memory, batch or the coding's input is wrong.
+            ValueError: steps, record, memory, batch, readout or the coding's input is wrong.
 
         Source: Yu et al., TNNLS 2022; chapter *Converting a network*.
         """
@@ -203,8 +203,8 @@ class SpikingNetwork:
     ) -> Decision:
         """Answer each image as soon as its softmax reaches ``confidence``, and stop computing it.
 
-        Equal to ``run.first_confident(confidence)`` of a run of ``max_steps`` steps; decided
-        images leave the batch, so the time shrinks with the mean number of steps.
+        Equal to ``run.first_confident(confidence)`` of a run of ``max_steps`` steps, so not before
+        the read-out's first; decided images leave the batch, which saves the time of their steps.
 
         Args:
             x: images, shape (B, ...).

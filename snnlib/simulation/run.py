@@ -73,12 +73,32 @@ class Statistics:
         return Sums(*torch.stack([self.table[name] for name in sources]).sum(0).unbind(1))
 
 
+def predicted(logits: Tensor) -> Tensor:
+    """Classes that logits (T, B, classes, ...) name, int64; −1 where they are not a number."""
+    return logits.argmax(2).masked_fill(logits[:, :, 0].isnan(), -1)
+
+
+def shares(logits: Tensor, answers: Tensor) -> Tensor:
+    """Fraction of predicted classes that are the answers (B, ...), (T,); nan: there are none."""
+    found = predicted(logits)
+    same = (found == answers).double().masked_fill(found < 0, torch.nan)
+    return same.flatten(1).mean(1)
+
+
+def distance(logits: Tensor, outputs: Tensor) -> Tensor:
+    """Root-mean-square difference from outputs (B, classes, ...) relative to theirs, (T,)."""
+    outputs = outputs.double()
+    square = (logits.double() - outputs).square().flatten(1).mean(1)  # (T,)
+    return (square / outputs.square().mean().clamp_min(1e-60)).sqrt()
+
+
 class Run:
     """Result of ``net(x, steps)``.
 
     Attributes:
         logits: what the read-out makes of the last layer's input: by default (1/t) × its sum;
-            shape (T, B, classes), with ``only_last`` (1, B, classes).
+            shape (T, B, classes), with ``only_last`` (1, B, classes). Not a number before the
+            first step that the read-out counts (`snnlib.Mean`), when there is no answer yet.
         steps: number of time steps T.
         trace: for every recorded layer a `Trace`.
     """
@@ -110,15 +130,15 @@ class Run:
 
     @property
     def predictions(self) -> Tensor:
-        """Answer after every step: int64, shape (T, B), or (T, B, ...) for dense outputs.
+        """Answer after every step, int64 (T, B), or (T, B, ...) if dense; −1: there is none yet.
 
         Raises:
             ValueError: the output is one value, so there are no classes.
         """
-        return self._classes("predictions").argmax(2)
+        return predicted(self._classes("predictions"))
 
     def accuracy(self, labels: Tensor) -> Tensor:
-        """Fraction of right answers after every step, shape (T,).
+        """Fraction of right answers after every step, shape (T,); nan where there are none yet.
 
         Args:
             labels: classes, int64 (B,), or (B, ...) for dense outputs, of which every position
@@ -138,10 +158,10 @@ class Run:
                 f"labels lie in [{int(labels.min())}, {int(labels.max())}]; this network has the "
                 f"classes 0 to {classes - 1}"
             )
-        return self._agreement(labels, "labels")
+        return shares(self.logits, labels.to(self.logits.device))
 
     def agreement(self, ann_logits: Tensor) -> Tensor:
-        """Fraction of images answered as the ANN does, after every step, shape (T,).
+        """Fraction of images answered as the ANN does, shape (T,); nan where there are none yet.
 
         Args:
             ann_logits: the ANN's logits, shape (B, classes), or (B, classes, ...).
@@ -150,7 +170,9 @@ class Run:
             ValueError: they have another shape, or the output has no classes.
         """
         self._classes("agreement")
-        return self._agreement(torch.as_tensor(ann_logits).argmax(1), "ann_logits")
+        answers = torch.as_tensor(ann_logits).argmax(1)
+        self._check_shape(answers, "ann_logits")
+        return shares(self.logits, answers.to(self.logits.device))
 
     def error(self, outputs: Tensor) -> Tensor:
         """Root-mean-square difference from some outputs, relative to theirs, shape (T,).
@@ -161,14 +183,13 @@ class Run:
         Raises:
             ValueError: they have another shape.
         """
-        outputs = torch.as_tensor(outputs).to(self.logits.device, torch.float64)
+        outputs = torch.as_tensor(outputs).to(self.logits.device)
         if outputs.shape != self.logits.shape[1:]:
             raise ValueError(
                 f"outputs of shape {tuple(outputs.shape)} for {tuple(self.logits.shape[1:])} in "
                 "this run"
             )
-        square = (self.logits.double() - outputs).square().flatten(1).mean(1)  # (T,)
-        return (square / outputs.square().mean().clamp_min(1e-60)).sqrt()
+        return distance(self.logits, outputs)
 
     def _classes(self, what: str) -> Tensor:
         """The logits, if they are of several classes."""
@@ -178,11 +199,6 @@ class Run:
                 "run.error compares it with what was wanted"
             )
         return self.logits
-
-    def _agreement(self, answers: Tensor, name: str) -> Tensor:
-        self._check_shape(answers, name)
-        same = self.predictions == answers.to(self.logits.device)  # (T, B, ...)
-        return same.double().flatten(1).mean(1)
 
     def _check_shape(self, answers: Tensor, name: str) -> None:
         if answers.shape != (len(self), *self.logits.shape[3:]):

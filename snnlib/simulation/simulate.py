@@ -101,7 +101,7 @@ def simulate(ready: Ready, x: Tensor, request: Request) -> Run:
         raise ValueError(f"record={unknown} names no spiking layer; there are: {', '.join(layers)}")
     x = checked(net, x, frames=coding.timed)
     coding.check(x, steps)
-    readout = net.readout if request.readout is None else request.readout
+    readout = (request.readout or net.readout).check(steps)
     count = x.shape[1] if coding.timed else len(x)
     closed = request.only_last and net.memoryless and (coding.constant or readout.first == 1)
     pieces = schedule.plan(net, count, 1 if closed else steps, request.memory, request.batch)
@@ -185,7 +185,7 @@ def decide(ready: Ready, x: Tensor, confidence: float, request: Request) -> Deci
     x = checked(net, x)
     coding.check(x, request.steps)
     size = request.batch or schedule.chunk(net, len(x), request.memory)
-    readout = net.readout if request.readout is None else request.readout
+    readout = (request.readout or net.readout).check(request.steps)
     plan, found = ready.plan(constant_input=True), []
     with _arithmetic(net):
         for start in range(0, len(x), size):

@@ -43,6 +43,7 @@ from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network
 from snnlib.graph.operations import Node, rectify
 from snnlib.simulation.reference import Stepper
+from snnlib.simulation.run import distance, shares
 
 PARTS = ("propagated", "clipping", "rounding", "unevenness")
 _SATURATED = 0.01  # share of a channel's neurons that must be clipped
@@ -83,7 +84,8 @@ class Verification:
             model, relative to the largest logit; None if there is no original (a loaded network).
         steps: the numbers of steps at which the layers were compared.
         agreement: fraction of answers that are the ANN's, after each of ``steps`` (of a dense
-            output, at every position); empty where the output is one value and has no classes.
+            output, at every position); empty where the output is one value and has no classes,
+            not a number before the first step that the network's read-out counts.
         output_error: root-mean-square error of the outputs, relative to the ANN's, likewise.
         layers: a `LayerReport` for every spiking layer.
         images: how many were looked at.
@@ -106,9 +108,10 @@ class Verification:
         first = [["", *(f"t={t}" for t in self.steps[-7:])]]
         first += [[layer.name, *(f"{e:.4f}" for e in layer.error[-7:])] for layer in self.layers]
         if self.agreement:
-            first += [["agreement with ANN", *(f"{share:.1%}" for share in self.agreement[-7:])]]
+            shares = (f"{share:.1%}".replace("nan%", "–") for share in self.agreement[-7:])
+            first += [["agreement with ANN", *shares]]
         else:
-            first += [["output", *(f"{e:.4f}" for e in self.output_error[-7:])]]
+            first += [["output", *(f"{e:.4f}".replace("nan", "–") for e in self.output_error[-7:])]]
         second = [["", *PARTS, "dead", "saturated"]]
         for layer in self.layers:
             cells = [f"{layer.parts[part][-1]:.4f}" for part in PARTS]
@@ -136,7 +139,7 @@ def verify(
     """Check a conversion on images, and say what kind of error each layer makes.
 
     Args:
-        net: the spiking network.
+        net: the spiking network; its read-out says how the answers are read.
         x: images as the network takes them, shape (B, ...).
         original: the model that it was converted from, in the dtype of ``net``; None: there is
             none to compare with.
@@ -146,7 +149,7 @@ def verify(
     Raises:
         ConversionError: the folded graph does not compute what the original model computes, the
             images have the wrong shape, type or device, or the network is one of whole numbers.
-        ValueError: steps or batch is not a whole number of at least 1.
+        ValueError: steps or batch is not a whole number of at least 1, or steps leave no answer.
     """
     steps, batch = whole("steps", steps), whole("batch", batch)
     if net.whole is not None:
@@ -157,21 +160,26 @@ def verify(
     ann = net.graph.without_corrections()
     wrong, folded = None, getattr(torch, net.report.get("dtype", str(net.dtype)[6:]))
     times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
+    readout = net.readout.check(times[-1])
     sums = {name: _Sums(net, name, times) for name in net.graph.spiking}
-    outputs = _Outputs(times)
+    found: list[tuple[Tensor, Tensor]] = []  # logits after ``times``, and the ANN's
     for part in x.split(batch):
         if original is not None:
             wrong = max(wrong or 0.0, graph_error(ann, original, part, folded))
         wanted, activations = _activations(ann, part)
-        stepper = Stepper(net, part)
+        stepper, reader = Stepper(net, part), readout.reader()
+        read = []
         for t in range(1, times[-1] + 1):
             stepper.step()
+            read.append(reader.read(stepper.total[None], t - 1))
             if t in times:
-                outputs.add(wanted, stepper)
                 for name, total in sums.items():
                     total.add(activations[name], stepper)
+        found.append((torch.cat([read[t - 1] for t in times]), wanted))
+    logits, outputs = torch.cat([f for f, _ in found], 1), torch.cat([w for _, w in found])
+    same = shares(logits, outputs.argmax(1)).tolist() if outputs.shape[1] > 1 else []
     layers = [total.report() for total in sums.values()]
-    return Verification(wrong, times, outputs.agreement, outputs.error, layers, len(x))
+    return Verification(wrong, times, same, distance(logits, outputs).tolist(), layers, len(x))
 
 
 def _activations(ann: Graph, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -183,33 +191,6 @@ def _activations(ann: Graph, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return seen[node.name]
 
     return ann.evaluate(x, activation=keep), seen
-
-
-class _Outputs:
-    """How far the answers are from the ANN's, after each of the compared numbers of steps."""
-
-    def __init__(self, times: tuple[int, ...]) -> None:
-        self.times, self.answers, self.power = times, 0, 0.0
-        self.same, self.square = [0.0] * len(times), [0.0] * len(times)
-        self.classes = True
-
-    def add(self, wanted: Tensor, stepper: Stepper) -> None:
-        at, found = self.times.index(stepper.t), stepper.total / stepper.t
-        self.square[at] += float((found.double() - wanted.double()).square().sum())
-        self.classes = wanted.shape[1] > 1
-        right = found.argmax(1) == wanted.argmax(1)  # (B, ...)
-        self.same[at] += float(right.sum())
-        if at == 0:
-            self.answers += right.numel()
-            self.power += float(wanted.double().square().sum())
-
-    @property
-    def agreement(self) -> list[float]:
-        return [same / self.answers for same in self.same] if self.classes else []
-
-    @property
-    def error(self) -> list[float]:
-        return [math.sqrt(square / max(self.power, 1e-60)) for square in self.square]
 
 
 class _Sums:

@@ -7,6 +7,7 @@ the number of images; `report` makes one JSON-ready object of it, the one that
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ def calibration_images(train: Split, count: int = CALIBRATION_IMAGES) -> Tensor:
 @dataclass
 class Evaluation:
     """What an evaluation found. Lists have one entry a time step (one in all with only_last).
+
+    Before the first step that the network's read-out counts, there is no answer: accuracy and
+    agreement are not a number, ``answers`` are −1.
 
     Attributes:
         n: number of images.
@@ -197,10 +201,10 @@ def _wait(device: torch.device) -> None:
 
 
 class Measured(TypedDict):
-    """A setting, and what an evaluation found in it.
+    """A setting, and what an evaluation found in it, but for the accuracies.
 
-    Lists have one entry a step (one in all with only_last); accuracies are fractions of the images.
-    Costs are sums so far, an image, and None with only_last.
+    Lists have one entry a step (one in all with only_last). Costs are sums so far, an image, and
+    None with only_last.
     """
 
     model: str
@@ -219,9 +223,8 @@ class Measured(TypedDict):
     input: str  # constant or bernoulli
     seed: int | None  # of a random input
     steps: int
+    answer_from: NotRequired[int]  # first step that counts for the answer; absent: 1
     ann_accuracy: float
-    accuracy: list[float]
-    agreement: list[float]  # answered as the ANN does
     events_per_image: list[float] | None
     spikes_per_image: list[float] | None
     neurons: int  # spiking ones
@@ -239,8 +242,14 @@ class Measured(TypedDict):
 
 @final
 class Report(Measured):
-    """`Measured`, and the machine that did it."""
+    """`Measured`, the accuracies, and the machine that did it.
 
+    Accuracies are fractions of the images, one a step (one in all with only_last); None before
+    ``answer_from``, when there is no answer.
+    """
+
+    accuracy: list[float | None]
+    agreement: list[float | None]  # answered as the ANN does
     device: str
     hardware: str
     versions: dict[str, str]
@@ -283,9 +292,10 @@ def report(
         "input": "bernoulli" if isinstance(coding, Bernoulli) else "constant",
         "seed": coding.seed if isinstance(coding, Bernoulli) else None,
         "steps": steps,
+        "answer_from": net.readout.first,
         "ann_accuracy": found.ann_accuracy,
-        "accuracy": found.accuracy,
-        "agreement": found.agreement,
+        "accuracy": _stored(found.accuracy),
+        "agreement": _stored(found.agreement),
         "events_per_image": found.events,
         "spikes_per_image": found.spikes,
         "neurons": sum(net.neurons.values()),
@@ -303,3 +313,8 @@ def report(
         "dtype": str(net.dtype).removeprefix("torch."),
         "versions": provenance.versions("numpy"),
     }
+
+
+def _stored(shares: list[float]) -> list[float | None]:
+    """As JSON can hold them: None where there is no number."""
+    return [None if math.isnan(share) else share for share in shares]

@@ -14,7 +14,16 @@ from book_rules import ROOT, contrast
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
-from bookext import answers, modes, networks, stored, stored_figures, stored_tables, table
+from bookext import (
+    answers,
+    late_panels,
+    modes,
+    networks,
+    stored,
+    stored_figures,
+    stored_tables,
+    table,
+)
 
 from book.tools import tables as readme
 from snnlib import plots
@@ -520,6 +529,33 @@ def test_a_late_read_out_stands_below_its_run():
     assert found.head == ["Neuron", "Images", "1", "2", "4", "ANN", "Seconds"]
     assert found.rows[0][2:] == ["10.00", "20.00", "40.00", "99.00", "2.5"]
     assert found.rows[1][2:] == ["", "", "90.00", "99.00", ""]
+
+
+def late_run() -> dict:
+    late = {"start": [1, 1, 2, 3], "accuracy": [0.1, 0.3, 0.8, 0.9]}
+    late["gain_interval"] = [[0.0, 0.0], [0.05, 0.15], [0.4, 0.6], [0.45, 0.55]]
+    row = peer() | {"label": "IF, best", "steps": 4, "late": late}
+    return {key: value for key, value in row.items() if "seconds" not in key}
+
+
+def test_the_chosen_late_answer_stands_below_its_run():
+    (found,) = stored_tables.tables({"runs": [late_run()]})
+    assert [row[2:] for row in found.rows] == [
+        ["10.00", "20.00", "40.00", "99.00"],
+        ["10.00", "30.00", "90.00", "99.00"],
+        ["1", "1", "3", ""],
+    ]
+
+
+def test_the_late_answer_is_drawn_beside_the_plain_one():
+    (panel,), keys = late_panels.late({"runs": [late_run()]}, MODEL)
+    assert [key.label for key in keys] == [
+        "IF, late answer", "IF, from step 1", "ANN",
+    ]  # fmt: skip
+    assert "IF, best 40.0 % from step 1 and 90.0 % from step 3 (gain +45.0 to +55.0" in panel.alt
+    for mode in modes.MODES:
+        assert plots.color("IF", mode) in modes.svg(panel, mode)
+    assert late_panels.late({"runs": []}, MODEL) == ([], [])
 
 
 def test_an_evaluation_of_the_last_step_alone_is_no_row_over_steps():

@@ -106,6 +106,47 @@ def test_check_finds_every_kind_of_drift_and_writes_nothing(clone):
     assert len(report.update(clone, check=True)) == 3
 
 
+def test_baselines_have_their_late_answer_beside_them(clone):
+    """On fewer images too, which the row says; no other methods, and no row that says the same."""
+    reading = {"start": [1, 1, 2, 3], "accuracy": [0.2, 0.6, 0.99, 0.991]}
+    rows = [
+        {"label": label, "neuron": neuron, "model": "mnist-cnn", "n": n, "late": reading,
+         "ann_accuracy": 0.985}
+        for label, neuron, n in (
+            ("IF, best", "if", 50), ("IF, v0 0", "if", 50), ("AugMapping, best", "augmented", 100),
+        )
+    ]  # fmt: skip
+    path = clone / tables.LATE
+    path.write_text(json.dumps({"runs": rows}))
+    report.update(clone)
+    text = (clone / "README.md").read_text()
+    late = (
+        "| … late answer (n = 50, ANN 98.50 %) | 20.00 | 60.00 | 99.10 |  |  |  | step 3 | 1.50 |"
+    )
+    before, _, after = text.partition(late)
+    assert after
+    assert before.rstrip().splitlines()[-1].startswith("| IF, 99.9 %")
+    assert "late answer" not in after.partition("<!--")[0]
+    stored = path.read_text()
+    path.write_text(stored.replace('"n": 50', '"n": 100'))
+    assert report.update(clone, check=True) == [Path("README.md")]
+    report.update(clone)
+    assert "| … late answer | 20.00 |" in (clone / "README.md").read_text()
+    path.write_text(stored.replace('"start": [1, 1, 2, 3]', '"start": [1, 1, 2, 1]'))
+    report.update(clone)
+    assert "| … late answer" not in (clone / "README.md").read_text()
+
+
+def test_evaluations_read_late_are_no_baseline(clone):
+    (clone / "book" / "results" / "accuracy-over-time.json").unlink()
+    path = clone / "book" / "results" / "mnist-cnn-if.json"
+    record = json.loads(path.read_text())
+    record["runs"][0] |= {"answer_from": 3, "accuracy": [None, None, 0.8, 0.9]}
+    path.write_text(json.dumps(record))
+    (runs,) = tables.best(clone, ["mnist-cnn"]).values()
+    assert [run["neuron"] for run in runs] == ["augmented"]
+
+
 def test_evaluations_stand_in_for_networks_that_the_experiment_lacks(clone):
     (clone / "book" / "results" / "accuracy-over-time.json").unlink()
     report.update(clone)

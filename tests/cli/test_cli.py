@@ -219,6 +219,72 @@ def test_table_has_a_line_for_every_step(capsys):
     assert line.split()[0] == "5"
 
 
+LATE = ["--neuron", "if", "--steps", "8"]
+
+
+def test_answer_from_leaves_the_first_steps_out(capsys, digits):
+    """Before that step there is no answer, and costs are those of the same run."""
+    ann, calibration, test = digits
+    found = result(capsys, *LATE, "--answer-from", "5", "--limit", "100")
+    plain = result(capsys, *LATE, "--limit", "100")
+    net = snn.convert(ann, calibration, snn.IF())
+    x, labels = snn.data.to_float(test.images[:100]), test.labels[:100]
+    direct = net(x, 8, readout=snn.Mean(first=5))
+    assert (plain["answer_from"], found["answer_from"]) == (1, 5)
+    assert found["accuracy"][:4] == found["agreement"][:4] == [None] * 4
+    assert found["accuracy"][4:] == pytest.approx(direct.accuracy(labels)[4:].tolist())
+    assert found["agreement"][4:] == pytest.approx(direct.agreement(ann(x))[4:].tolist())
+    assert None not in plain["accuracy"]
+    for key in ("events_per_image", "synops_per_image", "energy_nj_per_image"):
+        assert found[key] == plain[key]
+    last = result(capsys, *LATE, "--answer-from", "5", "--limit", "100", "--only-last")
+    assert last["accuracy"] == found["accuracy"][-1:]
+
+
+def test_table_has_no_answer_before_that_step(capsys):
+    options = ["digits-cnn", *CPU, *LATE, "--answer-from", "5", "--limit", "20", "--quiet"]
+    code, out, _ = run(capsys, "evaluate", *options)
+    assert code == 0
+    head, _, rest = out.partition("\n\n")
+    assert "answer: mean over steps 5 … t, so none before step 5" in head
+    _, *lines = rest.partition("\n\n")[0].splitlines()
+    shown = [line.split() for line in lines]
+    assert [row[1:4] == ["–"] * 3 for row in shown] == [True] * 4 + [False] * 4
+    assert all(int(row[-1].replace(",", "")) > 0 for row in shown), "costs count from step 1 on"
+
+
+def test_a_saved_network_answers_late(capsys, tmp_path):
+    path = str(tmp_path / "late.safetensors")
+    code, _, err = run(
+        capsys, "convert", "digits-cnn", *LATE, "--answer-from", "5", "--output", path
+    )
+    assert code == 0, err
+    options = [*CPU, "--json", "--quiet", "--data", "digits", "--limit", "50", "--steps", "8"]
+    found = {}
+    for asked in ([], ["--answer-from", "7"]):
+        code, out, err = run(capsys, "evaluate", path, *options, *asked)
+        assert code == 0, err
+        found[len(asked)] = json.loads(out)
+    assert found[0]["answer_from"] == 5
+    assert found[0]["accuracy"][3] is None is not found[0]["accuracy"][4]
+    assert found[2]["answer_from"] == 7, "what is asked for goes before what was saved"
+    code, _, err = run(capsys, "evaluate", path, *options[:-1], "3")
+    assert code == 2
+    assert "read from step 5 on" in err
+
+
+def test_verify_reads_the_answer_as_asked(capsys):
+    options = ["verify", "digits-cnn", *CPU, *LATE, "--answer-from", "5", "--limit", "20"]
+    code, out, _ = run(capsys, *options)
+    assert code == 0
+    (line,) = (line for line in out.splitlines() if line.startswith("agreement"))
+    assert line.split()[3:6] == ["–"] * 3
+    found = json.loads(run(capsys, *options, "--json")[1])
+    assert found["answer_from"] == 5
+    assert found["agreement"][:3] == found["output_error"][:3] == [None] * 3
+    assert found["agreement"][3] > 0.9
+
+
 def test_output_is_a_results_file(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "new" / "digits.json"
@@ -299,6 +365,10 @@ WRONG = [
     (["evaluate", "digits-cnn", "--negative", "2"], ["negative=2"]),
     (["evaluate", "digits-cnn", "--v0", "-1"], ["v0=-1"]),
     (["evaluate", "digits-cnn", "--steps", "0"], ["--steps 0"]),
+    (["evaluate", "digits-cnn", "--answer-from", "0"], ["--answer-from 0", "from 1 to 8"]),
+    (["evaluate", "digits-cnn", "--answer-from", "9"], ["--answer-from 9", "from 1 to 8"]),
+    (["verify", "digits-cnn", "--answer-from", "65"], ["--answer-from 65", "from 1 to 64"]),
+    (["verify", "digits-cnn", "--answer-from", "5", "--steps", "6"], ["steps=4", "step 5"]),
     (["evaluate", "digits-cnn", "--limit", "0"], ["--limit 0"]),
     (["evaluate", "digits-cnn", "--batch", "-3"], ["--batch -3"]),
     (["evaluate", "digits-cnn", "--device", "abacus"], ["--device abacus", "cpu"]),

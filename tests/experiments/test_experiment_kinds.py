@@ -13,6 +13,7 @@ from book.experiments import (
     allocation,
     early_exit,
     frontier,
+    late_answer,
     layer_errors,
     robustness,
 )
@@ -362,3 +363,69 @@ def test_leaving_out_activations_begins_at_the_ann_and_never_adds_events(context
         # nearly: the bounds come from training images, and each layer changes those after it
         assert events / row["events_per_image"][0] == pytest.approx(1 - share, abs=0.04)
     assert row["agreement"][-1] < 1.0
+
+
+def transient(steps: int, off: int) -> torch.Tensor:
+    """Running means, (T, 2, 2): the output's input favors class 1 until step ``off``, then 0."""
+    inputs = torch.zeros(steps, 2, 2)
+    inputs[:off, :, 1] = 5.5
+    inputs[off:, :, 0] = 1.0
+    t = torch.arange(1, steps + 1)[:, None, None]
+    return inputs.cumsum(0) / t
+
+
+def test_the_start_is_the_first_after_the_transient():
+    logits, answers = transient(12, off=3), torch.zeros(2, dtype=torch.int64)
+    starts = late_answer.best_starts(logits, answers)
+    assert starts[:3] == [1, 1, 1], "nothing is right yet: the earliest stays"
+    # One step of the transient weighs more than five later ones, and less than six.
+    assert starts[3:] == [4] * 5 + [3] * 4
+    found = late_answer.from_starts(logits, starts)
+    assert found.shape == (12, 2)
+    assert (found[3:] == 0).all()
+
+
+def test_no_start_is_chosen_where_nothing_is_gained():
+    logits = transient(6, off=0)
+    assert late_answer.best_starts(logits, torch.zeros(2, dtype=torch.int64)) == [1] * 6
+
+
+def test_windows_of_the_means_are_those_of_a_run_that_reads_late(digits):
+    """t m_t − (s − 1) m_{s−1}, without another run."""
+    ann, images, x = digits
+    net = snn.convert(ann, images, snn.IF())
+    plain, starts = net(x, 8).logits, [1, 2, 1, 3, 2, 6, 4, 5]
+    total, found = late_answer.sums(plain), late_answer.from_starts(plain, starts)
+    for t, start in enumerate(starts, 1):
+        late = net(x, t, readout=snn.Mean(start)).logits[-1]
+        window = (total[t] - total[start - 1]) / (t - start + 1)
+        torch.testing.assert_close(window, late, rtol=1e-10, atol=1e-10)
+        assert torch.equal(found[t - 1], late.argmax(1))
+
+
+def test_the_late_answer_is_chosen_on_validation_images(context, monkeypatch):
+    """Both readings are of one run, so costs are stored once; test images have no say."""
+    (row,) = late_answer.measure("digits-cnn", "if/best", context)
+    assert row["validation_images"] == row["n"] == 20
+    assert row["late"]["accuracy"][7] > row["accuracy"][7] + 0.3
+    assert all(1 <= start <= t for t, start in enumerate(row["late"]["start"], 1))
+    for key in ("accuracy", "agreement", "loss_interval"):
+        assert len(row[key]) == len(row["late"][key]) == row["steps"]
+    assert row["events_per_image"] == sorted(row["events_per_image"])
+    subject = context.subject("digits-cnn")
+    monkeypatch.setattr(subject, "test", subject.test[5:9])
+    (again,) = late_answer.measure("digits-cnn", "if/best", context)
+    assert again["n"] == 4
+    assert again["late"]["start"] == row["late"]["start"]
+
+
+def test_methods_near_the_best_setting_keep_its_thresholds():
+    best, zero = (
+        late_answer.setting_of("digits-cnn", late_answer.METHODS[name])
+        for name in ("if/best", "if/zero")
+    )
+    assert zero.neuron == snn.IF(v0=0.0)
+    assert (zero.balance, zero.per_channel) == (best.balance, best.per_channel)
+    assert zero.bias_steps is None, "biases are calibrated for one neuron"
+    with pytest.raises(experiments.ExperimentError, match="accuracy-over-time first"):
+        late_answer.setting_of("six", late_answer.METHODS["if/best"])

@@ -70,6 +70,31 @@ def test_stored_run_is_consistent(path, run):
         assert quantized_at_once == pytest.approx(run["accuracy"][0], abs=3 / run["n"])
 
 
+LATE = RESULTS / "late-answer.json"
+
+
+@pytest.mark.skipif(not LATE.is_file(), reason="snnlib experiment late-answer writes it")
+def test_late_answers_are_of_the_stored_baselines():
+    """The same settings, so from step 1 the same answers as in accuracy-over-time, and events."""
+    best = {
+        (run["model"], run["neuron"]): run
+        for path, run in RUNS
+        if path.stem == "accuracy-over-time" and "headline" in run
+    }
+    for run in load(LATE)["runs"]:
+        other, late = best[run["model"], run["neuron"]], run["late"]
+        assert all(1 <= start <= t for t, start in enumerate(late["start"], 1))
+        assert len(late["start"]) == len(late["accuracy"]) == len(run["accuracy"]) == run["steps"]
+        if not run["label"].endswith("best"):
+            continue
+        assert run["setting"] == other["setting"], "the baseline has another setting by now"
+        margin = 0.01 if run["n"] == other["n"] else 0.06  # other rounding; fewer images
+        for found, stored in zip(run["accuracy"], other["accuracy"], strict=False):
+            assert found == pytest.approx(stored, abs=margin)
+        for found, stored in zip(run["events_per_image"], other["events_per_image"], strict=False):
+            assert found == pytest.approx(stored, rel=0.05)
+
+
 HEADLINES = [
     pytest.param(run, id=f"{path.stem}: {run['cell']}", marks=pytest.mark.dataset(run["dataset"]))
     for path, run in RUNS

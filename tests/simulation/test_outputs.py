@@ -109,7 +109,7 @@ def slow() -> Any:
     return snn.convert(reference.make(), images(30, 1, 8, 8), snn.IF())
 
 
-@pytest.mark.parametrize("first", [1, 2, 4, 9, 40])
+@pytest.mark.parametrize("first", [1, 2, 4, 9])
 @pytest.mark.parametrize("batch", [None, 2, 5])
 def test_the_late_answer_is_a_mean_over_the_last_steps(slow: Any, first: int, batch: Any) -> None:
     x, steps = images(5, 1, 8, 8), 9
@@ -117,16 +117,18 @@ def test_the_late_answer_is_a_mean_over_the_last_steps(slow: Any, first: int, ba
     totals = plain.logits * torch.arange(1, steps + 1)[:, None, None]
     for t in range(1, steps + 1):
         if t < first:
-            expected = plain.logits[t - 1]
-        else:
-            before = totals[first - 2] if first > 1 else torch.zeros_like(totals[0])
-            expected = (totals[t - 1] - before) / (t - first + 1)
+            assert late.logits[t - 1].isnan().all(), "no answer yet"
+            continue
+        before = totals[first - 2] if first > 1 else torch.zeros_like(totals[0])
+        expected = (totals[t - 1] - before) / (t - first + 1)
         torch.testing.assert_close(late.logits[t - 1], expected, rtol=1e-10, atol=1e-12)
     assert torch.equal(late.events, plain.events), "no event more and no step more"
     last = slow(x, steps, readout=snn.Mean(first), only_last=True).logits[0]
     torch.testing.assert_close(last, late.logits[-1], rtol=1e-10, atol=1e-12)
     kept = slow.replace(readout=snn.Mean(first))
-    torch.testing.assert_close(kept(x, steps).logits, late.logits, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        kept(x, steps).logits, late.logits, rtol=1e-12, atol=1e-14, equal_nan=True
+    )
     early, expected_early = kept.decide(x, 0.5, steps), kept(x, steps).first_confident(0.5)
     assert torch.equal(early.step, expected_early.step)
     assert torch.equal(early.prediction, expected_early.prediction)
@@ -144,7 +146,8 @@ def test_a_saved_network_keeps_its_read_out(slow: Any, tmp_path: Any) -> None:
     net = slow.replace(readout=snn.Mean(first=4))
     again = snn.load(net.save(tmp_path / "net.safetensors"))
     assert again.readout == snn.Mean(first=4)
-    assert torch.equal(again(images(3, 1, 8, 8), 6).logits, net(images(3, 1, 8, 8), 6).logits)
+    found, expected = (each(images(3, 1, 8, 8), 6).logits[3:] for each in (again, net))
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("first", [0, -1, 1.5, True, "2"])

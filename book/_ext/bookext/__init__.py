@@ -61,12 +61,6 @@ MODULES = (
 
 
 def setup(app: Any) -> dict[str, Any]:
-<<<<<<< HEAD
     for module in MODULES:
-=======
-    for module in (
-        address, chapters, converts, docstrings, figures, fixes, outputs, stored, stored_figures,
-    ):  # fmt: skip
->>>>>>> looks
         module.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from book.experiments.measure import paired_interval
 from book.tools.tables import loss, settled
-from bookext import networks
+from bookext import late_panels, networks
 from bookext.axes import number
 from bookext.results import Result, of, steps
 from bookext.run_panels import PARTS_AFTER, method
@@ -78,6 +78,11 @@ def accuracy(result: Result, model: str) -> str:
         f"Within 0.1 points of the ANN ({ann:.2f} %), and staying there: {'; '.join(said)}. "
         f"On {images(runs)}."
     )
+
+
+def late_answer(result: Result, model: str) -> str:
+    """What the late answer is worth to each baseline after a few steps."""
+    return late_panels.answer(result, model)
 
 
 def frontier(result: Result, model: str) -> str:
@@ -249,6 +254,7 @@ def integer(result: Result, model: str) -> str:
 # Name in the page → the file and what answers.
 ANSWERS: dict[str, tuple[str, Callable[[Result, str], str]]] = {
     "accuracy": ("accuracy-over-time", accuracy),
+    "late-answer": ("late-answer", late_answer),
     "frontier": ("frontier", frontier),
     "coefficients": ("frontier", coefficients),
     "layer-errors": ("layer-errors", layer_errors),

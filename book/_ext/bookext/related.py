@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 from bookext.figures import NETWORKS
 from bookext.results import Result, of
 from bookext.stored import read
-from bookext.stored_tables import Table
+from bookext.table import Table
 
 STEPS = (1, 2, 4, 8, 16, 32)
 Z = 1.96  # standard errors on each side of a 95 % interval
@@ -141,10 +141,10 @@ def table(rows: list[Row], model: str) -> Table:
     n, images, ann = rows[0].n, rows[0].images, rows[0].ann
     spread = 100 * Z * math.sqrt(ann * (1 - ann) / n)
     title = (
-        f"{model}, {n:,} {images} images: accuracy (%) after so many steps; "
+        f"{n:,} {images} images, accuracy (%) after so many steps; "
         f"the ANN has {100 * ann:.1f} ± {spread:.1f} %"
     )
-    return Table(title, ["", *map(str, steps)], cells, open=True)
+    return Table(title, ["", *map(str, steps)], cells, model)
 
 
 def exit_table(found: list[Exit], model: str) -> Table:
@@ -155,8 +155,8 @@ def exit_table(found: list[Exit], model: str) -> Table:
         for one in found
     ]  # fmt: skip
     head = ["", "All steps", "accuracy (%)", "Early exit, mean steps", "accuracy (%)"]
-    title = f"{model}, {found[0].n:,} test images, all steps and as many as each image needs"
-    return Table(title, head, cells, open=True)
+    title = f"{found[0].n:,} test images, all steps and as many as each image needs"
+    return Table(title, head, cells, model)
 
 
 def measured(name: str, folder: Path) -> Table | None:
@@ -185,8 +185,7 @@ class Measured(SphinxDirective):
         found = measured(name, Path(self.env.srcdir) / "book" / "results")
         if found is None:
             return [nodes.paragraph("", "Not measured yet.")]
-        title = nodes.paragraph("", f"Measured: {found.title}.", classes=["snn-measured"])
-        return [title, *self.parse_text_to_nodes("\n".join(found.lines()))]
+        return [nodes.raw("", found.html(), format="html")]
 
 
 def bibtex(citation: dict[str, Any]) -> str:

@@ -16,7 +16,15 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from bookext import allocation_panels, cost_panels, grid_panels, image_panels, networks, run_panels
+from bookext import (
+    allocation_panels,
+    cost_panels,
+    grid_panels,
+    image_panels,
+    late_panels,
+    networks,
+    run_panels,
+)
 from bookext.modes import Key, Panel, figure, interactive
 from bookext.results import Result, of
 from bookext.stored import read
@@ -45,6 +53,7 @@ class Kind:
 
 KINDS = {
     "accuracy": Kind("accuracy-over-time", "Accuracy over time steps", run_panels.accuracy),
+    "late-answer": Kind("late-answer", "The late answer", late_panels.late),
     "frontier": Kind("frontier", "Accuracy against its costs", cost_panels.frontier),
     "coefficients": Kind("frontier", "The size of the spikes", cost_panels.coefficients),
     "layer-errors": Kind("layer-errors", "The error of each layer", run_panels.layer_errors),

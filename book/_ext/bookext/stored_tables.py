@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from book.experiments.allocation import AllocationRun
     from book.experiments.early_exit import ExitRun
     from book.experiments.frontier import FrontierRun, Least, ParetoSet, Point
+    from book.experiments.late_answer import Late
     from book.experiments.layer_errors import LayerErrors
     from book.experiments.robustness import RobustnessRun
     from book.experiments.targets import Verdict
@@ -74,8 +75,19 @@ def _accuracies(model: str, rows: list[dict[str, Any]]) -> Table:
             first = late["after_steps"]
             row = [f"the same, read out after {first} steps", f"{run['n']:,}"]
             cells.append([*row, *_at([None] * first + late["accuracy"], steps), ann, ""])
+        if "late" in run:
+            cells += late_rows(run["late"], f"{run['n']:,}", steps, ann)
     head = ["Neuron", "Images", *map(str, steps), "ANN", *(["Seconds"] if timed else [])]
     return Table("accuracy (%) over time steps", head, folded(cells), model)
+
+
+def late_rows(late: Late, n: str, steps: Sequence[int], ann: str) -> list[list[str]]:
+    """The late answer of the run above, and the step from which it is read."""
+    starts = [str(late["start"][t - 1]) if t <= len(late["start"]) else "" for t in steps]
+    return [
+        ["the same, late answer", n, *_at(late["accuracy"], steps), ann],
+        ["read from step", "", *starts, ""],
+    ]
 
 
 def _at(values: Sequence[float | None], steps: Sequence[int]) -> list[str]:
