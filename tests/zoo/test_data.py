@@ -24,6 +24,15 @@ from snnlib.zoo.data import DatasetUnavailable, Split
 
 
 @pytest.fixture
+def downloads():
+    """Skip where nothing can be downloaded."""
+    try:
+        data.torchvision()
+    except ImportError as error:
+        pytest.skip(f"needs torchvision: {error}")
+
+
+@pytest.fixture
 def nowhere(monkeypatch, tmp_path):
     """A machine without data sets whose cache folder is ``tmp_path``, and without a network."""
 
@@ -291,6 +300,7 @@ def test_missing_without_download_says_where(name, nowhere):
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+@pytest.mark.usefixtures("downloads")
 def test_no_network(name, nowhere):
     with pytest.raises(DatasetUnavailable, match="no network in this test"):
         data.load(name)
@@ -334,6 +344,7 @@ def test_damaged_gzip(nowhere):
         data.load("mnist", root=nowhere)
 
 
+@pytest.mark.usefixtures("downloads")
 def test_wrong_download_is_rejected(nowhere, serve, monkeypatch):
     monkeypatch.undo()  # the network is back, a wrong file is at the address
     files = {f"{file}.gz": gzip.compress(b"something else") for file in data.IDX_FILES}
@@ -381,6 +392,7 @@ def test_cifar_notices_every_flipped_bit(where, bit, tiny_cifar, tmp_path):
         data.load("cifar10", tmp_path, download=False)
 
 
+@pytest.mark.usefixtures("downloads")
 def test_cifar_download_leaves_six_files_and_nothing_else(tiny_cifar, serve, tmp_path, monkeypatch):
     files, archive = tiny_cifar
     name = "cifar-10-binary.tar.gz"
@@ -392,6 +404,7 @@ def test_cifar_download_leaves_six_files_and_nothing_else(tiny_cifar, serve, tmp
     assert all((folder / n).read_bytes() == rows.tobytes() for n, rows in files.items())
 
 
+@pytest.mark.usefixtures("downloads")
 def test_cifar_download_cut_short_leaves_nothing(tiny_cifar, serve, tmp_path, monkeypatch):
     name = "cifar-10-binary.tar.gz"
     monkeypatch.setattr(data, "CIFAR_URL", serve({name: tiny_cifar[1][:5000]}) + name)
@@ -400,6 +413,7 @@ def test_cifar_download_cut_short_leaves_nothing(tiny_cifar, serve, tmp_path, mo
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
+@pytest.mark.usefixtures("downloads")
 def test_missing_file_is_fetched_and_the_others_are_kept(tiny_cifar, serve, tmp_path, monkeypatch):
     files, archive = tiny_cifar
     name = "cifar-10-binary.tar.gz"
