@@ -110,8 +110,9 @@ class Site:
     code: int
 
     def pages(self) -> list[Path]:
-        """All pages that a reader can open."""
-        return sorted(p for p in self.html.rglob("*.html") if "_static" not in p.parts)
+        """All pages that a reader can open; slides to take along are no page of the site."""
+        apart = {"_static", "take-along"}
+        return sorted(p for p in self.html.rglob("*.html") if not apart & set(p.parts))
 
 
 @pytest.fixture(scope="session")

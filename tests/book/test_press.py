@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlparse
 from xml.etree import ElementTree
 
@@ -85,6 +86,21 @@ def test_what_mathml_cannot_say_is_an_error() -> None:
 )
 def test_what_the_library_does_not_know(tex: str, holds: str) -> None:
     assert holds in mathml.convert(tex)
+
+
+@pytest.mark.parametrize(("asked", "renderer"), [("mathml", "mathml"), ("", None)])
+def test_a_site_without_a_network_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: str, renderer: str | None
+) -> None:
+    monkeypatch.setenv("SNNLIB_MATH", asked)
+    config = SimpleNamespace(html_math_renderer=None, html_css_files=[])
+    mathml.configure(SimpleNamespace(tags=set_of()), config)
+    assert config.html_math_renderer == renderer
+    assert bool(config.html_css_files) == bool(renderer)
+
+
+def set_of(*names: str) -> SimpleNamespace:
+    return SimpleNamespace(has=names.__contains__)
 
 
 PLAYER = """<figure class="snn-player" id="p"><img alt="Two tanks fill." src="data:image/png;base64,
