@@ -244,36 +244,36 @@ def layer_errors(report: Report, figure: Figure | None = None) -> Figure:
         figure: an empty figure to draw on; a new one by default.
 
     Returns:
-        The figure; left the relative error against the time steps, one line a layer (both axes
-        logarithmic); right the parts of the error along the layers, after the last step.
+        The figure; above the relative error against the time steps, one line a layer (both axes
+        logarithmic); below the parts of the error along the layers, after the last step.
     """
     import matplotlib.pyplot as plt
 
     mode = current_mode()
-    figure = plt.figure(figsize=(9.0, 3.8)) if figure is None else figure
-    left, right = figure.subplots(1, 2)
+    figure = plt.figure(figsize=(6.4, 6.8)) if figure is None else figure
+    above, below = figure.subplots(2, 1)
     count = len(report.layers)
     for i, (layer, drawn) in enumerate(zip(report.layers, shades(count), strict=True)):
         label = layer.name if count <= 8 or i in (0, count - 1) else "_nolegend_"
-        left.plot(report.steps, layer.error, color=drawn.color(mode), marker="o", label=label)
-    left.set_xscale("log", base=2)
-    left.set_yscale("log")
-    left.set_xticks(report.steps, [str(t) for t in report.steps])
-    left.set(xlabel="time step", ylabel="error relative to the ANN", title="Error of each layer")
-    left.legend()
+        above.plot(report.steps, layer.error, color=drawn.color(mode), marker="o", label=label)
+    above.set_xscale("log", base=2)
+    above.set_yscale("log")
+    above.set_xticks(report.steps, [str(t) for t in report.steps])
+    above.set(xlabel="time step", ylabel="error relative to the ANN", title="Error of each layer")
+    above.legend()
     names = [layer.name for layer in report.layers]
     for part, drawn in zip(report.layers[0].parts, EXTRA, strict=False):
         values = [layer.parts[part][-1] for layer in report.layers]
         color, marker = drawn.color(mode), drawn.marker
-        right.plot(range(len(names)), values, color=color, marker=marker, label=part)
+        below.plot(range(len(names)), values, color=color, marker=marker, label=part)
     every = -(-len(names) // 10)
-    right.set_xticks(range(0, len(names), every), names[::every], rotation=40, ha="right")
-    right.set(
+    below.set_xticks(range(0, len(names), every), names[::every], rotation=40, ha="right")
+    below.set(
         xlabel="layer",
         ylabel="part of the error",
         title=f"Its parts after {report.steps[-1]} steps",
     )
-    low, high = right.get_ylim()
-    right.set_ylim(low, high + 0.3 * (high - low))  # room for the legend above the curves
-    right.legend(loc="upper center", ncols=2)
+    low, high = below.get_ylim()
+    below.set_ylim(low, high + 0.3 * (high - low))  # room for the legend above the curves
+    below.legend(loc="upper center", ncols=2)
     return figure
