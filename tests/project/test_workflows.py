@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"^\s*(?:- )?uses: ([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)$")
 # Who may write what, and no other job anything.
-WRITES = {("site", "deploy"): {"pages": "write", "id-token": "write"}}
+WRITES = {
+    ("site", "deploy"): {"pages": "write", "id-token": "write"},
+    ("site", "editions"): {"contents": "write"},
+}
 
 each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
