@@ -85,10 +85,11 @@ def test_an_image_gets_caption_number_and_dark_twin(tmp_path):
         figure = Figure(figsize=(1, 1))
         figure.subplots().plot([0, 1], color=plots.color("IF"))
         (tmp_path / "x.png").write_bytes(twins.as_png(figure))
-    image = nodes.image(uri="/x.png", alt="A line. It climbs to the end.")
+    image = nodes.image(uri="/x.png", alt="A line. It climbs.")
     page = document(cell("draw()", image))
     apply(outputs.Captions, page, tmp_path)
     (figure_node,) = page.findall(nodes.figure)
+    assert figure_node["classes"] == ["snn-captioned"]
     assert figure_node["ids"] == ["fig-a-line"], "Sphinx numbers what has an id"
     assert figure_node[-1].astext() == "A line."
     light, dark = page.findall(nodes.image)
@@ -107,8 +108,8 @@ def test_an_image_without_a_twin_serves_both_modes(tmp_path):
 
 def test_a_named_figure_keeps_its_name():
     figure = nodes.figure(ids=["fig-mine"])
-    figure += nodes.raw("", '<div class="snn-player"><img alt="A &lt; B. So it is here." src=""></div>',
-                        format="html")  # fmt: skip
+    player = '<div class="snn-player"><img alt="A &lt; B. So it is here." src=""></div>'
+    figure += nodes.raw("", player, format="html")
     page = document(cell("play()", figure))
     apply(outputs.Captions, page)
     (found,) = page.findall(nodes.figure)

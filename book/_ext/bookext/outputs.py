@@ -76,7 +76,7 @@ class Captions(SphinxTransform):
                 caption, image["alt"] = caption_and_alt(image.get("alt", ""))
                 # In a box, since the theme hides captions that follow an image of the other mode.
                 box = nodes.container("", classes=["snn-image"])
-                image.replace_self(box)
+                image.parent[image.parent.index(image)] = box
                 box += [image, *self.twin(image)]
                 self.caption(box, caption)
             for player in list(output.findall(nodes.raw)):
@@ -110,7 +110,7 @@ class Captions(SphinxTransform):
             figure = figure.parent
         if figure is None:
             figure = nodes.figure()
-            shown.replace_self(figure)
+            shown.parent[shown.parent.index(shown)] = figure
             figure += shown
         if not text or any(isinstance(child, nodes.caption) for child in figure):
             return
