@@ -163,7 +163,7 @@ def test_figures_have_number_caption_and_a_dark_twin(page: Any) -> None:
         assert number.split()[0] == "Figure"
         assert number.strip().endswith(f".{place}"), (number, place)
         assert len(caption.split()) > 2
-        assert not alt.startswith(caption.rstrip(".#")), "the caption is read out twice"
+        assert not alt.startswith(caption.rstrip(".#")), f"needs a second sentence: {alt}"
         assert light == dark
         assert weight == "400"
 

@@ -31,7 +31,7 @@ from snnlib.plots import twins
     [
         ("Rate over current. It climbs by 0.3 a step.", "Rate over current.",
          "It climbs by 0.3 a step."),
-        ("One sentence, of 0.5 points.", "One sentence, of 0.5 points.", ""),
+        ("One, of 0.5 points.", "One, of 0.5 points.", "One, of 0.5 points."),
         ("Short: it falls. Then rises.", "Short: it falls.", "Then rises."),
         ("Potential over time: " + "a staircase that climbs " * 5 + "on. It falls.",
          "Potential over time.",
@@ -40,7 +40,7 @@ from snnlib.plots import twins
     ],
 )  # fmt: skip
 def test_caption_is_the_first_sentence(alt, caption, rest):
-    assert outputs.caption_and_rest(alt) == (caption, rest)
+    assert outputs.caption_and_alt(alt) == (caption, rest)
 
 
 def cell(source: str, shown: nodes.Node | None = None, hide: str = "input") -> nodes.container:
@@ -89,6 +89,7 @@ def test_an_image_gets_caption_number_and_dark_twin(tmp_path):
     page = document(cell("draw()", image))
     apply(outputs.Captions, page, tmp_path)
     (figure_node,) = page.findall(nodes.figure)
+    assert figure_node["classes"] == ["snn-captioned"]
     assert figure_node["ids"] == ["fig-a-line"], "Sphinx numbers what has an id"
     assert figure_node[-1].astext() == "A line."
     light, dark = page.findall(nodes.image)
@@ -107,14 +108,14 @@ def test_an_image_without_a_twin_serves_both_modes(tmp_path):
 
 def test_a_named_figure_keeps_its_name():
     figure = nodes.figure(ids=["fig-mine"])
-    figure += nodes.raw("", '<div class="snn-player"><img alt="A &lt; B. So." src=""></div>',
-                        format="html")  # fmt: skip
+    player = '<div class="snn-player"><img alt="A &lt; B. So it is here." src=""></div>'
+    figure += nodes.raw("", player, format="html")
     page = document(cell("play()", figure))
     apply(outputs.Captions, page)
     (found,) = page.findall(nodes.figure)
     assert found["ids"] == ["fig-mine"]
     assert found[-1].astext() == "A < B."
-    assert '<img alt="So."' in found[0].astext()
+    assert '<img alt="So it is here."' in found[0].astext()
 
 
 def test_long_lines_wrap_and_tables_scroll():

@@ -25,8 +25,8 @@ WIDE = 80  # characters that a page shows of a line of output
 DARK = "only-dark"
 
 
-def caption_and_rest(alt: str) -> tuple[str, str]:
-    """The first sentence of an alt text, and what is left.
+def caption_and_alt(alt: str) -> tuple[str, str]:
+    """The first sentence of an alt text, and what is left; all of it where nothing would be left.
 
     A long first sentence ends at its colon, if it has one.
     """
@@ -37,7 +37,7 @@ def caption_and_rest(alt: str) -> tuple[str, str]:
         first, more = first.split(": ", 1)
         rest = f"{more[0].upper()}{more[1:]} {rest}".strip()
         first += "."
-    return first, rest
+    return first, rest or text
 
 
 class MergedFolds(SphinxTransform):
@@ -73,16 +73,16 @@ class Captions(SphinxTransform):
     def apply(self, **kwargs: Any) -> None:
         for output in list(self.document.findall(_is_output)):
             for image in list(output.findall(nodes.image)):
-                caption, image["alt"] = caption_and_rest(image.get("alt", ""))
+                caption, image["alt"] = caption_and_alt(image.get("alt", ""))
                 # In a box, since the theme hides captions that follow an image of the other mode.
                 box = nodes.container("", classes=["snn-image"])
-                image.replace_self(box)
+                image.parent[image.parent.index(image)] = box
                 box += [image, *self.twin(image)]
                 self.caption(box, caption)
             for player in list(output.findall(nodes.raw)):
                 found = re.search(r'<img alt="([^"]*)"', player.astext())
                 if 'class="snn-player"' in player.astext() and found:
-                    caption, rest = caption_and_rest(html.unescape(found[1]))
+                    caption, rest = caption_and_alt(html.unescape(found[1]))
                     shown = player.astext().replace(found[0], f'<img alt="{html.escape(rest)}"', 1)
                     new = nodes.raw("", shown, format=player["format"])
                     player.replace_self(new)
@@ -110,7 +110,7 @@ class Captions(SphinxTransform):
             figure = figure.parent
         if figure is None:
             figure = nodes.figure()
-            shown.replace_self(figure)
+            shown.parent[shown.parent.index(shown)] = figure
             figure += shown
         if not text or any(isinstance(child, nodes.caption) for child in figure):
             return
