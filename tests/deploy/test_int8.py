@@ -20,6 +20,7 @@ import torch
 from clocks import always_faster
 from torch.nn.functional import conv2d
 
+from snnlib.backend.modes import exact_sums
 from snnlib.deploy import int8
 from snnlib.graph.operations import OPERATIONS, Node, apply, count_paths
 
@@ -128,7 +129,7 @@ def sweep(count, seed):
 @pytest.fixture(autouse=True)
 def sums_of_products():
     """As in a run of a whole-number network: NNPACK's convolutions in float32 are none."""
-    with torch.backends.nnpack.flags(enabled=False):
+    with exact_sums():
         yield
 
 
@@ -305,4 +306,5 @@ def test_it_has_the_paths_of_a_convolution():
 if __name__ == "__main__":
     int8.time = always_faster()
     count, seed = [*sys.argv[1:], "500", "0"][:2]
-    print(json.dumps(sweep(int(count), int(seed))))
+    with exact_sums():
+        print(json.dumps(sweep(int(count), int(seed))))
