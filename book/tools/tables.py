@@ -183,7 +183,7 @@ def _network(name: str, runs: list[Run]) -> str:
     for run in runs:
         lines.append(_line(_setting(run), run["accuracy"], _costs(run, settled(run))))
         if "setting" in run and "late" in run and _begins_later(run["late"]):
-            lines.append(_line(*_late(run, run["late"])))
+            lines += [_line(*row) for row in _late(run, run["late"])]
         if "quantized_ann" in run:
             rounded = run["quantized_ann"]
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
@@ -204,13 +204,16 @@ def _begins_later(late: LateRun) -> bool:
     return any(starts[t - 1] > 1 for t in STEPS if t <= len(starts))
 
 
-def _late(run: Run, late: LateRun) -> tuple[str, list[Any], list[str]]:
-    """The row of the late answer; it has cost what the whole run has until that step."""
-    read = late["late"]
-    name = "… late answer"
-    if late["n"] != run["n"]:
-        name += f" (n = {late['n']:,}, ANN {100 * late['ann_accuracy']:.2f} %)"
-    return name, read["accuracy"], _costs(run, _settled(read["accuracy"], late["ann_accuracy"]))
+def _late(run: Run, late: LateRun) -> list[tuple[str, list[float], list[str]]]:
+    """The row of the late answer; of fewer images, the same images from step 1 stand above it.
+
+    It has cost what the whole run has until the step at which the ANN is reached.
+    """
+    ann, fewer = late["ann_accuracy"], late["n"] != run["n"]
+    first = f"… first {late['n']:,} images (ANN {100 * ann:.2f} %)"
+    rows = [(first, late["accuracy"])] if fewer else []
+    rows.append(("… their late answer" if fewer else "… late answer", late["late"]["accuracy"]))
+    return [(name, values, _costs(run, _settled(values, ann))) for name, values in rows]
 
 
 def _costs(run: Run, step: int | None) -> list[str]:
