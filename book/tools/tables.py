@@ -189,7 +189,7 @@ def lines(runs: Iterable[Run]) -> list[Line]:
             Line(_setting(run), _after(run["accuracy"]), _costs(run, settled(run)), method)
         )
         if "setting" in run and "late" in run and _begins_later(run["late"]):
-            found.append(_late(run, run["late"], method))
+            found += _late(run, run["late"], method)
         if "quantized_ann" in run:
             rounded = run["quantized_ann"]
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
@@ -255,14 +255,19 @@ def _after(accuracies: Iterable[float | None]) -> list[float | None]:
     return [after.get(t) for t in STEPS]
 
 
-def _late(run: Run, late: LateRun, method: str) -> Line:
-    """The row of the late answer; it has cost what the whole run has until that step."""
-    read = late["late"]
-    name = "… late answer"
-    if late["n"] != run["n"]:
-        name += f" (n = {late['n']:,}, ANN {100 * late['ann_accuracy']:.2f} %)"
-    step = _settled(read["accuracy"], late["ann_accuracy"])
-    return Line(name, _after(read["accuracy"]), _costs(run, step), method)
+def _late(run: Run, late: LateRun, method: str) -> list[Line]:
+    """The row of the late answer; of fewer images, the same images from step 1 stand above it.
+
+    It has cost what the whole run has until the step at which the ANN is reached.
+    """
+    ann, fewer = late["ann_accuracy"], late["n"] != run["n"]
+    first = f"… first {late['n']:,} images (ANN {100 * ann:.2f} %)"
+    rows = [(first, late["accuracy"])] if fewer else []
+    rows.append(("… their late answer" if fewer else "… late answer", late["late"]["accuracy"]))
+    return [
+        Line(name, _after(values), _costs(run, _settled(values, ann)), method)
+        for name, values in rows
+    ]
 
 
 def _costs(run: Run, step: int | None) -> list[str]:

@@ -111,7 +111,7 @@ def test_baselines_have_their_late_answer_beside_them(clone):
     reading = {"start": [1, 1, 2, 3], "accuracy": [0.2, 0.6, 0.99, 0.991]}
     rows = [
         {"label": label, "neuron": neuron, "model": "mnist-cnn", "n": n, "late": reading,
-         "ann_accuracy": 0.985}
+         "ann_accuracy": 0.985, "accuracy": [0.2, 0.4, 0.7, 0.8]}
         for label, neuron, n in (
             ("IF, best", "if", 50), ("IF, v0 0", "if", 50), ("AugMapping, best", "augmented", 100),
         )
@@ -121,7 +121,8 @@ def test_baselines_have_their_late_answer_beside_them(clone):
     report.update(clone)
     text = (clone / "README.md").read_text()
     late = (
-        "| … late answer (n = 50, ANN 98.50 %) | 20.00 | 60.00 | 99.10 |  |  |  | step 3 | 1.50 |"
+        "| … first 50 images (ANN 98.50 %) | 20.00 | 40.00 | 80.00 |  |  |  | – | – | – | – |\n"
+        "| … their late answer | 20.00 | 60.00 | 99.10 |  |  |  | step 3 | 1.50 |"
     )
     before, _, after = text.partition(late)
     assert after
