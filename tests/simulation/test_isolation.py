@@ -23,7 +23,7 @@ MAKERS: dict[str, Callable[[Net], Net]] = {
     "other thresholds": lambda net: net.replace(
         balanced={name: 2 * value for name, value in net.balanced.items()}
     ),
-    "another read-out": lambda net: net.replace(readout=snn.Mean(first=3)),
+    "another read-out": lambda net: net.replace(readout=snn.Mean(first=2)),
     "to float32": lambda net: net.to(torch.float32),
     "to bfloat16": lambda net: net.to(torch.bfloat16),
     "double": lambda net: net.double(),
