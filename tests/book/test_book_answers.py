@@ -120,7 +120,7 @@ def test_glance_has_the_numbers_of_the_readme():
     for name, body in groups.items():
         rows = [[cell.get_text() for cell in row.find_all("td")] for row in body.find_all("tr")[1:]]
         if name == "digits-cnn":
-            assert len(rows) == 4
+            assert len(rows) == 6  # two of them late answers
             continue
         section = text[text.index(f"**{name}**") :].split("\n\n")[1]
         wanted = [

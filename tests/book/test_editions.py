@@ -65,7 +65,7 @@ def on_site(page: BeautifulSoup) -> tuple[list[str], list[str]]:
 
 def in_text(text: str) -> tuple[list[str], list[str]]:
     """The same of a notebook."""
-    found = re.findall(r"^> \*\*(.+ [\d.]+ .*)\*\*$|^###+ (Exercise .*)$", text, re.M)
+    found = re.findall(r"^> \*\*((?!Predict:).+ [\d.]+ .*)\*\*$|^###+ (Exercise .*)$", text, re.M)
     titles = [(box or exercise).strip() for box, exercise in found]
     return re.findall(r"\\tag\{([\d.]+)\}", text), titles
 

@@ -5,28 +5,23 @@ from __future__ import annotations
 import contextlib
 import io
 from typing import Any
-from urllib.parse import urlparse
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from bookext import editions
+
 READ = "why_spikes"
 RUN = "01_neurons"
-
-
-def colab_address(options: dict[str, Any], page: str) -> str:
-    """Where Colab opens a chapter, from the options of ``_config.yml``."""
-    repository = urlparse(options["repository_url"]).path.strip("/")
-    host = options["launch_buttons"]["colab_url"].rstrip("/")
-    branch = options["repository_branch"]
-    return f"{host}/github/{repository}/blob/{branch}/book/{page}.ipynb"
 
 
 class StartButtons(SphinxDirective):
     """Two buttons: the first page to read, the first chapter to run."""
 
     def run(self) -> list[nodes.Node]:
-        run = colab_address(self.config.html_theme_options, RUN)
+        if "launch_buttons" not in self.config.html_theme_options:  # on paper
+            return []
+        run = editions.launch(self.env.app, f"book/{RUN}")["Colab"]
         found = self.parse_text_to_nodes(f"[Start reading]({READ}.ipynb) [Run it in Colab]({run})")
         for node in found:
             node["classes"].append("snn-buttons")

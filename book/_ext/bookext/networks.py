@@ -88,9 +88,11 @@ class NetworkSelector(SphinxDirective):
 
 
 def assets(app: Any, pagename: str, templatename: str, context: Any, doctree: Any) -> None:
-    """Script and style on the pages that have the selector, and on no other."""
-    if app.env.metadata.get(pagename, {}).get("network-selector"):
+    """The style of stored tables where there are some, the script where the selector is."""
+    about = app.env.metadata.get(pagename, {})
+    if about.get("network-selector") or about.get("stored-tables"):
         app.add_css_file(STYLE)
+    if about.get("network-selector"):
         app.add_js_file(SCRIPT, loading_method="defer")
 
 

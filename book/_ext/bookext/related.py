@@ -185,6 +185,7 @@ class Measured(SphinxDirective):
         found = measured(name, Path(self.env.srcdir) / "book" / "results")
         if found is None:
             return [nodes.paragraph("", "Not measured yet.")]
+        self.env.metadata[self.env.docname]["stored-tables"] = True
         return [nodes.raw("", found.html(), format="html")]
 
 
