@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import html
+import io
 import re
 import zipfile
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bs4 import BeautifulSoup
 
 from book.press import fonts
 from book.press.pages import DESCRIPTION, NAME, Part, config, contents
+from snnlib.deploy.files import write_bytes
 
 FONT = f"_static/{fonts.FILE}"
 TYPES = {
@@ -163,7 +165,8 @@ def make(pages: Path, folder: Path, version: str, parts: list[Part] | None = Non
         "address": read_config["repository"]["url"], "modified": now,
     }  # fmt: skip
     out = folder / f"{NAME}.epub"
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
         archive.writestr("META-INF/container.xml", CONTAINER)
         archive.writestr("content.opf", package(order, files, said))
@@ -175,4 +178,5 @@ def make(pages: Path, folder: Path, version: str, parts: list[Part] | None = Non
             if name == style[1]:
                 data = fonts.FACE.encode() + data
             archive.writestr(name, data)
+    write_bytes(out, whole.getvalue())
     return out

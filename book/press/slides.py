@@ -26,6 +26,7 @@ from pathlib import Path
 from book.press import fonts
 from book.press.notebooks import Notebook, NotFound
 from book.press.pages import ROOT
+from snnlib.deploy.files import write_bytes
 
 HERE = Path(__file__).resolve().parent
 TIMED = re.compile(r"(\d+) minutes?(?: · (.+))?$")
@@ -148,7 +149,7 @@ def make(notes: Path, folder: Path, book: Path = ROOT / "book") -> Path:
     }.items():
         page = page.replace(key, value)
     out = folder / f"slides-{notes.stem.replace('part', 'part-')}.html"
-    out.write_text(page, encoding="utf-8")
+    write_bytes(out, page.encode())
     return out
 
 

@@ -18,6 +18,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 import snnlib
+from bookext.modes import interactive
 
 STEPS = (1, 2, 4, 8, 16, 32)
 # All steps take less than five seconds: what moves longer by itself needs a pause (WCAG 2.2.2).
@@ -72,6 +73,15 @@ def stored(picture: np.ndarray) -> bytes:
         image.save(target, format="webp", **options)
         files.append(target.getvalue())
     return min(files, key=len)
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """The picture as a file for e-readers, which need not know WebP."""
+    from PIL import Image
+
+    target = io.BytesIO()
+    Image.fromarray(picture).save(target, format="jpeg", quality=88)
+    return target.getvalue()
 
 
 def spoken(frame: Emerging) -> str:
@@ -141,12 +151,14 @@ class Hero(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         left, top, right, bottom = CROP
         frames = emerge(photograph()[top:bottom, left:right])
+        plays = interactive(self.env)
+        frames = frames if plays else frames[-1:]
         folder = Path(self.env.app.outdir) / "_images"
         folder.mkdir(parents=True, exist_ok=True)
         sources = []
         for frame in frames:
-            name = f"emerging-{frame.steps:02d}.webp"
-            (folder / name).write_bytes(stored(frame.picture))
+            name = f"emerging-{frame.steps:02d}.{'webp' if plays else 'jpg'}"
+            (folder / name).write_bytes(stored(frame.picture) if plays else jpeg(frame.picture))
             sources.append("../" * self.env.docname.count("/") + f"_images/{name}")
         caption = html.escape(" ".join(self.content)) + f" Photograph: {CREDIT}."
         return [nodes.raw("", hero(frames, sources, caption), format="html")]
