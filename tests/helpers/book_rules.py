@@ -298,6 +298,15 @@ def numbers_come_from_cells(chapter: Chapter) -> Iterator[str]:
 
 
 @rule
+def chooses_on_validation_images(chapter: Chapter) -> Iterator[str]:
+    """A cell that takes the best of several settings does not look at the test images."""
+    for cell in chapter.own_code:
+        chooses = re.search(r"\b(max|min|sorted)\([^\n]*\bkey=", cell.source)
+        if chooses and re.search(r"\b(x_)?test\b", cell.source):
+            yield f"{cell.id}: {chooses[0]!r} chooses where test images are; take validation images"
+
+
+@rule
 def lets_the_reader_predict(chapter: Chapter) -> Iterator[str]:
     cells = chapter.notebook.cells
     asked = [n for n, c in enumerate(cells) if boxes(getattr(c, "source", ""), "predict")]
