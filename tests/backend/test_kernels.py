@@ -212,6 +212,7 @@ _PEAK = """
 import resource, sys, torch
 from torch import nn
 from snnlib import Augmented, convert
+torch.set_num_threads(1)  # memory of more threads depends on how they take turns
 torch.manual_seed(0)
 ann = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1),
                     nn.ReLU(), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(32 * 49, 10)).eval()

@@ -420,7 +420,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> str:
         "myst_parser",
         *(f"bookext.{n}" for n in ("stored", "stored_figures", "networks")),
     ]
-    settings = {"extensions": extensions}
+    # Sphinx shares the default of this setting among the builds of a process, which add to it.
+    suffixes = {".rst": "restructuredtext", ".md": "markdown"}
+    settings = {"extensions": extensions, "source_suffix": suffixes}
     app = Sphinx(
         root, None, root / "out", root / "trees", "html", settings, status=None, warning=None,
         warningiserror=True,
