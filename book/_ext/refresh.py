@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import os
 import re
 import sys
 from pathlib import Path
@@ -20,6 +19,8 @@ from urllib.parse import urlparse
 
 import nbformat
 import yaml
+
+from snnlib.deploy.files import write_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 COLAB = """\
@@ -155,9 +156,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Replace the file, whole or not at all."""
-    partial = path.with_suffix(".ipynb.partial")
-    nbformat.write(tidy(notebook), partial)
-    os.replace(partial, path)
+    write_bytes(path, f"{nbformat.writes(tidy(notebook))}\n".encode())
 
 
 def stale(path: Path) -> str:

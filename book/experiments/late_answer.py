@@ -26,13 +26,7 @@ import torch
 from torch import Tensor
 
 from book.experiments.frame import FOLDER, Cell, Context, Experiment, ExperimentError, Labeled
-from book.experiments.measure import (
-    INTERVAL,
-    Accuracies,
-    Interval,
-    loss_intervals,
-    paired_interval,
-)
+from book.experiments.measure import INTERVAL, Accuracies, Interval, loss_intervals
 from book.experiments.setting import Setting, SettingRecord, Subject
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import models
@@ -254,23 +248,11 @@ def measure(network: str, name: str, context: Context) -> list[LateRun]:
                 "start": starts,
                 **_shares(late, test.labels, found.ann),
                 "loss_interval": loss_intervals(late, found.ann, test.labels),
-                "gain_interval": gain_intervals(late, plain, test.labels),
+                "gain_interval": loss_intervals(plain, late, test.labels),
             },
             "events_per_image": found.events,
         }
     ]
-
-
-def gain_intervals(late: Tensor, plain: Tensor, labels: Tensor) -> list[Interval]:
-    """`paired_interval` of the late answer's accuracy minus the plain one's, after every step.
-
-    Args:
-        late, plain: answers, int64 (T, n).
-        labels: int64 (n,).
-    """
-    right, other = late == labels, plain == labels
-    won, lost = (right & ~other).sum(1).tolist(), (other & ~right).sum(1).tolist()
-    return [paired_interval(a, b, len(labels)) for a, b in zip(won, lost, strict=True)]
 
 
 def _shares(answers: Tensor, labels: Tensor, ann: Tensor) -> Accuracies:

@@ -101,7 +101,7 @@ def loss_intervals(answers: Tensor, ann_answers: Tensor, labels: Tensor) -> list
 
     Args:
         answers: the SNN's, int64 (T, n).
-        ann_answers: the ANN's, int64 (n,).
+        ann_answers: the ANN's, int64 (n,), or those of another reading of the run, (T, n).
         labels: int64 (n,).
     """
     right, ann_right = answers == labels, ann_answers == labels

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlparse
 from bs4 import BeautifulSoup
 
 from book.press import fonts
-from book.press.pages import DESCRIPTION, NAME, Part, config, contents
+from book.press.pages import DESCRIPTION, MATHML, NAME, STYLES, Part, config, contents
 from snnlib.deploy.files import write_bytes
 
 FONT = f"_static/{fonts.FILE}"
@@ -156,8 +156,7 @@ def make(pages: Path, folder: Path, version: str, parts: list[Part] | None = Non
     """
     book = [(p.caption, [read(pages, name) for name in p.pages]) for p in parts or contents()]
     order = [page for _, chapter in book for page in chapter]
-    style = ["_static/pygments.css", "_static/mathml.css", "_static/paper.css"]
-    files = [*style, FONT, *sorted(frozenset().union(*(page.pictures for page in order)))]
+    files = [*STYLES, FONT, *sorted(frozenset().union(*(page.pictures for page in order)))]
     read_config = config()
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     said = {
@@ -175,7 +174,7 @@ def make(pages: Path, folder: Path, version: str, parts: list[Part] | None = Non
             archive.writestr(f"{page.name}.xhtml", page.text)
         for name in files:
             data = fonts.math_subset() if name == FONT else (pages / name).read_bytes()
-            if name == style[1]:
+            if name == MATHML:
                 data = fonts.FACE.encode() + data
             archive.writestr(name, data)
     write_bytes(out, whole.getvalue())

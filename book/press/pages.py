@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+MATHML = "_static/mathml.css"
+STYLES = ("_static/pygments.css", MATHML, "_static/paper.css")  # of every page, for paper too
 NAME = "from-trained-network-to-spiking-network"
 DESCRIPTION = (
     "How to turn a trained ReLU network into a network of spiking neurons that gives the same "

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from book.press import bind, chromium, fonts
-from book.press.pages import DESCRIPTION, NAME, Part, config, contents
+from book.press.pages import DESCRIPTION, NAME, STYLES, Part, config, contents
 
 HERE = Path(__file__).resolve().parent
 FIT = (HERE / "fit.js").read_text(encoding="utf-8")
@@ -46,8 +46,7 @@ def document(pages: Path, parts: list[Part], said: dict[str, str], version: str)
         for chapter in chapters
     ]
     style = "\n".join(
-        [fonts.faces(), *((pages / "_static" / name).read_text(encoding="utf-8")
-         for name in ("pygments.css", "mathml.css", "paper.css")),
+        [fonts.faces(), *((pages / name).read_text(encoding="utf-8") for name in STYLES),
          (HERE / "print.css").read_text(encoding="utf-8"), bind.heads(bound, said["title"])]
     )  # fmt: skip
     return (

@@ -171,11 +171,12 @@ def verify(
         read = []
         for t in range(1, times[-1] + 1):
             stepper.step()
-            read.append(reader.read(stepper.total[None], t - 1))
+            answer = reader.read(stepper.total[None], t - 1)
             if t in times:
+                read.append(answer)
                 for name, total in sums.items():
                     total.add(activations[name], stepper)
-        found.append((torch.cat([read[t - 1] for t in times]), wanted))
+        found.append((torch.cat(read), wanted))
     logits, outputs = torch.cat([f for f, _ in found], 1), torch.cat([w for _, w in found])
     same = shares(logits, outputs.argmax(1)).tolist() if outputs.shape[1] > 1 else []
     layers = [total.report() for total in sums.values()]

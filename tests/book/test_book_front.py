@@ -81,7 +81,7 @@ def test_preview_has_the_size_that_sites_expect():
     assert len(data) < 300_000
 
 
-@pytest.mark.parametrize("name", [*related.KINDS, "exits"])
+@pytest.mark.parametrize("name", related.KINDS)
 def test_measured_rows_are_those_of_the_stored_results(name):
     assert f"```{{measured}} {name}\n" in RELATED
     table = related.measured(name, ROOT / "book/results")

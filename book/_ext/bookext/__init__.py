@@ -6,6 +6,7 @@ generated page can go stale.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,54 +14,31 @@ from typing import Any
 # The pages describe the library of this checkout, installed or not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from bookext import (
-    address,
-    answers,
-    chapters,
-    converts,
-    docstrings,
-    editions,
-    figures,
-    fixes,
-    glance,
-    landing,
-    mathml,
-    networks,
-    outputs,
-    paper,
-    photograph,
-    related,
-    stored,
-    stored_figures,
-    take_along,
-    teaching,
-)
-
 MODULES = (
-    address,
-    answers,
-    chapters,
-    converts,
-    docstrings,
-    editions,
-    figures,
-    fixes,
-    glance,
-    landing,
-    mathml,
-    networks,
-    outputs,
-    paper,
-    photograph,
-    related,
-    stored,
-    stored_figures,
-    take_along,
-    teaching,
+    "address",
+    "answers",
+    "chapters",
+    "converts",
+    "docstrings",
+    "editions",
+    "figures",
+    "fixes",
+    "glance",
+    "landing",
+    "mathml",
+    "networks",
+    "outputs",
+    "paper",
+    "photograph",
+    "related",
+    "stored",
+    "stored_figures",
+    "take_along",
+    "teaching",
 )
 
 
 def setup(app: Any) -> dict[str, Any]:
-    for module in MODULES:
-        module.setup(app)
+    for name in MODULES:
+        importlib.import_module(f"bookext.{name}").setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

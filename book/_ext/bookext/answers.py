@@ -80,11 +80,6 @@ def accuracy(result: Result, model: str) -> str:
     )
 
 
-def late_answer(result: Result, model: str) -> str:
-    """What the late answer is worth to each baseline after a few steps."""
-    return late_panels.answer(result, model)
-
-
 def frontier(result: Result, model: str) -> str:
     """The setting with the fewest events, and the one with the fewest bits."""
     runs: list[Least] = of(result, model, "least")
@@ -254,7 +249,7 @@ def integer(result: Result, model: str) -> str:
 # Name in the page → the file and what answers.
 ANSWERS: dict[str, tuple[str, Callable[[Result, str], str]]] = {
     "accuracy": ("accuracy-over-time", accuracy),
-    "late-answer": ("late-answer", late_answer),
+    "late-answer": ("late-answer", late_panels.answer),
     "frontier": ("frontier", frontier),
     "coefficients": ("frontier", coefficients),
     "layer-errors": ("layer-errors", layer_errors),

@@ -18,6 +18,7 @@ from docutils import nodes
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from bookext.modes import interactive
 from snnlib.plots import twins
 
 LONG = 110  # characters of a caption beyond which it ends at its colon
@@ -153,7 +154,7 @@ class OneMode(SphinxPostTransform):
     default_priority = 5  # behind the choice of an output's type, before images are copied
 
     def run(self, **kwargs: Any) -> None:
-        if self.app.builder.name in ("html", "dirhtml"):
+        if interactive(self.env):
             return
         for image in list(self.document.findall(nodes.image)):
             if DARK in image["classes"]:

@@ -16,9 +16,9 @@ from typing import Any
 
 from bs4 import BeautifulSoup, Tag
 
+from book.press.pages import STYLES
 from bookext.address import pages_address
 
-CSS = ("_static/pygments.css", "_static/mathml.css", "_static/paper.css")
 # Parsing HTML writes the names of attributes small, SVG spells these with capitals.
 SVG = ("viewBox", "preserveAspectRatio", "gradientUnits", "gradientTransform", "patternUnits",
        "clipPath", "linearGradient", "radialGradient", "textLength", "pathLength")  # fmt: skip
@@ -116,7 +116,7 @@ def on_page(app: Any, pagename: str, templatename: str, context: Any, doctree: A
     images = Path(app.outdir) / "_images"
     up = "../" * depth + "_images"
     context["body"] = still(context["body"], f"{site}{pagename}.html", images, up)
-    context["css_files"] = list(CSS)
+    context["css_files"] = list(STYLES)
     context["script_files"] = []
 
 

@@ -67,20 +67,22 @@ def stored(picture: np.ndarray) -> bytes:
     """The picture as a file: exact while there are few colors, else of good quality."""
     from PIL import Image
 
-    image, files = Image.fromarray(picture), []
-    for options in ({"lossless": True}, {"quality": 78, "method": 6}):
-        target = io.BytesIO()
-        image.save(target, format="webp", **options)
-        files.append(target.getvalue())
-    return min(files, key=len)
+    image = Image.fromarray(picture)
+    exact, good = {"lossless": True}, {"quality": 78, "method": 6}
+    return min((encoded(image, "webp", **how) for how in (exact, good)), key=len)
 
 
 def jpeg(picture: np.ndarray) -> bytes:
     """The picture as a file for e-readers, which need not know WebP."""
     from PIL import Image
 
+    return encoded(Image.fromarray(picture), "jpeg", quality=88)
+
+
+def encoded(image: Any, kind: str, **options: Any) -> bytes:
+    """A Pillow image as a file of this kind."""
     target = io.BytesIO()
-    Image.fromarray(picture).save(target, format="jpeg", quality=88)
+    image.save(target, format=kind, **options)
     return target.getvalue()
 
 
@@ -186,9 +188,7 @@ def preview() -> bytes:
         middle = width + (k - 3.5) * strip
         draw.rounded_rectangle((middle - 62, 572, middle + 62, 612), 8, fill="#0b1f30")
         draw.text((middle, 592), said, "#ffffff", font(22), anchor="mm")
-    target = io.BytesIO()
-    card.save(target, format="jpeg", quality=82, optimize=True, progressive=True)
-    return target.getvalue()
+    return encoded(card, "jpeg", quality=82, optimize=True, progressive=True)
 
 
 def font(size: int, weight: str = "normal") -> Any:
@@ -201,7 +201,7 @@ def font(size: int, weight: str = "normal") -> Any:
 
 def write_preview(app: Any, error: Exception | None) -> None:
     """Put the preview picture beside the site's other static files, where its address points."""
-    if error is None and app.builder.format == "html":
+    if error is None and interactive(app.env):
         (Path(app.outdir) / "_static" / PREVIEW).write_bytes(preview())
 
 

@@ -71,29 +71,8 @@ def neurons(result: Result, model: str) -> list[Row]:
     return found
 
 
-class Exit(NamedTuple):
-    """What the confidence that validation images chose gave on the test images."""
-
-    label: str
-    all_steps: int
-    mean_steps: float
-    accuracy: float
-    full: float
-    n: int
-
-
-def exits(result: Result, model: str) -> list[Exit]:
-    return [
-        Exit(run["label"], run["steps"], point["mean_steps"], point["accuracy"],
-             run["accuracy"][-1], run["n"])
-        for run in of(result, model)
-        for point in run["sweep"]
-        if point["chosen"]
-    ]  # fmt: skip
-
-
-# Name → the experiment, and its rows.
-KINDS: dict[str, tuple[str, Callable[[Result, str], list[Row]]]] = {
+# Name → the experiment, and its rows: accuracy over time steps.
+ROWS: dict[str, tuple[str, Callable[[Result, str], list[Row]]]] = {
     "thresholds": (
         "ablations",
         choices(
@@ -147,31 +126,39 @@ def table(rows: list[Row], model: str) -> Table:
     return Table(title, ["", *map(str, steps)], cells, model)
 
 
-def exit_table(found: list[Exit], model: str) -> Table:
-    """Every neuron with all steps, and with as many as each image needs."""
+def exit_table(result: Result, model: str) -> Table:
+    """Every neuron with all steps, and with as many as each image needs.
+
+    They are those of the confidence that validation images chose.
+    """
+    runs = of(result, model)
     cells = [
-        [one.label, f"{one.all_steps}", f"{100 * one.full:.1f}", f"{one.mean_steps:.1f}",
-         f"{100 * one.accuracy:.1f}"]
-        for one in found
+        [run["label"], f"{run['steps']}", f"{100 * run['accuracy'][-1]:.1f}",
+         f"{chosen['mean_steps']:.1f}", f"{100 * chosen['accuracy']:.1f}"]
+        for run in runs
+        for chosen in run["sweep"]
+        if chosen["chosen"]
     ]  # fmt: skip
     head = ["", "All steps", "accuracy (%)", "Early exit, mean steps", "accuracy (%)"]
-    title = f"{found[0].n:,} test images, all steps and as many as each image needs"
+    title = f"{runs[0]['n']:,} test images, all steps and as many as each image needs"
     return Table(title, head, cells, model)
 
 
+def _tabled(rows: Callable[[Result, str], list[Row]]) -> Callable[[Result, str], Table]:
+    return lambda result, model: table(rows(result, model), model)
+
+
+# Name → the experiment, and its table for a network.
+KINDS = {name: (file, _tabled(rows)) for name, (file, rows) in ROWS.items()}
+KINDS["exits"] = ("early-exit", exit_table)
+
+
 def measured(name: str, folder: Path) -> Table | None:
-    """The table of that name on the hardest network that has all its rows; None without one."""
-    file, rows = ("early-exit", None) if name == "exits" else KINDS[name]
+    """The table of that name on the hardest network that was measured; None without one."""
+    file, make = KINDS[name]
     result = read(folder, file).get(file, {})
-    for model in NETWORKS:
-        if not of(result, model):
-            continue
-        return (
-            exit_table(exits(result, model), model)
-            if rows is None
-            else table(rows(result, model), model)
-        )
-    return None
+    model = next((model for model in NETWORKS if of(result, model)), None)
+    return None if model is None else make(result, model)
 
 
 class Measured(SphinxDirective):
@@ -180,8 +167,8 @@ class Measured(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         self.env.note_reread()  # a new result is no change of a file that was there
         name = self.arguments[0]
-        if name not in (*KINDS, "exits"):
-            raise self.error(f"measured: one of {', '.join((*KINDS, 'exits'))}, not {name!r}")
+        if name not in KINDS:
+            raise self.error(f"measured: one of {', '.join(KINDS)}, not {name!r}")
         found = measured(name, Path(self.env.srcdir) / "book" / "results")
         if found is None:
             return [nodes.paragraph("", "Not measured yet.")]

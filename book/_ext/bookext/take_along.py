@@ -14,6 +14,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from bookext.modes import interactive
+
 FOLDER = "take-along"
 KINDS = {".pdf": "PDF", ".epub": "ePub"}
 
@@ -41,7 +43,7 @@ class TakeAlong(SphinxDirective):
     """A line that links the forms that were made, or says how to make them."""
 
     def run(self) -> list[nodes.Node]:
-        if self.env.app.builder.name == "epub":
+        if not interactive(self.env):
             return []  # whoever reads this has taken the book along
         self.env.note_reread()  # the files may be there the next time
         there = links(Path(self.env.srcdir), "../" * self.env.docname.count("/"))
