@@ -116,6 +116,23 @@ def test_the_rounded_ann_stands_under_the_steps_it_was_measured_at():
     assert table.rows[1][1:] == ["25.0", "", "", "75.0"]
 
 
+def test_the_late_answer_stands_below_the_same_run_read_from_step_one():
+    late = {"start": [1, 2], "accuracy": [0.5, 0.75], "agreement": [0.5, 0.75]}
+    run = {
+        "model": "m",
+        "label": "IF, best",
+        "n": 10,
+        "ann_accuracy": 0.9,
+        "accuracy": [0.5, 0.625],
+    }
+    runs = [run | {"late": late}, run | {"label": "AugMapping, best", "late": late}]
+    table = related.table(related.late({"runs": runs}, "m"), "m")
+    assert table.rows == [
+        ["IF, best, from step 1", "50.0", "62.5"],
+        ["IF, best, late answer", "50.0", "75.0"],
+    ]
+
+
 def test_every_conversion_paper_of_the_bibliography_is_on_the_page_of_related_methods():
     bib = (ROOT / "book/references.bib").read_text(encoding="utf-8")
     entries = re.findall(r"^@\w+\{([^,]+),(.*?)^\}", bib, re.M | re.S)

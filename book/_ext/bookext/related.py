@@ -16,6 +16,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from bookext.figures import NETWORKS
+from bookext.late_panels import BASELINES
 from bookext.results import Result, of
 from bookext.stored import read
 from bookext.table import Table
@@ -71,6 +72,17 @@ def neurons(result: Result, model: str) -> list[Row]:
     return found
 
 
+def late(result: Result, model: str) -> list[Row]:
+    """The baselines of the late answer, each read from step 1 and from the chosen start."""
+    found = []
+    for run in of(result, model):
+        if run["label"] in BASELINES:
+            plain = row(f"{run['label']}, from step 1", run)
+            read = row(f"{run['label']}, late answer", {**run, **run["late"]})
+            found += [plain, read]
+    return found
+
+
 # Name → the experiment, and its rows: accuracy over time steps.
 ROWS: dict[str, tuple[str, Callable[[Result, str], list[Row]]]] = {
     "thresholds": (
@@ -92,6 +104,7 @@ ROWS: dict[str, tuple[str, Callable[[Result, str], list[Row]]]] = {
             ("reset", "IF, zero", "IF, reset to zero"),
         ),
     ),
+    "late": ("late-answer", late),
     "neurons": ("accuracy-over-time", neurons),
     "negative": (
         "ablations",
