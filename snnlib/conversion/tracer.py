@@ -22,14 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnlib.conversion import registry
 from snnlib.conversion.blame import in_assertion, told
-from snnlib.conversion.registry import (
-    Builder,
-    Compare,
-    Ref,
-    Rule,
-    Unsupported,
-    wrong_rank,
-)
+from snnlib.conversion.registry import Builder, Compare, Ref, Rule, Unsupported, wrong_rank
 
 _BATCH = 11  # images in the run: a number no layer size is likely to be
 _MARK = "_snnlib_value"  # attribute of tensors computed from the images
@@ -44,6 +37,8 @@ _CONSTANTS = {
     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like",
     "randint_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor",
 }  # fmt: skip
+# What a rule raises that is handed something it does not know.
+_MISUSED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _ADVICE = (
     "Control flow in forward that depends on the images (if, for, assert, int on tensors) has to "
     "become tensor operations, or be decided in __init__"
@@ -279,14 +274,7 @@ def _ruled(b: Builder, rule: Rule, args: Any, kwargs: Any) -> list[Any]:
         raise Unsupported(f"called in a way that does not convert ({error})") from None
     try:
         made = rule.emit(b, *args, **kwargs)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _MISUSED as error:
         raise Unsupported(f"used in a way its rule does not know ({error})") from None
     return made if isinstance(made, list) else [made]
 
