@@ -7,6 +7,17 @@ assembles the three notebooks. ``bookext.editions`` calls them and puts the link
 """
 
 from book.tools.editions.editions import NAMES, code_cells, plain, student, teacher
+from book.tools.editions.needed import needed
 from book.tools.editions.page import Page, Piece, pieces
 
-__all__ = ["NAMES", "Page", "Piece", "code_cells", "pieces", "plain", "student", "teacher"]
+__all__ = [
+    "NAMES",
+    "Page",
+    "Piece",
+    "code_cells",
+    "needed",
+    "pieces",
+    "plain",
+    "student",
+    "teacher",
+]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import nbformat
 
 from book.tools.editions.markdown import escape
+from book.tools.editions.needed import needed
 from book.tools.editions.page import Page, Piece
 
 # The part of a file's name after the chapter's.
@@ -50,10 +51,11 @@ def student(source: Notebook, pieces: Sequence[Piece], page: Page) -> Notebook:
 
 
 def teacher(source: Notebook, pieces: Sequence[Piece], page: Page) -> Notebook:
-    """The exercises and their solutions; the chapter's code, which they build on, in one cell."""
-    chapter = [
-        source.cells[p.cell].source for p in pieces if p.role == "chapter" and p.cell is not None
-    ]
+    """The exercises and their solutions; the code of the chapter they build on in one cell."""
+    held = [piece for piece in pieces if piece.cell is not None]
+    cells = [source.cells[piece.cell].source for piece in held]
+    wanted = [i for i, piece in enumerate(held) if piece.role != "chapter"]
+    chapter = [cells[i] for i in needed(cells, wanted) if i not in wanted]
     title, *_ = next(p.text for p in pieces if p.cell is None).splitlines()
     setup = nbformat.v4.new_code_cell("\n\n\n".join(chapter))
     setup.metadata.update(jupyter={"source_hidden": True, "outputs_hidden": True})
