@@ -32,8 +32,7 @@ RESULT: dict[str, Any] = {
 def test_a_row_says_command_machine_minutes_images_and_seed() -> None:
     row = reproduce.result_row("x", RESULT, "https://example.org/blob/main/book/results")
     assert row == [
-        '<a href="https://example.org/blob/main/book/results/x.json">x.json</a>',
-        "a &lt; b",
+        '<a href="https://example.org/blob/main/book/results/x.json">x.json</a><br>a &lt; b',
         "<code>snnlib experiment x</code>",
         "a processor",
         "1.5",
@@ -52,7 +51,7 @@ def test_every_result_has_a_full_row(name: str) -> None:
     row = reproduce.result_row(name, RESULTS[name], "address")
     assert len(row) == len(reproduce.RESULTS)
     assert all(row[:-1]), "only a seed may be missing"
-    assert json.dumps(RESULTS[name]["command"])[1:-1] in row[2]
+    assert json.dumps(RESULTS[name]["command"])[1:-1] in row[1]
 
 
 def test_every_network_has_a_full_row() -> None:

@@ -18,7 +18,7 @@ from book.tools import cards
 from bookext.stored import Stored
 from snnlib.zoo import checkpoints
 
-RESULTS = ("result", "measured", "command", "machine", "minutes", "images", "seed")
+RESULTS = ("result", "command", "machine", "minutes", "images", "seed")
 NETWORKS = ("network", "command", "machine", "minutes", "validation (%)", "test (%)", "seed")
 
 
@@ -59,7 +59,7 @@ def result_row(name: str, result: dict[str, Any], address: str) -> list[str]:
     ]
     link = f'<a href="{html.escape(address, quote=True)}/{name}.json">{html.escape(name)}.json</a>'
     what, *rest = map(html.escape, texts)
-    return [link, what, f"<code>{html.escape(result['command'])}</code>", *rest]
+    return [f"{link}<br>{what}", f"<code>{html.escape(result['command'])}</code>", *rest]
 
 
 def network_row(name: str, record: dict[str, Any], address: str) -> list[str]:
