@@ -18,8 +18,16 @@ from book.tools import cards
 from bookext.stored import Stored
 from snnlib.zoo import checkpoints
 
-RESULTS = ("result", "command", "machine", "minutes", "images", "seed")
-NETWORKS = ("network", "command", "machine", "minutes", "validation (%)", "test (%)", "seed")
+RESULTS: tuple[str, ...] = ("result", "command", "machine", "minutes", "images", "seed")
+NETWORKS: tuple[str, ...] = (
+    "network",
+    "command",
+    "machine",
+    "minutes",
+    "validation (%)",
+    "test (%)",
+    "seed",
+)
 
 
 def images(n: int | dict[str, int] | None) -> str:
