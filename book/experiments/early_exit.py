@@ -8,6 +8,7 @@ The confidence marked ``chosen`` is the smallest whose accuracy on validation im
 points of running all steps; none is marked where none gets there. Test images have no say.
 
 An image is easy if its answer is settled early: from which step on does it not change any more?
+Chapter *CIFAR-10* shows the easiest and the hardest ones.
 
 Time is that of the processor (all threads together) on a CPU, which other programs on the machine
 disturb least, and wall time on a GPU.

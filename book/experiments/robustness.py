@@ -3,7 +3,8 @@
 The ANN stands beside each spiking network under the same disturbance: the same noisy images, the
 same noisy weights, and for lost spikes activations that are lost as often. Nothing is adapted:
 thresholds stay as they were balanced on clean images. Random numbers come from seeded generators on
-the CPU, so both networks, and every device, see the same draws of noise.
+the CPU, so both networks, and every device, see the same draws of noise. Chapter *CIFAR-10* reads
+the results.
 
 Images are the first 1,000 test images; settings are fixed beforehand. Of slow networks IF and
 TerMapping run in bfloat16 with float32 potentials, their ANN in bfloat16 too (field ``dtype``).

@@ -465,8 +465,9 @@ def test_page_has_every_figure_and_the_tables_of_every_experiment():
 def test_page_has_an_answer_for_every_section_that_has_one():
     assert sorted(re.findall(r"\{result-answer\} ([\w-]+)", PAGE)) == sorted(answers.ANSWERS)
     places = [PAGE.index(f"{{{name}}}") for name in ("network-selector", "results-glance")]
-    assert sorted([*places, PAGE.index("{result-answer}"), PAGE.index("{stored-results}")]) == [
-        *places, PAGE.index("{result-answer}"), PAGE.index("{stored-results}"),
+    files = PAGE.index("{ref}`reproduce`")
+    assert sorted([*places, PAGE.index("{result-answer}"), files]) == [
+        *places, PAGE.index("{result-answer}"), files,
     ]  # fmt: skip
 
 

@@ -164,11 +164,12 @@ def test_support_table_lists_the_whole_registry(site: Site) -> None:
     assert wanted <= shown, sorted(wanted - shown)
 
 
-def test_results_page_shows_every_stored_result(site: Site) -> None:
-    text = soup(site.html / "book/results.html").get_text()
+def test_reproduce_page_links_to_every_stored_result(site: Site) -> None:
+    page = soup(site.html / "book/reproduce.html")
+    text, links = page.get_text(), {str(link.get("href")) for link in page.find_all("a")}
     for path in sorted((ROOT / "book/results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        assert path.stem in text
+        assert any(link.endswith(f"/book/results/{path.name}") for link in links), path.name
         if "command" in result:
             assert " ".join(str(result["command"]).split()) in " ".join(text.split()), path.name
 

@@ -31,6 +31,7 @@ MODULES = (
     "paper",
     "photograph",
     "related",
+    "reproduce",
     "stored",
     "stored_figures",
     "take_along",
