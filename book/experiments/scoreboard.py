@@ -1,4 +1,4 @@
-"""``scoreboard``: what no other result holds: bits of the best settings, energy by both accountings.
+"""``scoreboard``: what no other result holds: bits of the best settings, energies counted twice.
 
 ``runs``: the best settings of ``accuracy-over-time`` on the first test images, with the *bits* a
 neuron that their messages need (`frontier.Counts.bits`: the entropy of the spike coefficients,
