@@ -2,7 +2,8 @@
 
 The settings are those of ``accuracy-over-time``, which has all other costs of the same runs. *Bits*
 are the least that any code without memory could send (`frontier.Counts.bits`: the entropy of a
-layer's spike coefficients in each step, silence included), here of the first test images.
+layer's spike coefficients in each step, silence included), here of the first test images; fewer of
+them on slow networks, whose layers have many neurons to count.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from snnlib.zoo.evaluate import LABELS
 
 STEPS, IF_STEPS = 32, 48  # as in accuracy-over-time
 DEEP_AUGMENTED_STEPS = 8  # AugMapping has long arrived
+SLOW_IMAGES = 40
 
 
 class BitsRun(Labeled):
@@ -46,7 +48,8 @@ def measure(network: str, kind: str, context: Context) -> list[BitsRun]:
     steps = IF_STEPS if kind == "if" else STEPS
     if subject.deep and kind == "augmented":
         steps = DEEP_AUGMENTED_STEPS
-    found = count(net, subject.test, steps)
+    split = subject.test[:SLOW_IMAGES] if subject.slow else subject.test
+    found = count(net, split, steps)  # of its first images
     return [
         {
             "model": network,
