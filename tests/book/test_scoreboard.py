@@ -39,8 +39,8 @@ def test_chapter_and_readme_have_the_same_steps():
     )
     lines = [re.split(r"  +", line.strip()) for line in output.splitlines()[2:]]
     shown = {}
-    for network, _, *steps in lines:
-        for k, method in enumerate(LABELS.values()):
-            shown[network, method] = steps[2 * k : 2 * k + 2]
+    for network, _, *pairs in lines:
+        for method, pair in zip(LABELS.values(), pairs, strict=True):
+            shown[network, method] = pair.split(" / ")
     for network, _, method, near, close, *_ in rows(scoreboard.table(ROOT)):
         assert shown[network, method] == [near, close]
