@@ -21,6 +21,7 @@ __all__ += ["get", "run"]
 NAMES = (
     *("accuracy-over-time", "late-answer", "ablations", "layer-errors"),
     *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
+    "bits",
 )
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from book.experiments import index
-from book.tools import tables
+from book.tools import scoreboard, tables
 from snnlib.deploy.files import write_bytes
 from snnlib.plots.style import MODES, Mode
 
@@ -131,6 +131,7 @@ def _draw(runs: list[tables.Run], mode: Mode, digest: str) -> bytes:
 
 
 SECTIONS: dict[str, Callable[[Path], str]] = {
+    "scoreboard": scoreboard.table,
     "mnist-table": partial(tables.headline, dataset="mnist"),
     "mnist-figure": _mnist_figure,
     "fashion-table": partial(tables.headline, dataset="fashion_mnist"),

@@ -1,0 +1,72 @@
+"""The scoreboard of the README, of the chapter and of the results say the same."""
+
+import json
+import re
+
+import pytest
+from book_rules import ROOT, outputs, read
+
+from book.tools import scoreboard
+from snnlib.zoo.evaluate import LABELS
+
+CHAPTER = ROOT / "book" / "13_scoreboard.ipynb"
+CAPTION = "First step from which on"
+
+
+def run(neuron, accuracy):
+    """A stored run: a step sends 5 events over 10 neurons and costs 25 of the ANN's 100 nJ."""
+    steps = range(1, len(accuracy) + 1)
+    return {
+        "model": "mnist-cnn",
+        "neuron": neuron,
+        "ann_accuracy": 0.99,
+        "accuracy": accuracy,
+        "neurons": 10,
+        "ann_energy_nj": 100.0,
+        "events_per_image": [5.0 * t for t in steps],
+        "synops_per_image": [1e4 * t for t in steps],
+        "energy_nj_per_image": [25.0 * t for t in steps],
+        "headline": {},
+    }
+
+
+def rows(text):
+    """Cells of a table's rows, without the head."""
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()[2:]]
+
+
+def test_a_row_counts_from_the_step_after_the_last_large_loss(tmp_path):
+    runs = [run("if", [0.2, 0.5, 0.8, 0.988]), run("augmented", [0.95, 0.9885, 0.9895, 0.991])]
+    results = tmp_path / "book" / "results"
+    results.mkdir(parents=True)
+    (results / "accuracy-over-time.json").write_text(json.dumps({"runs": runs}))
+    slow, fast = rows(scoreboard.table(tmp_path))
+    assert slow[2:5] == ["IF", "4", "–"]  # loses 0.2 points in the last step
+    assert fast[2:5] == ["AugMapping", "2", "3"]
+    # 20,000 SynOps of 0.9 pJ are 18 nJ, 0.18 of the ANN's energy.
+    assert fast[5:] == ["1.00", "0.0 M", "0.50", "0.18"]
+
+
+def test_what_never_arrives_has_no_costs(tmp_path):
+    results = tmp_path / "book" / "results"
+    results.mkdir(parents=True)
+    content = {"runs": [run("if", [0.2, 0.5])]}
+    (results / "accuracy-over-time.json").write_text(json.dumps(content))
+    assert rows(scoreboard.table(tmp_path))[0][3:] == ["–"] * 6
+
+
+def test_without_results_it_says_so(tmp_path):
+    assert scoreboard.table(tmp_path) == "Not measured yet."
+
+
+@pytest.mark.skipif(not CHAPTER.is_file(), reason="the chapter is not here")
+def test_chapter_and_readme_have_the_same_steps():
+    texts = [text for cell in read(CHAPTER).code for text in outputs(cell, "text/plain")]
+    (table,) = (text for text in texts if text.startswith(CAPTION))
+    shown = {}
+    for line in table.splitlines()[2:]:
+        network, _, *pairs = re.split(r"  +", line.strip())
+        for method, pair in zip(LABELS.values(), pairs, strict=True):
+            shown[network, method] = pair.split(" / ")
+    for network, _, method, near, close, *_ in rows(scoreboard.table(ROOT)):
+        assert shown[network, method] == [near, close]
