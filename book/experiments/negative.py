@@ -35,8 +35,8 @@ from snnlib.zoo.evaluate import LABELS
 NETWORKS = ("digits-cnn", "mnist-cnn", "fashion-cnn", "cifar10-vgg")
 STEPS = 32
 NEGATIVES = (1.0, 0.75, 0.5, 0.25, 0.0)
-VALIDATION_IMAGES, DEEP_VALIDATION_IMAGES = 1000, 400
-TEST_IMAGES, DEEP_TEST_IMAGES = 2000, 500
+VALIDATION_IMAGES, DEEP_VALIDATION_IMAGES = 500, 200
+TEST_IMAGES, DEEP_TEST_IMAGES = 1000, 400
 WATCHED_IMAGES, DEEP_WATCHED_IMAGES = 100, 40
 _PART = 20  # images whose neurons are watched at a time
 
