@@ -35,9 +35,10 @@ from snnlib.zoo.evaluate import LABELS
 NETWORKS = ("digits-cnn", "mnist-cnn", "fashion-cnn", "cifar10-vgg")
 STEPS = 32
 NEGATIVES = (1.0, 0.75, 0.5, 0.25, 0.0)
-VALIDATION_IMAGES, DEEP_VALIDATION_IMAGES = 500, 200
-TEST_IMAGES, DEEP_TEST_IMAGES = 1000, 400
-WATCHED_IMAGES, DEEP_WATCHED_IMAGES = 100, 40
+# Images, and the least of them where a pass over the network takes long.
+VALIDATION_IMAGES = (500, 200)
+TEST_IMAGES = (1000, 300)
+WATCHED_IMAGES = (100, 30)
 _PART = 20  # images whose neurons are watched at a time
 
 NEURONS: dict[str, Neuron] = {
@@ -101,7 +102,7 @@ def watched(net: SpikingNetwork, split: Split, steps: int) -> Silent:
             for name, mask in silent.items():
                 count = stepper.states[name].count
                 sent, before[name] = count - before[name], count
-                parts = (count[mask] > 0, sent[mask] != 0, sent < 0, sent != 0)
+                parts = ((count > 0) & mask, (sent != 0) & mask, sent < 0, sent != 0)
                 sums[:, t] += torch.stack([part.sum() for part in parts]).cpu()
     sums[1:] = sums[1:].cumsum(1)  # events are counted so far, false neurons now
     false, events, back, total = sums
@@ -130,10 +131,8 @@ def measure(network: str, name: str, context: Context) -> list[NegativeRun]:
     """One neuron on one network."""
     subject, neuron = context.subject(network), NEURONS[name]
     counts = VALIDATION_IMAGES, TEST_IMAGES, WATCHED_IMAGES
-    if subject.deep:
-        counts = DEEP_VALIDATION_IMAGES, DEEP_TEST_IMAGES, DEEP_WATCHED_IMAGES
-    setting, (choosing, judging, few) = Setting(neuron), counts
-    validation = subject.validation[:choosing]
+    choosing, judging, few = (subject.affordable(*count) for count in counts)
+    setting, validation = Setting(neuron), subject.validation[:choosing]
     run, chosen = readings(
         subject, setting, LABELS[neuron.kind], STEPS, validation, subject.test[:judging]
     )
