@@ -438,7 +438,7 @@ def test_silent_neurons_are_followed_by_the_definition(digits):
     for neuron in (snn.IF(), snn.Ternary(negative=0.0)):
         net = snn.convert(ann, images, neuron)
         split = snn.data.Split(x, torch.zeros(len(x), dtype=torch.int64), ("0",))
-        found = negative.watched(net, split, 6)
+        found = {**negative.watched(net, split, 6)}
         layers = tuple(net.thresholds)
         run, zero = net(x, steps=6, record=layers), negative.silence(net, x)
         activations, a = {}, x
