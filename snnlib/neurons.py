@@ -277,7 +277,7 @@ class Ternary(Neuron):
     Raises:
         ValueError: a parameter is out of range.
 
-    Source: Yu et al., TNNLS 2022 (with negative = 1, v0 = 0). Chapter *Rates, counts and ReLU*.
+    Source: Yu et al., TNNLS 2022 (with negative = 1, v0 = 0). Chapter *Double thresholds*.
 
     Example:
         >>> import torch

@@ -19,7 +19,7 @@ __all__ += ["get", "run"]
 
 # One module each; imported when asked for.
 NAMES = (
-    *("accuracy-over-time", "late-answer", "ablations", "layer-errors"),
+    *("accuracy-over-time", "late-answer", "negative", "ablations", "layer-errors"),
     *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
     "bits",
 )

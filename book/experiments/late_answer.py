@@ -216,43 +216,58 @@ def images(subject: Subject, method: Method) -> tuple[Split, Split]:
 def measure(network: str, name: str, context: Context) -> list[LateRun]:
     """Starts from validation images, then both readings of one run over test images."""
     subject, method = context.subject(network), METHODS[name]
-    setting = setting_of(network, method)
-    net = subject.affordably(subject.convert(setting))
     steps = DEEP_AUGMENTED_STEPS if subject.deep and method.kind == "augmented" else STEPS
-    validation, test = images(subject, method)
+    setting, (validation, test) = setting_of(network, method), images(subject, method)
+    run, _ = readings(subject, setting, method.label, steps, validation, test)
+    return [run]
+
+
+def readings(
+    subject: Subject, setting: Setting, label: str, steps: int, validation: Split, test: Split
+) -> tuple[LateRun, Answers]:
+    """Both readings of one run over test images, and the answers that chose the starts.
+
+    Args:
+        subject: the network.
+        setting: to convert it in.
+        label: of the row.
+        steps: of the run.
+        validation: images that choose the first step that counts.
+        test: images that judge.
+    """
+    net = subject.affordably(subject.convert(setting))
     chosen = answered(net, subject.ann, validation, steps)
     starts = best_starts(chosen.logits, chosen.ann)
     found = answered(net, subject.ann, test, steps)
     record = setting.record()
     plain, late = found.logits.argmax(2), from_starts(found.logits, starts)
-    return [
-        {
-            "model": network,
-            "label": method.label,
-            "n": len(test),
-            "neuron": method.kind,
-            "setting": record,
-            "levels": record["neuron"].get("levels"),
-            "negative": record["neuron"].get("negative"),
-            "v0": record["neuron"]["v0"],
-            "balance": record["balance"]["kind"],
-            "percentile": record["balance"].get("q"),
-            "dtype": str(net.dtype).removeprefix("torch."),
-            "steps": steps,
-            "validation_images": len(validation),
-            "neurons": sum(net.sizes.values()),
-            "ann_accuracy": float((found.ann == test.labels).double().mean()),
-            **_shares(plain, test.labels, found.ann),
-            "loss_interval": loss_intervals(plain, found.ann, test.labels),
-            "late": {
-                "start": starts,
-                **_shares(late, test.labels, found.ann),
-                "loss_interval": loss_intervals(late, found.ann, test.labels),
-                "gain_interval": loss_intervals(plain, late, test.labels),
-            },
-            "events_per_image": found.events,
-        }
-    ]
+    run: LateRun = {
+        "model": subject.name,
+        "label": label,
+        "n": len(test),
+        "neuron": setting.neuron.kind,
+        "setting": record,
+        "levels": record["neuron"].get("levels"),
+        "negative": record["neuron"].get("negative"),
+        "v0": record["neuron"]["v0"],
+        "balance": record["balance"]["kind"],
+        "percentile": record["balance"].get("q"),
+        "dtype": str(net.dtype).removeprefix("torch."),
+        "steps": steps,
+        "validation_images": len(validation),
+        "neurons": sum(net.sizes.values()),
+        "ann_accuracy": float((found.ann == test.labels).double().mean()),
+        **_shares(plain, test.labels, found.ann),
+        "loss_interval": loss_intervals(plain, found.ann, test.labels),
+        "late": {
+            "start": starts,
+            **_shares(late, test.labels, found.ann),
+            "loss_interval": loss_intervals(late, found.ann, test.labels),
+            "gain_interval": loss_intervals(plain, late, test.labels),
+        },
+        "events_per_image": found.events,
+    }
+    return run, chosen
 
 
 def _shares(answers: Tensor, labels: Tensor, ann: Tensor) -> Accuracies:

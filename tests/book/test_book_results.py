@@ -202,10 +202,29 @@ GRID = {
         for levels in (1, 2, 4, 8, 16)
     ],
 }  # fmt: skip
+
+
+def swept(label, accuracy, events, false, **more):
+    return {
+        "model": MODEL, "label": label, "n": 100, "ann_accuracy": 0.99, "steps": 2,
+        "accuracy": accuracy, "events_per_image": events, "neurons": 10,
+        "setting": neuron("ternary" if more else "if", **more),
+        "silent": {"false": false},
+    }  # fmt: skip
+
+
+NEGATIVE = {
+    "runs": [
+        swept("IF", [0.1, 0.5], [2.0, 4.0], [0.1, 0.2]),
+        swept("TerMapping", [0.2, 0.6], [2.0, 5.0], [0.1, 0.05], negative=1.0),
+        swept("TerMapping", [0.2, 0.7], [2.0, 5.5], [0.1, 0.04], negative=0.75),
+        swept("TerMapping", [0.3, 0.9], [3.0, 6.0], [0.1, 0.01], negative=0.0),
+    ]
+}
 STORED = {
     "accuracy": ACCURACY, "frontier": FRONTIER, "coefficients": FRONTIER, "layer-errors": LAYERS,
     "robustness": ROBUSTNESS, "early-exit": EXITS, "allocation": ALLOCATION,
-    "grid": GRID,
+    "grid": GRID, "negative": NEGATIVE,
 }  # fmt: skip
 
 
@@ -253,6 +272,12 @@ def test_alt_texts_say_what_the_numbers_say(tmp_path, name):
             "0.31 of the ANN's neurons are active; with exact values its answers hold without the "
             "smallest 5 % of them, at 0.295",
             "Uniform: 0.25 for all layers. Layer by layer: relu1 0.25, relu2 0.325",
+        ],
+        "negative": [
+            "After 2 steps a negative threshold at 0 gives 90.0 %, one at −θ 60.0 %, for +20 % "
+            "events; the ANN has 99.0 %", "20.0 % / 5.0 % / 1.0 % have spiked for nothing",
+            "IF from 10.0 to 20.0 %; TerMapping, negative 1 from 10.0 to 5.0 %; TerMapping, "
+            "negative 0 from 10.0 to 1.0 %",
         ],
         "grid": [
             "v0 = 0.5, mnist-cnn: with 1 level they go from 10.0 % (99th percentile, one a layer) "

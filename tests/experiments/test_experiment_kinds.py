@@ -15,6 +15,7 @@ from book.experiments import (
     frontier,
     late_answer,
     layer_errors,
+    negative,
     robustness,
 )
 from snnlib.simulation.reference import Stepper
@@ -429,3 +430,55 @@ def test_methods_near_the_best_setting_keep_its_thresholds():
     assert zero.bias_steps is None, "biases are calibrated for one neuron"
     with pytest.raises(experiments.ExperimentError, match="accuracy-over-time first"):
         late_answer.setting_of("six", late_answer.METHODS["if/best"])
+
+
+def test_silent_neurons_are_followed_by_the_definition(digits):
+    """Counts from the recorded coefficients, and the ANN's activations, give the same shares."""
+    ann, images, x = digits
+    for neuron in (snn.IF(), snn.Ternary(negative=0.0)):
+        net = snn.convert(ann, images, neuron)
+        split = snn.data.Split(x, torch.zeros(len(x), dtype=torch.int64), ("0",))
+        found = {**negative.watched(net, split, 6)}
+        layers = tuple(net.thresholds)
+        run, zero = net(x, steps=6, record=layers), negative.silence(net, x)
+        activations, a = {}, x
+        for name, layer in ann.named_children():
+            activations[name] = a = layer(a)
+        sent = {name: run.trace[name].coefficient for name in layers}
+        for name in layers:
+            assert torch.equal(zero[name], activations[name] == 0)
+        silent = torch.cat([sent[name][:, zero[name]] for name in layers], 1)
+        everything = torch.cat([sent[name].flatten(1) for name in layers], 1)
+        events = (everything != 0).sum(1).cumsum(0)
+        shares = {
+            "false": (silent.cumsum(0) > 0).double().mean(1),
+            "events": (silent != 0).sum(1).cumsum(0) / events,
+            "taken_back": (everything < 0).sum(1).cumsum(0) / events,
+        }
+        for key, share in shares.items():
+            assert found[key] == pytest.approx(share.tolist(), abs=1e-6), key
+        assert found["neurons"] == pytest.approx(silent.shape[1] / everything.shape[1])
+
+
+def test_the_negative_threshold_is_all_that_differs(context):
+    """IF never takes back; the sweep shares thresholds, start and images; 0 takes back the most."""
+    rows = [negative.measure("digits-cnn", name, context)[0] for name in ("if", "ternary/1")]
+    rows += negative.measure("digits-cnn", "ternary/0", context)
+    settings = [{**row["setting"], "neuron": row["setting"]["neuron"]["v0"]} for row in rows]
+    assert settings[0] == settings[1] == settings[2]
+    back = [row["silent"]["taken_back"][-1] for row in rows]
+    assert back[0] == 0 < back[1] < back[2]
+    plain = rows[0]["silent"]["false"]
+    assert plain == sorted(plain), "an IF neuron's count cannot come down"
+    for row in rows:
+        assert row["validation"]["images"] == row["validation_images"] == 20
+        for part in (row["validation"]["agreement"], row["silent"]["events"], row["accuracy"]):
+            assert len(part) == row["steps"]
+
+
+def test_fewer_images_where_a_pass_takes_long(context):
+    subject = context.subject("digits-cnn")
+    assert subject.affordable(*negative.TEST_IMAGES) == negative.TEST_IMAGES[0]
+    names = [cell.name for cell in negative.cells("mnist-cnn")]
+    assert names[0] == "mnist-cnn/if"
+    assert len(set(names)) == len(names) == 1 + len(negative.NEGATIVES)

@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from book.experiments.measure import paired_interval
 from book.tools.tables import loss, settled
-from bookext import late_panels, networks
+from bookext import late_panels, negative_panels, networks
 from bookext.axes import number
 from bookext.results import Result, of, steps
 from bookext.run_panels import PARTS_AFTER, method
@@ -250,6 +250,7 @@ def integer(result: Result, model: str) -> str:
 ANSWERS: dict[str, tuple[str, Callable[[Result, str], str]]] = {
     "accuracy": ("accuracy-over-time", accuracy),
     "late-answer": ("late-answer", late_panels.answer),
+    "negative": ("negative", negative_panels.answer),
     "frontier": ("frontier", frontier),
     "coefficients": ("frontier", coefficients),
     "layer-errors": ("layer-errors", layer_errors),

@@ -22,6 +22,7 @@ from bookext import (
     grid_panels,
     image_panels,
     late_panels,
+    negative_panels,
     networks,
     run_panels,
 )
@@ -54,6 +55,7 @@ class Kind:
 KINDS = {
     "accuracy": Kind("accuracy-over-time", "Accuracy over time steps", run_panels.accuracy),
     "late-answer": Kind("late-answer", "The late answer", late_panels.late),
+    "negative": Kind("negative", "The negative threshold", negative_panels.negative),
     "frontier": Kind("frontier", "Accuracy against its costs", cost_panels.frontier),
     "coefficients": Kind("frontier", "The size of the spikes", cost_panels.coefficients),
     "layer-errors": Kind("layer-errors", "The error of each layer", run_panels.layer_errors),
