@@ -224,7 +224,7 @@ class Augmented(Neuron):
         ValueError: a parameter is out of range.
 
     Source: Yu et al., TNNLS 2022 (levels, the negative threshold below θ and v0 are ours or later
-    work's). Chapter *Rates, counts and ReLU*.
+    work's). Chapter *Augmented spikes*.
 
     Example:
         >>> import torch

@@ -3,7 +3,7 @@
 Augmented spikes with negative = 0 and no cap send N_t = max(0, floor(S_t/θ + v0)) in all, S_t being
 the summed input, whatever the order in which it came. So after t steps each ReLU is a rounding
 quantizer of step θ/t. The same ANN, clipped at what a neuron can send, is the quantized network
-that any spiking network is compared with. Derived in chapter *Rates, counts and ReLU*.
+that any spiking network is compared with. Chapters *Rates, counts and ReLU*, *Augmented spikes*.
 """
 
 from __future__ import annotations
