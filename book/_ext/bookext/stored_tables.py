@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MILESTONES = (1, 2, 4, 8, 16, 32)
 LONG_MILESTONES = (*MILESTONES, 64, 128, 256)
+SHORT = {"literature_energy_nj_per_image": "literature's"}
 LOST = "Points lost, 95 % interval"
 
 
@@ -268,7 +269,7 @@ def _paretos(result: Result) -> list[Table]:
             for point in row["points"]:
                 name = named.get(f"{model}/{point['setting']}", shown(point["label"]))
                 member = found.setdefault((name, point["steps"]), _Member(name, point, []))
-                member.costs.append(row["cost"].split("_")[0])
+                member.costs.append(SHORT.get(row["cost"], row["cost"].split("_")[0]))
         members = sorted(found.values(), key=lambda one: one.point["events_per_neuron"])
         cells = [
             [
@@ -278,14 +279,19 @@ def _paretos(result: Result) -> list[Table]:
                 f"{point['events_per_neuron']:.3f}",
                 f"{point['bits_per_neuron']:.3f}",
                 f"{point['energy_nj_per_image'] / 1000:.2f}",
+                _microjoule(point.get("literature_energy_nj_per_image")),
                 ", ".join(costs),
             ]
             for name, point, costs in members
         ]
         head = ["Setting", "Steps", "Accuracy (%)", "Events a neuron", "Bits a neuron"]
-        head += ["Energy (µJ)", "In the set of"]
+        head += ["Energy (µJ)", "Literature's (µJ)", "In the set of"]
         tables.append(Table("the Pareto sets, on validation images", head, cells, model))
     return tables
+
+
+def _microjoule(nanojoule: float | None) -> str:
+    return "" if nanojoule is None else f"{nanojoule / 1000:.2f}"
 
 
 def _least(model: str, runs: list[Least]) -> Table:
