@@ -20,7 +20,7 @@ __all__ += ["get", "run"]
 # One module each; imported when asked for.
 NAMES = (
     *("accuracy-over-time", "late-answer", "ablations", "layer-errors"),
-    *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
+    *("early-exit", "frontier", "robustness", "allocation", "peers", "integer", "activity"),
 )
 
 

@@ -81,7 +81,7 @@ class Costs(TypedDict):
     events_per_neuron: list[float]
     bits_per_neuron: list[float]
     energy_nj_per_image: list[float]
-    literature_energy_nj_per_image: list[float]
+    literature_energy_nj_per_image: NotRequired[list[float]]
 
 
 class FrontierRun(Labeled, Costs, Accuracies):
@@ -120,7 +120,7 @@ class Point(TypedDict):
     events_per_neuron: float
     bits_per_neuron: float
     energy_nj_per_image: float
-    literature_energy_nj_per_image: float
+    literature_energy_nj_per_image: NotRequired[float]
 
 
 class ParetoSet(Row):
