@@ -13,6 +13,7 @@ from bookext.table import Table, folded
 
 if TYPE_CHECKING:
     from book.experiments.ablations import AblationRun, GridRow
+    from book.experiments.activity import Activity
     from book.experiments.allocation import AllocationRun
     from book.experiments.early_exit import ExitRun
     from book.experiments.frontier import FrontierRun, Least, ParetoSet, Point
@@ -35,7 +36,8 @@ def tables(result: Result) -> list[Table]:
         (_least, result.get("least", [])),
         (_accuracies, [run for run in runs if _tested(run)]),
         (_ablations, [run for run in runs if "axis" in run]),
-        (_layers, [run for run in runs if "layers" in run]),
+        (_layers, [run for run in runs if "layers" in run and "macs_with_input" not in run]),
+        (_activity, [run for run in runs if "macs_with_input" in run]),
         (_robustness, [run for run in runs if "disturbance" in run]),
         (_exits, [run for run in runs if "sweep" in run]),
         (_allocation, [run for run in runs if "scales" in run]),
@@ -171,6 +173,19 @@ def _layers(model: str, rows: list[LayerErrors]) -> Table:
     ]
     head = ["Layer", *map(str, rows[0]["steps"])]
     return Table("error of each layer over time steps", head, folded(cells), model)
+
+
+def _activity(model: str, rows: list[Activity]) -> Table:
+    """What an exact ANN does not leave at zero: a row a layer, then all of it."""
+    cells = []
+    for run in rows:
+        found = [(x["name"], float(x["neurons"]), x["active"]) for x in run["layers"]]
+        found.append(("all", run["neurons"], run["active"]))
+        useful = run["macs_with_input"] / run["ann_macs"]
+        found.append(("MACs whose input is not zero", run["ann_macs"], useful))
+        cells += [[name, f"{number:,.0f}", f"{100 * share:.1f}"] for name, number, share in found]
+    head = ["Layer", "Neurons, MACs", "Not zero (%)"]
+    return Table("what the exact ANN activates, on validation images", head, cells, model)
 
 
 def _robustness(model: str, rows: list[RobustnessRun]) -> Table:
