@@ -1,11 +1,11 @@
 """``frontier``: accuracy against what it costs, for all neurons and the quantized ANN together.
 
 Every setting after every number of steps is one point: accuracy on the validation images, and per
-neuron and image the steps, the events, the bits and (per image) the energy. *Bits* are the least
-that any code without memory could send: the entropy of a layer's spike coefficients in each step,
-times its neurons, summed over layers and steps. Silence and addresses are in it, so a quantized ANN
-is counted by the same rule, as one step. A point is in the Pareto set of a cost if no other point
-is at least as accurate and costs less.
+neuron and image the steps, the events, the bits and (per image) the energy in both accounts of
+`snnlib.simulation.costs`. *Bits* are the least that any code without memory could send: the entropy
+of a layer's spike coefficients in each step, times its neurons, summed over layers and steps.
+Silence and addresses are in it, so a quantized ANN is counted by the same rule, as one step. A
+point is in the Pareto set of a cost if no other point is at least as accurate and costs less.
 
 ``least`` asks for the fewest events, and the fewest bits, at which spikes lose no more than 0.1
 points against the ANN. It is chosen on the validation images and then measured once on all test
@@ -42,7 +42,10 @@ COUNTED_IMAGES, COUNTED_PART = 200, 10
 CAP = 15
 LARGEST = 1023  # |c| that is counted as such; what is larger (never seen) counts as this
 LOSS = 0.0005  # accuracy that the points of `least` may cost on validation images
-Cost = Literal["steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image"]
+Cost = Literal[
+    "steps", "events_per_neuron", "bits_per_neuron", "energy_nj_per_image",
+    "literature_energy_nj_per_image",
+]  # fmt: skip
 COSTS: tuple[Cost, ...] = get_args(Cost)
 LEAST: tuple[Cost, ...] = ("events_per_neuron", "bits_per_neuron")
 QUANTIZED_LEVELS = (1, 2, 3, 4, 6, 8, 15)
@@ -78,6 +81,7 @@ class Costs(TypedDict):
     events_per_neuron: list[float]
     bits_per_neuron: list[float]
     energy_nj_per_image: list[float]
+    literature_energy_nj_per_image: NotRequired[list[float]]
 
 
 class FrontierRun(Labeled, Costs, Accuracies):
@@ -116,6 +120,7 @@ class Point(TypedDict):
     events_per_neuron: float
     bits_per_neuron: float
     energy_nj_per_image: float
+    literature_energy_nj_per_image: NotRequired[float]
 
 
 class ParetoSet(Row):
@@ -220,6 +225,7 @@ def _run(subject: Subject, setting: Setting, split: Split, steps: int) -> Fronti
         "events_per_neuron": [value / neurons for value in found.events],
         "bits_per_neuron": counts.bits().tolist(),
         "energy_nj_per_image": found.synops.energy().tolist(),
+        "literature_energy_nj_per_image": found.synops.literature_energy.tolist(),
         "events_by_size": counts.sizes(),
         "loss_interval": loss_intervals(found.answers, found.ann_answers, split.labels),
     }
@@ -228,7 +234,7 @@ def _run(subject: Subject, setting: Setting, split: Split, steps: int) -> Fronti
 def quantized_anns(network: str, context: Context) -> list[AnnPoint]:
     """The ANN itself, and with activations rounded to so many levels, as points of one step.
 
-    Energy of all of them is that of the ANN: multiplications stay multiplications.
+    Energy of all of them, in both accounts, is the ANN's: multiplications stay multiplications.
     """
     subject = context.subject(network)
     energy = costs.macs(subject.convert(Setting(IF())).graph) * costs.MAC_PICOJOULE / 1000
@@ -249,6 +255,7 @@ def quantized_anns(network: str, context: Context) -> list[AnnPoint]:
                 "events_per_neuron": [events],
                 "bits_per_neuron": [bits],
                 "energy_nj_per_image": [energy],
+                "literature_energy_nj_per_image": [energy],
             }
         )
     return rows
@@ -345,5 +352,5 @@ EXPERIMENT = Experiment(
     summary="accuracy against steps, events, bits and energy, quantized ANNs beside; Pareto sets",
     networks=models.NAMES,
     cells=cells,
-    version=3,
+    version=4,
 )

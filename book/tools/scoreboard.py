@@ -47,6 +47,6 @@ def _spent(run: Run, step: int | None) -> list[str]:
     if step is None or None in sums:
         return ["–"] * 4
     events, synops, ours = (column[step - 1] for column in sums if column is not None)
-    literature = synops * costs.AC_PICOJOULE / 1000
+    literature = costs.literature_energy(synops)
     shares = (f"{energy / run['ann_energy_nj']:.2f}" for energy in (ours, literature))
     return [f"{events / run['neurons']:.2f}", f"{synops / 1e6:.1f} M", *shares]

@@ -21,12 +21,13 @@ from book.experiments.late_answer import LateRun
 from book.experiments.measure import Accuracies
 from book.experiments.targets import Verdict
 from snnlib.neurons import NEURONS
+from snnlib.simulation import costs
 from snnlib.zoo import models
 from snnlib.zoo.evaluate import LABELS, Measured
 
 STEPS = (1, 2, 4, 8, 16, 32)
 LOSS = 0.001  # 0.1 points: when a spiking network counts as having reached its ANN
-COSTS = ("reached", "events/neuron", "SynOps", "energy")
+COSTS = ("reached", "events/neuron", "SynOps", "energy", "literature's")
 ROUNDED = "ANN rounded to as many levels"
 ABSENT = "Not measured yet."
 SOURCE = Path("book", "results", "accuracy-over-time.json")
@@ -50,9 +51,11 @@ _NOTE = (
     "training images, settings from validation images. *Reached* is the first step from which on "
     f"it stays within {100 * LOSS:g} "
     "points of the ANN; the columns after it say what that took an image: events (neurons that "
-    "sent something, a −1 included) a neuron, synaptic operations, and arithmetic energy (45 nm: "
-    "4.6 pJ a MAC, 0.9 pJ an addition; an event with |c| > 1 is a MAC; memory traffic excluded) "
-    "relative to the ANN's. *Late answer* is the same run with its first steps left out of the "
+    "sent something, a −1 included) a neuron, synaptic operations, and arithmetic energy relative "
+    "to the ANN's (45 nm: 4.6 pJ a MAC, 0.9 pJ an addition, memory traffic excluded), in two "
+    "accounts. *Energy* is ours: an event with |c| > 1 is a MAC, the analog first layer counts. "
+    "*Literature's* is what papers usually state: every event is an addition, and the first layer "
+    "is left out. *Late answer* is the same run with its first steps left out of the "
     "answer, which costs nothing; the first step that counts is chosen on validation images, for "
     "each number of steps ([late-answer.json](book/results/late-answer.json)); without such a row "
     "it is step 1 in all columns. Losses are points lost against the ANN: positive is worse. All "
@@ -170,7 +173,8 @@ class Line:
         name: the method and its setting.
         accuracy: fractions after `STEPS`; None where the run is shorter.
         costs: the first step from which on it stays close to the ANN, and what that took: events a
-            neuron, synaptic operations, energy relative to the ANN's. Empty texts for an ANN.
+            neuron, synaptic operations, energy relative to the ANN's in this book's account and in
+            the literature's. Empty texts for an ANN.
         method: what the row is of, in a word.
     """
 
@@ -193,7 +197,7 @@ def lines(runs: Iterable[Run]) -> list[Line]:
         if "quantized_ann" in run:
             rounded = run["quantized_ann"]
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
-            found.append(Line(ROUNDED, [at.get(t) for t in STEPS], [""] * 4, "ANN"))
+            found.append(Line(ROUNDED, [at.get(t) for t in STEPS], [""] * len(COSTS), "ANN"))
     return found
 
 
@@ -273,14 +277,15 @@ def _late(run: Run, late: LateRun, method: str) -> list[Line]:
 def _costs(run: Run, step: int | None) -> list[str]:
     """When the ANN was reached, and what that took an image."""
     if step is None:
-        return ["–"] * 4
-    costs = run["events_per_image"], run["synops_per_image"], run["energy_nj_per_image"]
-    events, synops, energy = (sums[step - 1] for sums in costs if sums is not None)
+        return ["–"] * len(COSTS)
+    sums = run["events_per_image"], run["synops_per_image"], run["energy_nj_per_image"]
+    events, synops, energy = (column[step - 1] for column in sums if column is not None)
     return [
         f"step {step}",
         f"{events / run['neurons']:.2f}",
         f"{synops / 1e6:.1f} M",
         f"{energy / run['ann_energy_nj']:.2f}",
+        f"{costs.literature_energy(synops) / run['ann_energy_nj']:.2f}",
     ]
 
 

@@ -36,7 +36,9 @@ Thresholds never come from an evaluated image: by default from the first 1,000 i
 set without its validation images, or from a part of your own images that is then not evaluated.
 Costs are means an image, summed over the steps: an event is a neuron that sent something (a -1
 included), spikes are the sum of |c|, a SynOp is an event at a synapse, energy is arithmetic at
-45 nm without memory traffic.
+45 nm without memory traffic, in two accounts: this project's (an event with |c| > 1 is a
+multiplication, the analog first layer counts) and the literature's (every event is an addition,
+the first layer is left out).
 
 --answer-from S leaves the first steps of the same run out of the answer (the late answer): before
 step S there is none, costs count all the same. Choose S on images that you do not evaluate."""

@@ -7,14 +7,16 @@ one. Pooling, flattening, concatenation and sums pass events on; an identity ski
 next weighted layer it reaches. Convolutions' padding costs nothing, for the ANN as for the SNN.
 
 Energy is arithmetic in a 45 nm process (Horowitz, ISSCC 2014): 4.6 pJ a MAC, 0.9 pJ an AC, memory
-traffic excluded.
+traffic excluded. Two accounts stand side by side (chapter *What does a spike cost?*): **ours**
+(`SynOps.energy`: an event with |c| > 1 is a multiplication, the analog first layer counts) and
+**the literature's** (`literature_energy`: every event is an addition, the first layer is left out).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +27,13 @@ from snnlib.graph.operations import count_paths
 
 MAC_PICOJOULE = 4.6
 AC_PICOJOULE = 0.9
+
+Count = TypeVar("Count", float, Tensor)
+
+
+def literature_energy(synops: Count) -> Count:
+    """The literature's account in nanojoules: 0.9 pJ a SynOp, whatever its coefficient."""
+    return synops * AC_PICOJOULE / 1000
 
 
 class Sums(NamedTuple):
@@ -61,22 +70,22 @@ class SynOps:
     reusable: bool = True
 
     def energy(self, reuse: bool = True, unit_spikes: bool = False) -> Tensor:
-        """Arithmetic energy an image in nanojoules, shape (T,); memory traffic excluded.
+        """This book's account: arithmetic energy an image in nanojoules, shape (T,).
 
         Args:
-            reuse: compute the analog first layer once (True) where that is possible, or in every
-                step.
-            unit_spikes: send c as |c| unit spikes (additions only); otherwise an event with
-                |c| > 1 costs a MAC.
+            reuse: compute the analog first layer once where that is possible, or in every step.
+            unit_spikes: send c as |c| unit spikes, additions only; else |c| > 1 costs a MAC.
         """
         once = reuse and self.reusable
-        first = self.macs_first_layer if once else self.macs_first_layer_every_step
-        if unit_spikes:
-            picojoule = self.unit_spikes * AC_PICOJOULE
-        else:
-            additions = self.total - self.multiplications
-            picojoule = additions * AC_PICOJOULE + self.multiplications * MAC_PICOJOULE
-        return (picojoule + first * MAC_PICOJOULE) / 1000
+        macs = self.macs_first_layer if once else self.macs_first_layer_every_step
+        additions = self.unit_spikes if unit_spikes else self.total - self.multiplications
+        macs = macs if unit_spikes else macs + self.multiplications
+        return (additions * AC_PICOJOULE + macs * MAC_PICOJOULE) / 1000
+
+    @property
+    def literature_energy(self) -> Tensor:
+        """The literature's account (`literature_energy`), nanojoules an image, shape (T,)."""
+        return literature_energy(self.total)
 
     @property
     def ann_energy(self) -> float:
@@ -95,12 +104,9 @@ class Account:
     macs_first_layer = cached_property(lambda self: macs(self.graph, analog_only=True))
 
     def synops(self, sums: Sums, spiking_input: bool, constant: bool) -> SynOps:
-        """Costs of a run.
+        """Costs of a run: sums are means an image of all sources, cumulative, shapes (T,).
 
-        Args:
-            sums: means an image of all sources together, cumulative over the steps, shapes (T,).
-            spiking_input: the input is spikes, which are among the sums.
-            constant: every step saw the same input.
+        ``spiking_input``: it is among the sums; ``constant``: every step saw the same input.
         """
         first = 0 if spiking_input else self.macs_first_layer
         every = first * torch.arange(1, len(sums.synops) + 1, device=sums.synops.device)
@@ -112,9 +118,7 @@ class Account:
 def macs(graph: Graph, analog_only: bool = False) -> int:
     """Multiply-accumulates of one ANN pass over one image, padding not counted.
 
-    Args:
-        graph: the network.
-        analog_only: only the weighted layers that see the image itself, not spikes.
+    ``analog_only``: only of the weighted layers that see the image itself, not spikes.
     """
     spikes, total = graph.dynamic(constant_input=True), 0
     with own_mode():
@@ -143,14 +147,11 @@ def _fan_out(graph: Graph, source: str) -> Tensor:
     start = torch.ones(1, *graph.shapes[source], dtype=torch.float64, requires_grad=True)
     values, reached = {source: start}, torch.zeros((), dtype=torch.float64)
     for node in graph:
-        arriving = [values.get(name) for name in node.inputs]
-        if node.name == source or node.kind in ("spiking", "max"):
-            continue
-        if all(value is None for value in arriving):
+        if node.kind in ("spiking", "max") or not values.keys() & set(node.inputs):
             continue
         filled = [
-            torch.zeros(1, *graph.shapes[name], dtype=torch.float64) if value is None else value
-            for name, value in zip(node.inputs, arriving, strict=True)
+            values[name] if name in values else torch.zeros(1, *graph.shapes[name]).double()
+            for name in node.inputs
         ]
         value = count_paths(node, filled)
         if node.kind == "weighted":

@@ -202,8 +202,7 @@ class Run:
 
     def _check_shape(self, answers: Tensor, name: str) -> None:
         if answers.shape != (len(self), *self.logits.shape[3:]):
-            shape = tuple(answers.shape)
-            raise ValueError(f"{name}: {shape} answers for {len(self)} images in this run")
+            raise ValueError(f"{name}: {tuple(answers.shape)} answers for {len(self)} images here")
 
     @property
     def events(self) -> Tensor | None:

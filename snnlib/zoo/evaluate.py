@@ -231,7 +231,8 @@ class Measured(TypedDict):
     synops_per_image: list[float] | None
     multiplications_per_image: list[float] | None  # the SynOps with |c| > 1
     unit_spike_synops_per_image: list[float] | None  # an event sent as |c| unit spikes
-    energy_nj_per_image: list[float] | None
+    energy_nj_per_image: list[float] | None  # this book's account
+    literature_energy_nj_per_image: NotRequired[list[float] | None]
     ann_energy_nj: float
     macs_first_layer: int
     ann_macs: int
@@ -303,6 +304,9 @@ def report(
         "multiplications_per_image": None if synops is None else synops.multiplications.tolist(),
         "unit_spike_synops_per_image": None if synops is None else synops.unit_spikes.tolist(),
         "energy_nj_per_image": None if synops is None else synops.energy().tolist(),
+        "literature_energy_nj_per_image": (
+            None if synops is None else synops.literature_energy.tolist()
+        ),
         "ann_energy_nj": every * costs.MAC_PICOJOULE / 1000,
         "macs_first_layer": first,
         "ann_macs": every,

@@ -121,7 +121,7 @@ def test_baselines_have_their_late_answer_beside_them(clone):
     report.update(clone)
     text = (clone / "README.md").read_text()
     late = (
-        "| … first 50 images (ANN 98.50 %) | 20.00 | 40.00 | 80.00 |  |  |  | – | – | – | – |\n"
+        "| … first 50 images (ANN 98.50 %) | 20.00 | 40.00 | 80.00 |  |  |  | – | – | – | – | – |\n"
         "| … their late answer | 20.00 | 60.00 | 99.10 |  |  |  | step 3 | 1.50 |"
     )
     before, _, after = text.partition(late)

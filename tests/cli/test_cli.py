@@ -88,6 +88,8 @@ def test_json_is_what_the_library_computes(capsys, digits, options, neuron, bala
     assert found["spikes_per_image"] == pytest.approx(direct.spikes.tolist())
     assert found["synops_per_image"] == pytest.approx(synops.total.tolist())
     assert found["energy_nj_per_image"] == pytest.approx(synops.energy().tolist())
+    literature = found["literature_energy_nj_per_image"]
+    assert literature == pytest.approx(synops.literature_energy.tolist())
     assert found["macs_first_layer"] == synops.macs_first_layer > 0
     assert found["ann_macs"] == synops.ann_macs > found["macs_first_layer"]
     assert found["neurons"] == sum(net.neurons.values())
@@ -250,7 +252,7 @@ def test_table_has_no_answer_before_that_step(capsys):
     _, *lines = rest.partition("\n\n")[0].splitlines()
     shown = [line.split() for line in lines]
     assert [row[1:4] == ["–"] * 3 for row in shown] == [True] * 4 + [False] * 4
-    assert all(int(row[-1].replace(",", "")) > 0 for row in shown), "costs count from step 1 on"
+    assert all(float(row[-1]) > 0 for row in shown), "costs count from step 1 on"
 
 
 def test_a_saved_network_answers_late(capsys, tmp_path):
@@ -465,3 +467,22 @@ def test_interruption_is_no_traceback(capsys, monkeypatch):
     code, _, err = run(capsys, "data", "digits")
     assert code == 130
     assert "interrupted" in err
+
+
+def test_the_table_tells_energy_in_both_accounts(capsys):
+    """Relative to the ANN's: this book's, which counts wide spikes and the first layer, and the
+    literature's, which does not and so is the smaller one."""
+    options = ["evaluate", "digits-cnn", "--levels", "4", "--steps", "2", "--limit", "20"]
+    found = result(capsys, *options[2:])
+    assert main([*options, "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = (n for n, line in enumerate(lines) if "literature" in line and "SynOps" in line)
+    assert lines[head].split()[-2:] == ["energy", "literature"]
+    for step, line in enumerate(lines[head + 1 : head + 3]):
+        ours, literature = (
+            found[f"{key}energy_nj_per_image"][step] / found["ann_energy_nj"]
+            for key in ("", "literature_")
+        )
+        assert line.split()[-2:] == [f"{ours:.2f}", f"{literature:.2f}"]
+        assert ours > literature
+    assert "every event is an addition" in " ".join(lines)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snnlib import IF, Augmented, Bernoulli, Percentile, Ternary, convert
+from snnlib import IF, Augmented, Bernoulli, Constant, Percentile, Ternary, convert
 from snnlib.simulation import costs
 
 
@@ -167,3 +167,18 @@ def test_energy_is_arithmetic():
     assert synops.energy(reuse=False).tolist() == pytest.approx([1.36, 5.47])
     assert synops.energy(unit_spikes=True).tolist() == pytest.approx([0.9 + once, 4.05 + once])
     assert synops.ann_energy == pytest.approx(46.0)
+    assert synops.literature_energy.tolist() == pytest.approx([0.9, 2.7])
+
+
+@pytest.mark.parametrize("coding", [Constant(), Bernoulli()])
+def test_both_accounts_differ_by_the_first_layer_and_by_wide_spikes(coding):
+    """Nothing else lies between them: what a MAC costs more than an addition, and the MACs that
+    the image itself takes."""
+    x = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    for neuron in (IF(), Augmented(levels=4, negative=0.0)):
+        found = convert(make(), x, neuron)(x, 3, coding=coding).synops()
+        dearer = (costs.MAC_PICOJOULE - costs.AC_PICOJOULE) * found.multiplications
+        first = costs.MAC_PICOJOULE * found.macs_first_layer
+        assert (found.multiplications[-1] > 0) == (neuron.kind == "augmented")
+        between = (found.energy() - found.literature_energy).tolist()
+        assert between == pytest.approx(((dearer + first) / 1000).tolist())

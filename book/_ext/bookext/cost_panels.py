@@ -1,4 +1,4 @@
-"""Drawings of the experiment ``frontier``: accuracy against four costs, and the size of spikes."""
+"""Drawings of the experiment ``frontier``: accuracy against its costs, and the size of spikes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ COSTS: dict[Cost, Scale] = {
     "steps": Scale("time steps", "steps"),
     "events_per_neuron": Scale("events per neuron and image", "events per neuron"),
     "bits_per_neuron": Scale("bits per neuron and image", "bits per neuron"),
-    "energy_nj_per_image": Scale("energy per image (µJ, by the model)", "µJ", 1e-3),
+    "energy_nj_per_image": Scale("energy per image (µJ, our account)", "µJ", 1e-3),
+    "literature_energy_nj_per_image": Scale("energy per image (µJ, literature's)", "µJ", 1e-3),
 }
 FREE, ROUNDED, PARETO = "AugMapping, |c| without bound", "ANN, rounded activations", "Pareto set"
 LOOKS = {  # in the order of the legend and the alt text

@@ -13,7 +13,7 @@ from bookext import networks
 from bookext.figures import NETWORKS
 from bookext.stored import Stored
 
-HEADS = ("reached at step", "events/ neuron", "SynOps", "energy")  # of `tables.Line.costs`
+HEADS = ("reached at step", "events/ neuron", "SynOps", "energy, ours", "energy, litera&shy;ture's")
 
 
 def table(root: Path) -> str:

@@ -13,6 +13,7 @@ from bookext.table import Table, folded
 
 if TYPE_CHECKING:
     from book.experiments.ablations import AblationRun, GridRow
+    from book.experiments.activity import Activity
     from book.experiments.allocation import AllocationRun
     from book.experiments.early_exit import ExitRun
     from book.experiments.frontier import FrontierRun, Least, ParetoSet, Point
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MILESTONES = (1, 2, 4, 8, 16, 32)
 LONG_MILESTONES = (*MILESTONES, 64, 128, 256)
+SHORT = {"literature_energy_nj_per_image": "literature's"}
 LOST = "Points lost, 95 % interval"
 
 
@@ -34,7 +36,8 @@ def tables(result: Result) -> list[Table]:
         (_least, result.get("least", [])),
         (_accuracies, [run for run in runs if _tested(run)]),
         (_ablations, [run for run in runs if "axis" in run]),
-        (_layers, [run for run in runs if "layers" in run]),
+        (_layers, [run for run in runs if "layers" in run and "macs_with_input" not in run]),
+        (_activity, [run for run in runs if "macs_with_input" in run]),
         (_robustness, [run for run in runs if "disturbance" in run]),
         (_exits, [run for run in runs if "sweep" in run]),
         (_allocation, [run for run in runs if "scales" in run]),
@@ -172,6 +175,19 @@ def _layers(model: str, rows: list[LayerErrors]) -> Table:
     return Table("error of each layer over time steps", head, folded(cells), model)
 
 
+def _activity(model: str, rows: list[Activity]) -> Table:
+    """What an exact ANN does not leave at zero: a row a layer, then all of it."""
+    cells = []
+    for run in rows:
+        found = [(x["name"], float(x["neurons"]), x["active"]) for x in run["layers"]]
+        found.append(("all", run["neurons"], run["active"]))
+        useful = run["macs_with_input"] / run["ann_macs"]
+        found.append(("MACs whose input is not zero", run["ann_macs"], useful))
+        cells += [[name, f"{number:,.0f}", f"{100 * share:.1f}"] for name, number, share in found]
+    head = ["Layer", "Neurons, MACs", "Not zero (%)"]
+    return Table("what the exact ANN activates, on validation images", head, cells, model)
+
+
 def _robustness(model: str, rows: list[RobustnessRun]) -> Table:
     """A row a disturbance and size, a column a network; ANNs that say the same stand there once."""
     columns: dict[str, dict[str, str]] = {}
@@ -268,7 +284,7 @@ def _paretos(result: Result) -> list[Table]:
             for point in row["points"]:
                 name = named.get(f"{model}/{point['setting']}", shown(point["label"]))
                 member = found.setdefault((name, point["steps"]), _Member(name, point, []))
-                member.costs.append(row["cost"].split("_")[0])
+                member.costs.append(SHORT.get(row["cost"], row["cost"].split("_")[0]))
         members = sorted(found.values(), key=lambda one: one.point["events_per_neuron"])
         cells = [
             [
@@ -278,14 +294,19 @@ def _paretos(result: Result) -> list[Table]:
                 f"{point['events_per_neuron']:.3f}",
                 f"{point['bits_per_neuron']:.3f}",
                 f"{point['energy_nj_per_image'] / 1000:.2f}",
+                _microjoule(point.get("literature_energy_nj_per_image")),
                 ", ".join(costs),
             ]
             for name, point, costs in members
         ]
         head = ["Setting", "Steps", "Accuracy (%)", "Events a neuron", "Bits a neuron"]
-        head += ["Energy (µJ)", "In the set of"]
+        head += ["Energy (µJ)", "Literature's (µJ)", "In the set of"]
         tables.append(Table("the Pareto sets, on validation images", head, cells, model))
     return tables
+
+
+def _microjoule(nanojoule: float | None) -> str:
+    return "" if nanojoule is None else f"{nanojoule / 1000:.2f}"
 
 
 def _least(model: str, runs: list[Least]) -> Table:
