@@ -9,7 +9,8 @@ The loop over single neurons simulates one image for one step, and is scaled.
 
 Roofline: convolutions of that network and updates of its neurons, each with the arithmetic it does
 a second and a byte, beside what this processor reaches in a matrix product and in adding up long
-arrays. Memory: peak of processes of their own, over the number of steps.
+arrays. Time and peak memory over the number of steps: a process of its own for each way, on the
+network of `benchmarks.scaling`.
 
 Each time is the least of the rounds, once by the clock and once as the process's own processor
 time, which other work on the machine lengthens less. With one thread both mean the same on a
@@ -42,22 +43,30 @@ from snnlib.backend.parallel import rows_in_cache
 from snnlib.graph.operations import Node, apply
 
 Work = Callable[[], Any]
-MEMORY_STEPS = 8, 32, 128, 256
-MEMORY_WAYS = ("all steps at once", "one step at a time", "snnlib")
+OVER_STEPS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256
+WAYS = ("one step at a time", "all steps at once", "snnlib", "closed form")
 LONG = 2**25  # numbers in the arrays that are added up
 
 
-def take_turns(works: dict[str, Work], rounds: int) -> dict[str, dict[str, float]]:
-    """Least and median times of each piece of work, in seconds; the pieces take turns."""
+def take_turns(
+    works: dict[str, Work], rounds: int, first: int = 1
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Least and median times of each piece of work, in seconds; the pieces take turns.
+
+    Args:
+        works: the pieces by name.
+        rounds: how often each is timed.
+        first: rounds before them, which compile and take their memory.
+    """
     clocks = {"wall": time.perf_counter, "cpu": time.process_time}
     taken: dict[str, dict[str, list[float]]] = {
         name: {clock: [] for clock in clocks} for name in works
     }
-    for number in range(rounds + 1):
+    for number in range(first + rounds):
         for name, work in works.items():
             began = {clock: now() for clock, now in clocks.items()}
             work()
-            if number:  # the first round compiles and takes its memory
+            if number >= first:
                 for clock, now in clocks.items():
                     taken[name][clock].append(now() - began[clock])
     return {
@@ -220,38 +229,48 @@ def roofline(net: SpikingNetwork, x: Tensor, rounds: int) -> dict[str, Any]:
     return found
 
 
-def one_process(way: str, steps: int) -> dict[str, Any]:
-    """Simulate in one way, and say what memory it took: what the processes of `memory` do."""
+def one_process(way: str, most: int = OVER_STEPS[-1]) -> list[dict[str, Any]]:
+    """Simulate in one way, with more and more steps: what the processes of `over_steps` do.
+
+    Returns:
+        For each number of steps the least processor time of two runs, in seconds, and the most
+        memory that the process had taken by then, beside what it had before, in bytes.
+    """
     net, x = scaling.network(), scaling.random_images(24)
     unit = net.normalized()
     layers, ones = list(unit.graph)[1:], thresholds(unit)
-    before = rungs.before_spikes(layers, x)
+    closed = net.replace(neuron=snn.Augmented(levels=4, negative=0.0))
 
     def run(steps: int) -> Any:
-        if way == "snnlib":
-            return net(x, steps, only_last=True)
+        if way in ("snnlib", "closed form"):
+            return (net if way == "snnlib" else closed)(x, steps, only_last=True)
+        before = rungs.before_spikes(layers, x)
         if way == "one step at a time":
             return rungs.simulate(*before, steps, rungs.Unit(ones))
         return rungs.in_blocks(*before, steps, rungs.Unit(ones), steps)
 
-    run(1)  # loads what every run needs
-    start, _ = scaling.resident()
-    run(steps)
-    _, peak = scaling.resident()
-    return {"way": way, "steps": steps, "before": start, "peak": peak}
+    with torch.no_grad():
+        run(1)  # loads what every run needs
+        start, _ = scaling.resident()
+        rows = []
+        for steps in (steps for steps in OVER_STEPS if steps <= most):
+            cpu = take_turns({way: partial(run, steps)}, 2, first=0)[way]["cpu"]
+            _, peak = scaling.resident()
+            row = {"steps": steps, "cpu": cpu, "before": start, "peak": peak}
+            rows.append({"way": way, "images": len(x), **row})
+    return rows
 
 
-def memory(threads: int) -> list[dict[str, Any]]:
-    """Peak resident memory of each way and number of steps, in processes of their own."""
+def over_steps(threads: int) -> list[dict[str, Any]]:
+    """Time and peak memory over the number of steps, each way in a process of its own."""
     rows = []
-    for way in MEMORY_WAYS:
-        for steps in MEMORY_STEPS:
-            call = [sys.executable, "-m", "benchmarks.ladder", "--process", way, str(steps)]
-            call += ["--threads", str(threads)]
-            answer = subprocess.run(call, capture_output=True, text=True, check=False)
-            if answer.returncode:
-                raise SystemExit(f"the process that measures memory failed:\n{answer.stderr}")
-            rows.append(json.loads(answer.stdout))
+    for way in WAYS:
+        call = [sys.executable, "-m", "benchmarks.ladder", "--process", way]
+        call += ["--threads", str(threads)]
+        answer = subprocess.run(call, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise SystemExit(f"the process of {way!r} failed:\n{answer.stderr}")
+        rows += json.loads(answer.stdout)
     return rows
 
 
@@ -270,11 +289,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--network", choices=("cifar10-vgg", "six"), default="cifar10-vgg")
     add("--images", type=int, default=192)
     add("--steps", type=int, default=8)
-    add("--process", nargs=2, metavar=("WAY", "STEPS"), help="measure this process's memory only")
+    add("--process", choices=WAYS, metavar="WAY", help="only time and memory of this way, here")
     options = command.parse(arguments)
     if options.process:
-        way, steps = options.process
-        print(json.dumps(one_process(way, int(steps))))
+        print(json.dumps(one_process(options.process)))
         return 0
     load = [os.getloadavg()[0]]
     with torch.no_grad():
@@ -287,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "neurons": sum(net.neurons.values()),
             **rung_times(net, x, options.steps, options.rounds),
             "roofline": roofline(net, x[:48], 3 * options.rounds),
-            "memory": memory(torch.get_num_threads()),
+            "over_steps": over_steps(torch.get_num_threads()),
         }  # fmt: skip
     load.append(os.getloadavg()[0])
     command.publish("ladder.json", shortened({**found, "load": load}), n=options.images)

@@ -28,13 +28,17 @@ def simulate(layers: Sequence[Node], x: Tensor, steps: int, fire: Any) -> Tensor
     return total / steps
 
 
-class OneByOne:
-    """Each neuron by itself."""
+class Neurons:
+    """What all layers of neurons remember: potentials and counts by name."""
 
     def __init__(self, theta: dict[str, float]) -> None:
         self.theta = theta
-        self.V: dict[str, list[float]] = {}
-        self.N: dict[str, list[int]] = {}
+        self.V: dict[str, Any] = {}
+        self.N: dict[str, Any] = {}
+
+
+class OneByOne(Neurons):
+    """Each neuron by itself."""
 
     def __call__(self, name: str, z: Tensor) -> Tensor:
         theta, size = self.theta[name], z.numel()
@@ -49,13 +53,8 @@ class OneByOne:
         return torch.tensor(sent, dtype=z.dtype).reshape(z.shape)
 
 
-class Tensors:
+class Tensors(Neurons):
     """All neurons of a layer in one operation."""
-
-    def __init__(self, theta: dict[str, float]) -> None:
-        self.theta = theta
-        self.V: dict[str, Tensor] = {}
-        self.N: dict[str, Tensor] = {}
 
     def start(self, name: str, z: Tensor) -> tuple[float, Tensor, Tensor]:
         if name not in self.V:
