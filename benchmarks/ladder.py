@@ -46,6 +46,7 @@ Work = Callable[[], Any]
 OVER_STEPS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256
 WAYS = ("one step at a time", "all steps at once", "snnlib", "closed form")
 LONG = 2**25  # numbers in the arrays that are added up
+SQUARE = 2048  # side of the matrices that are multiplied
 
 
 def take_turns(
@@ -216,8 +217,8 @@ def roofline(net: SpikingNetwork, x: Tensor, rounds: int) -> dict[str, Any]:
         for name, work, function in convolutions(net, x, dtype):
             found[f"{name}, {label}"] = work
             works[f"{name}, {label}"] = function
-        square = torch.rand(2048, 2048).to(dtype)
-        found[f"matrix product, {label}"] = {"flop": 2.0 * 2048**3, "bytes": 0.0}
+        square = torch.rand(SQUARE, SQUARE).to(dtype)
+        found[f"matrix product, {label}"] = {"flop": 2.0 * SQUARE**3, "bytes": 0.0}
         works[f"matrix product, {label}"] = partial(torch.mm, square, square)
     for name, work, function in neuron_updates(net, x):
         found[f"update, {name}"], works[f"update, {name}"] = work, function
