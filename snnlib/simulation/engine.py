@@ -3,7 +3,7 @@
 There is no delay between layers, so a layer can take several steps at once before the next layer
 starts: its weights see steps × images as one batch, and its neurons keep their potentials in the
 cache while they go through the block (`snnlib.backend`). Whatever depends on a constant input alone
-is computed once. Chapter *Converting a network*.
+is computed once. Chapter *The simulator*.
 """
 
 from __future__ import annotations

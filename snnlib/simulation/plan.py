@@ -1,7 +1,7 @@
 """What all chunks of a run share: which nodes move, and in which units messages travel.
 
 A `Plan` is made of plain values once for each network and kind of input, and never changes; the
-engine needs nothing else of a network. Chapter *Converting a network*.
+engine needs nothing else of a network. Chapter *The simulator*.
 """
 
 from __future__ import annotations

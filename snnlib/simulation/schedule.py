@@ -1,7 +1,7 @@
 """How a run is cut into pieces: images a chunk, time steps a block, threads.
 
 Chunks of images bound the memory; blocks of steps let a layer's neurons stay in the cache while
-time runs. On a CPU a chunk's largest layer has to fit into the cache of a core.
+time runs. On a CPU a chunk's largest layer has to fit a core's cache. Chapter *The simulator*.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Images are simulated in chunks and steps in blocks (`snnlib.simulation.schedule`), so that memory
 stays below a given limit, whatever the number of steps, and what is computed next is still in the
-cache. Chapter *Converting a network*.
+cache. Chapter *The simulator*.
 """
 
 from __future__ import annotations
