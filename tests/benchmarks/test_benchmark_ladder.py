@@ -21,7 +21,7 @@ class _Bare(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         assert node.value is not None
-        return ast.Assign([node.target], node.value)
+        return ast.Assign([node.target], node.value, lineno=node.lineno)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         return ast.arg(node.arg)
