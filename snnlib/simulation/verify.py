@@ -106,17 +106,18 @@ class Verification:
     def __str__(self) -> str:
         error = "no original to compare" if self.graph_error is None else f"{self.graph_error:.1e}"
         first = [["", *(f"t={t}" for t in self.steps[-7:])]]
-        first += [[layer.name, *(f"{e:.4f}" for e in layer.error[-7:])] for layer in self.layers]
+        second = [["", *PARTS, "dead", "saturated"]]
+        for layer in self.layers:
+            said = ("{:.4f}" if layer.scale else "–").format  # relative to what is zero: a dash
+            first.append([layer.name, *map(said, layer.error[-7:])])
+            cells = [said(layer.parts[part][-1]) for part in PARTS]
+            cells += [f"{len(found)}/{layer.channels}" for found in (layer.dead, layer.saturated)]
+            second.append([layer.name, *cells])
         if self.agreement:
             shares = (f"{share:.1%}".replace("nan%", "–") for share in self.agreement[-7:])
             first += [["agreement with ANN", *shares]]
         else:
             first += [["output", *(f"{e:.4f}".replace("nan", "–") for e in self.output_error[-7:])]]
-        second = [["", *PARTS, "dead", "saturated"]]
-        for layer in self.layers:
-            cells = [f"{layer.parts[part][-1]:.4f}" for part in PARTS]
-            cells += [f"{len(layer.dead)}/{layer.channels}", f"{len(layer.saturated)}"]
-            second.append([layer.name, *cells])
         width = min(28, max(len(name) for name in (*self.layer_error, "agreement with ANN")))
         return "\n".join([
             f"folded ANN against original: {error} ({self.images} images)", "",

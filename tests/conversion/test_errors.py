@@ -281,7 +281,8 @@ def choose(m: nn.Module, x: Tensor) -> Tensor:
 
 FORMS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "not a module": (lambda: F.relu, ("torch.nn.Module, not function",)),
-    "training": (lambda: small().train(), ("Sequential is in training mode", "model.eval()")),
+    "training": (lambda: small().train(), ("Sequential is in training mode", "model.eval()",
+        "load its weights again")),
     "part in training": (
         lambda: partly(small(nn.Dropout())), ("2 of Sequential is in training mode", "eval()")
     ),
