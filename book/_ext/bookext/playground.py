@@ -25,20 +25,17 @@ from bookext.modes import interactive
 FOLDER = Path("_static", "networks")
 PERCENTILES = (99.0, 99.9, 100.0)
 NETWORKS = {
-    "digits-cnn": "small, quick",
-    "mnist-cnn": "for your own handwriting",
+    "digits-cnn": "small",
+    "mnist-cnn": "larger",
 }
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-# The story of the book in four clicks.
+# The story of the book in four steps, for the digit 8.
+_DIGITS = "net=digits-cnn&v0=0.5&balance=99.9&digit=8&"
 PRESETS = {
-    "IF after 4 steps is wrong": "net=digits-cnn&neuron=if&v0=0.5&steps=4&start=1&digit=8",
-    "… now take spikes back": (
-        "net=digits-cnn&neuron=ternary&negative=0&v0=0.5&steps=4&start=1&digit=8"
-    ),
-    "… now wider spikes": (
-        "net=digits-cnn&neuron=augmented&levels=8&negative=0&v0=0.5&steps=2&start=1&digit=8"
-    ),
-    "IF, answering late": "net=digits-cnn&neuron=if&v0=0.5&steps=16&start=9&digit=8",
+    "IF neurons, 6 steps": _DIGITS + "neuron=if&steps=6&start=1",
+    "Spikes may be taken back": _DIGITS + "neuron=ternary&negative=0&steps=6&start=1",
+    "Spikes as numbers": _DIGITS + "neuron=augmented&levels=8&negative=0&steps=2&start=1",
+    "IF neurons, read late": _DIGITS + "neuron=if&steps=16&start=9",
 }
 
 
@@ -92,12 +89,13 @@ class Playground(SphinxDirective):
 def markup() -> str:
     """The playground's HTML."""
     networks = "".join(
-        f'<option value="{name}">{name}: {html.escape(what)}</option>'
+        f'<option value="{name}">{name}, {html.escape(what)}</option>'
         for name, what in NETWORKS.items()
     )
     presets = "".join(
-        f'<button type="button" data-preset="{html.escape(preset)}">{html.escape(title)}</button>'
-        for title, preset in PRESETS.items()
+        f'<button type="button" data-preset="{html.escape(preset)}" aria-pressed="false">'
+        f"<b>{number}</b> {html.escape(title)}</button>"
+        for number, (title, preset) in enumerate(PRESETS.items(), 1)
     )
     return _PAGE.replace("@NETWORKS@", networks).replace("@PRESETS@", presets)
 
@@ -107,55 +105,59 @@ _PAGE = """\
 <noscript><p>The playground needs JavaScript.</p></noscript>
 <p class="unready">The playground is loading. Opened as a file it cannot load its networks: serve
 the site instead, <code>python -m http.server -d _build/html</code>.</p>
-<div class="presets" role="group" aria-label="Stories">@PRESETS@</div>
+<div class="presets" role="group" aria-label="A story in four steps">@PRESETS@</div>
 <div class="board">
 <div class="picture">
 <canvas data-part="pad" width="280" height="280" role="img"
  aria-label="Pad: draw a digit with mouse, pen or finger, or pick one below"></canvas>
-<div data-part="samples" class="samples" role="group" aria-label="Pick a handwritten digit"></div>
-<div class="buttons"><button type="button" data-part="clear">Clear</button>
-<button type="button" data-part="play" class="main">Play</button>
+<div class="buttons"><button type="button" data-part="play" class="main">Play</button>
 <button type="button" data-part="step">Step</button>
-<button type="button" data-part="restart">Restart</button></div>
+<button type="button" data-part="restart">Restart</button>
+<button type="button" data-part="clear">Clear</button></div>
+<div data-part="samples" class="samples" role="group" aria-label="Pick a handwritten digit"></div>
 </div>
-<div class="answer">
+<div class="result">
+<div class="verdict"><p>Spiking network <strong data-part="answer" class="lead">–</strong></p>
+<p>ANN <strong data-part="ann">–</strong></p></div>
 <p data-part="status" class="status" role="status"></p>
 <div data-part="scores" class="scores" aria-hidden="true"></div>
-<p class="legend">Bars: what the output has received a step. Marks: the ANN.</p>
+<p class="legend">Bars: mean input of each output so far. Dashed: the ANN's.</p>
 </div>
 </div>
-<div data-part="layers" class="layers"></div>
-<p class="legend">Gray: how often a neuron has fired. <b class="up">Orange</b>: it fires in
-this step; <b class="down">blue</b>: it takes spikes back.</p>
-<div class="knobs">
-<label>Network <select data-knob="net">@NETWORKS@</select></label>
+<div class="knobs" role="group" aria-label="Settings">
 <label>Neuron <select data-knob="neuron"><option value="if">IF</option>
 <option value="ternary">TerMapping</option>
 <option value="augmented">AugMapping</option></select></label>
-<label data-part="levels">Levels <output data-value="levels"></output>
+<label><span>Steps <output data-value="steps"></output></span>
+<input type="range" data-knob="steps" min="1" max="64" value="16"></label>
+<label><span>Negative threshold <output data-value="negative"></output></span>
+<input type="range" data-unit="θ" data-knob="negative" min="0" max="1" step="0.05"
+ value="0"></label>
+<label><span>Levels <output data-value="levels"></output></span>
 <input type="range" data-knob="levels" min="1" max="16" value="4"></label>
-<label data-part="negative">Negative threshold / θ <output data-value="negative"></output>
-<input type="range" data-knob="negative" min="0" max="1" step="0.05" value="0"></label>
-<label>Initial potential / θ <output data-value="v0"></output>
-<input type="range" data-knob="v0" min="0" max="1" step="0.05" value="0.5"></label>
+<label><span>Initial potential <output data-value="v0"></output></span>
+<input type="range" data-unit="θ" data-knob="v0" min="0" max="1" step="0.05" value="0.5"></label>
+<label><span>Answer from step <output data-value="start"></output></span>
+<input type="range" data-knob="start" min="1" max="32" value="1"></label>
 <label>Thresholds: percentile <select data-knob="balance">
 <option value="99.9">99.9 %</option></select></label>
-<label>Steps <output data-value="steps"></output>
-<input type="range" data-knob="steps" min="1" max="64" value="16"></label>
-<label>Answer from step <output data-value="start"></output>
-<input type="range" data-knob="start" min="1" max="32" value="1"></label>
+<label>Network <select data-knob="net">@NETWORKS@</select></label>
 </div>
+<div data-part="layers" class="layers"></div>
+<p class="legend">One square a neuron. Gray: how much it has sent. <b class="up">Orange</b>: it
+fires in this step; <b class="down">blue</b>: it takes back. Press a layer to see it larger.</p>
 <dl class="bill">
-<div><dt>Events</dt><dd data-part="events">0</dd></div>
+<div><dt>Events so far</dt><dd data-part="events">0</dd></div>
 <div><dt>Synaptic operations</dt><dd data-part="synops">0</dd></div>
-<div><dt>MACs of the ANN</dt><dd data-part="macs"></dd></div>
-<div><dt>Energy of the ANN's, this book's account</dt><dd data-part="ours"></dd></div>
-<div><dt>… the literature's account</dt><dd data-part="theirs"></dd></div>
+<div><dt>The ANN's MACs</dt><dd data-part="macs"></dd></div>
+<div><dt>Energy, of the ANN's: this book's account</dt><dd data-part="ours"></dd></div>
+<div><dt>Energy, of the ANN's: the usual account</dt><dd data-part="theirs"></dd></div>
 </dl>
-<p class="legend">This is one digit: it says how a network works, not how accurate it is.
-Network: <span data-part="about"></span>.
-<label class="file">Open one of your own
-<input type="file" accept=".safetensors" data-part="file"></label></p>
+<p class="legend">This is one digit: it shows how a network works, not how accurate it is.
+Network: <span data-part="about"></span>.</p>
+<div class="foot"><button type="button" data-part="copy">Copy link</button>
+<label class="file">Open a network of your own
+<input type="file" accept=".safetensors" data-part="file"></label></div>
 </section>
 """
 
