@@ -43,7 +43,9 @@ def execute(options: argparse.Namespace) -> None:
     check_positive(options, "steps", "calibration_images")
     if not options.web.endswith(".safetensors"):
         raise UsageError(f"--web {options.web}: its name must end in .safetensors")
-    images = None if options.calibration else own.images_of(options, labeled=False)
+    # A saved network has its thresholds, so no images are needed for it.
+    saved = options.network.endswith(".safetensors")
+    images = None if saved or options.calibration else own.images_of(options, labeled=False)
     work = own.converted(options, images)
     others = {}
     if work.balance is None:

@@ -93,11 +93,16 @@ class _Store:
         """Keep a tensor, as integers if asked to; returns its key."""
         known = self._keys.setdefault((value.data_ptr(), value.shape, value.stride()), key)
         if known == key:
-            held = value.detach().cpu().contiguous().clone()
+            held = dense(value.detach().cpu())
             if self.half and held.is_floating_point() and key.endswith("/weight"):
                 held = held.half()
             self.tensors[key] = _narrowest(held) if integer else held
         return known
+
+
+def dense(value: Tensor) -> Tensor:
+    """A copy with the strides of its shape, which a view of one number may lack."""
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def _narrowest(value: Tensor) -> Tensor:

@@ -64,13 +64,14 @@ def to_web(
         if name != "input":
             shown["fan_outs"][name] = f"web/fan_out/{name}"
             tensors[f"web/fan_out/{name}"] = _narrow(value).to(torch.int32)
-    return storage.save(net, path, half=half, more=tensors, about={"web": json.dumps(shown)})
+    whole = {name: storage.dense(value) for name, value in tensors.items()}
+    return storage.save(net, path, half=half, more=whole, about={"web": json.dumps(shown)})
 
 
 def _narrow(value: Tensor) -> Tensor:
     """One value for all channels where they agree."""
     same = value.dim() > 1 and bool((value == value[:1]).all())
-    return value[:1].contiguous() if same else value
+    return value[:1] if same else value
 
 
 def _check(net: Network) -> None:
