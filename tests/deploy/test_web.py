@@ -324,5 +324,43 @@ def test_files_that_are_none_are_refused_in_the_page(tmp_path: Path) -> None:
     assert all("snnlib export NETWORK --web FILE" in text for text in said[1:])
 
 
+def test_the_small_controls_compute_the_librarys_neurons(tmp_path: Path) -> None:
+    if web.node() is None:
+        pytest.skip("needs Node.js 18 or later: install the package nodejs of your system")
+    (tmp_path / "spiking.js").write_bytes((web.STATIC / "spiking.js").read_bytes())
+    (tmp_path / "widgets.js").write_bytes((web.STATIC / "widgets.js").read_bytes())
+    (tmp_path / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    r, steps = random.Random(0), 30
+    cases = [
+        {"z": r.uniform(-0.3, 1.7), "theta": r.uniform(0.3, 1.5), "v0": r.uniform(0, 0.95),
+         "steps": steps, "kind": r.choice(("if", "augmented")), "reset": "subtract"}
+        for _ in range(200)
+    ]  # fmt: skip
+    cases += [{**case, "kind": "if", "reset": "zero"} for case in cases]
+    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    (tmp_path / "main.js").write_text(
+        "import {simulate} from './widgets.js'; import fs from 'node:fs';"
+        "const cases = JSON.parse(fs.readFileSync('cases.json'));"
+        "console.log(JSON.stringify(cases.map(simulate)));"
+        "const {V, c} = simulate({z: 0.25, leak: 0.8, steps: 200, reset: 'zero'});"
+        "console.log(JSON.stringify([V.at(-1), c.filter(Boolean).length]));",
+        encoding="utf-8",
+    )
+    command = [str(web.node()), "main.js"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    all_found, leaky = map(json.loads, done.stdout.splitlines())
+    for case, found in zip(cases, all_found, strict=True):
+        one = snn.IF(case["v0"], case["reset"])
+        neuron = one if case["kind"] == "if" else snn.Augmented(negative=0.0, v0=case["v0"])
+        theta, z = (torch.tensor(case[k], dtype=torch.float64) for k in ("theta", "z"))
+        state = neuron.initial(z, theta)
+        for t in range(steps):
+            c, state = neuron.step(state, z, theta)
+            assert (float(c), float(state.potential)) == (found["c"][t], found["V"][t + 1]), case
+        assert float(state.count) == found["count"]
+    period = 8  # of a neuron that leaks: ⌈ln(1 − (1 − β)θ/z) / ln β⌉, chapter 1
+    assert leaky[1] == 200 // period
+
+
 def test_the_module_is_small() -> None:
     assert (web.STATIC / "spiking.js").stat().st_size <= 30_000

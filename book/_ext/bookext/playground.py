@@ -163,10 +163,13 @@ Network: <span data-part="about"></span>.</p>
 
 
 def assets(app: Any, pagename: str, templatename: str, context: Any, doctree: Any) -> None:
-    """Script and style on the page that has a playground."""
+    """Script and style on a page that has a playground, or a control that needs no kernel."""
     if app.env.metadata.get(pagename, {}).get("playground"):
         app.add_css_file("playground.css")
         app.add_js_file("playground.js", type="module")
+    if 'class="snn-widget"' in context.get("body", ""):
+        app.add_css_file("widgets.css")
+        app.add_js_file("widgets.js", type="module")
 
 
 def build(app: Any, error: Exception | None) -> None:
