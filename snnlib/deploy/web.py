@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,22 +20,34 @@ from snnlib.graph.errors import ConversionError
 from snnlib.graph.network import Network
 from snnlib.graph.operations import Node
 from snnlib.neurons import Neuron
-from snnlib.simulation.costs import Account
+
+
+class Costs(Protocol):
+    """What a graph's connections cost, as `snnlib.simulation.costs` counts it."""
+
+    @property
+    def fan_outs(self) -> Mapping[str, Tensor]: ...
+    @property
+    def macs(self) -> int: ...
+    @property
+    def macs_first_layer(self) -> int: ...
 
 
 def to_web(
     net: Network,
     path: str | Path,
+    costs: Costs,
     *,
     half: bool = True,
     balanced: Mapping[str, Mapping[str, Tensor]] | None = None,
     about: str = "",
 ) -> Path:
-    """Write a network to a file that a page can run.
+    """Write a network to a file that a page can run; ``net.to_web(path, ...)`` calls it.
 
     Args:
         net: the network, of real numbers, with one neuron for all layers.
         path: the file, ``.safetensors`` by custom.
+        costs: fan-outs and MACs of its graph; ``net.to_web`` brings them.
         half: round the weights to float16, which halves the file; `snnlib.load` then gives the
             rounded network. Thresholds, biases and everything smaller stay as they are.
         balanced: further λ of every spiking layer by title, such as ``{"99.9": other.balanced}``,
@@ -54,13 +66,13 @@ def to_web(
     """
     _check(net)
     net = net.to(torch.device("cpu"))
-    account, tensors = Account(net.graph), dict[str, Tensor]()
-    shown: dict[str, Any] = {"about": about, "macs": account.macs, "balanced": {}, "fan_outs": {}}
-    shown["macs_first_layer"] = account.macs_first_layer
+    tensors = dict[str, Tensor]()
+    shown: dict[str, Any] = {"about": about, "macs": costs.macs, "balanced": {}, "fan_outs": {}}
+    shown["macs_first_layer"] = costs.macs_first_layer
     for title, layers in (balanced or {}).items():
         shown["balanced"][title] = {name: f"web/{title}/{name}" for name in layers}
         tensors |= {f"web/{title}/{name}": value.cpu() for name, value in layers.items()}
-    for name, value in account.fan_outs.items():
+    for name, value in costs.fan_outs.items():
         if name != "input":
             shown["fan_outs"][name] = f"web/fan_out/{name}"
             tensors[f"web/fan_out/{name}"] = _narrow(value).to(torch.int32)

@@ -352,7 +352,7 @@ class SpikingNetwork:
         """Write the network to a file that a page of the book runs: see `snnlib.deploy.web`."""
         from snnlib.deploy.web import to_web
 
-        return to_web(self.network, path, **options)
+        return to_web(self.network, path, self._ready.account, **options)
 
     def checked(self, x: Tensor, frames: bool = False) -> Tensor:
         """Images as the network takes them, in its dtype; anything else is a ConversionError."""
