@@ -46,9 +46,9 @@ function dress() {
   root.dataset.neuron = value("neuron");
   knob("negative").disabled = value("neuron") === "if";
   knob("levels").disabled = value("neuron") !== "augmented";
-  for (const {dataset: {knob: name, unit = ""}, value: set, disabled} of knobs) {
+  for (const {dataset: {knob: name}, value: set, disabled} of knobs) {
     const shown = root.querySelector(`[data-value="${name}"]`);
-    if (shown) shown.textContent = disabled ? "–" : `${set} ${unit}`;
+    if (shown) shown.textContent = disabled ? "–" : set;
   }
 }
 
@@ -101,7 +101,7 @@ async function open(buffer, title, own = false) {
   network = {...found, own};
   const menu = knob("balance"), before = menu.value, titles = found.balances.filter(Boolean);
   const offered = titles.length ? titles : [""];
-  menu.replaceChildren(...offered.map(q => new Option(q ? `${q} %` : "as saved", q)));
+  menu.replaceChildren(...offered.map(q => new Option(q ? `percentile ${q}` : "as saved", q)));
   menu.value = offered.includes(before) ? before : offered.includes("99.9") ? "99.9" : offered[0];
   part("about").textContent = title;
   view.layout(network);

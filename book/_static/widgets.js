@@ -39,7 +39,7 @@ const kinds = {
   staircase: {
     knobs: [
       ["steps", "Steps T", 4, 1, 64, 1], ["theta", "Threshold θ", 1, 0.3, 1.5, 0.05],
-      ["v0", "Initial potential v₀", 0.5, 0, 0.95, 0.05], ["kind", "Neuron", ["IF", "AugMapping"]],
+      ["v0", "Initial potential", 0.5, 0, 0.95, 0.05], ["kind", "Neuron", ["IF", "AugMapping"]],
     ],
     axes: ["input current", "mean output"],
     draw({steps, theta, v0, kind: name}) {
@@ -78,7 +78,7 @@ function build(box) {
   const inputs = knobs.map(([name, title, first, low, high, step]) => {
     const label = document.createElement("label"), choice = Array.isArray(first);
     label.innerHTML = `<span>${title} <output></output></span>`
-      + (choice ? `<select>${first.map(o => `<option>${o}</option>`)}</select>`
+      + (choice ? `<select>${first.map(o => `<option>${o}</option>`).join("")}</select>`
         : `<input type="range" min="${low}" max="${high}" step="${step}" value="${first}">`);
     panel.append(label);
     return [name, label.lastChild, label.querySelector("output"), choice];

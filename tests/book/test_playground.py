@@ -359,7 +359,7 @@ def test_small_controls_move_without_a_kernel(
     until(browser, f"document.querySelector('{said}')")
     assert before in browser.find_element("css selector", said).text
     menu = browser.find_element("xpath", f"//label[contains(., '{label}')]/select")
-    Select(menu).select_by_value(key)
+    Select(menu).select_by_visible_text(key)
     assert after in browser.find_element("css selector", said).text
     drawing = browser.find_element("css selector", ".snn-widget svg")
     assert after in drawing.get_attribute("aria-label")

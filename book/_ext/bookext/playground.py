@@ -89,7 +89,7 @@ class Playground(SphinxDirective):
 def markup() -> str:
     """The playground's HTML."""
     networks = "".join(
-        f'<option value="{name}">{name}, {html.escape(what)}</option>'
+        f'<option value="{name}">{name} ({html.escape(what)})</option>'
         for name, what in NETWORKS.items()
     )
     presets = "".join(
@@ -131,15 +131,14 @@ the site instead, <code>python -m http.server -d _build/html</code>.</p>
 <label><span>Steps <output data-value="steps"></output></span>
 <input type="range" data-knob="steps" min="1" max="64" value="16"></label>
 <label><span>Negative threshold <output data-value="negative"></output></span>
-<input type="range" data-unit="θ" data-knob="negative" min="0" max="1" step="0.05"
- value="0"></label>
+<input type="range" data-knob="negative" min="0" max="1" step="0.05" value="0"></label>
 <label><span>Levels <output data-value="levels"></output></span>
 <input type="range" data-knob="levels" min="1" max="16" value="4"></label>
 <label><span>Initial potential <output data-value="v0"></output></span>
-<input type="range" data-unit="θ" data-knob="v0" min="0" max="1" step="0.05" value="0.5"></label>
+<input type="range" data-knob="v0" min="0" max="1" step="0.05" value="0.5"></label>
 <label><span>Answer from step <output data-value="start"></output></span>
 <input type="range" data-knob="start" min="1" max="32" value="1"></label>
-<label>Thresholds: percentile <select data-knob="balance">
+<label>Thresholds at <select data-knob="balance">
 <option value="99.9">99.9 %</option></select></label>
 <label>Network <select data-knob="net">@NETWORKS@</select></label>
 </div>
