@@ -93,7 +93,7 @@ function build(box) {
     picture.setAttribute("aria-label", `${up} over ${across}. ${text}`);
     said.textContent = text;
   };
-  for (const [, input] of inputs) input.addEventListener("input", update);
+  for (const [, input, , choice] of inputs) input.addEventListener(choice ? "change" : "input", update);
   update();
 }
 

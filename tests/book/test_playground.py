@@ -68,7 +68,7 @@ def knob(page: Any, name: str) -> Any:
 
 
 def status(page: Any) -> str:
-    return page.execute_script("return document.querySelector('[data-part=status]').textContent")
+    return page.execute_script("return document.querySelector('[data-part=status]')?.textContent")
 
 
 def click(page: Any, element: Any) -> None:
@@ -360,7 +360,7 @@ def test_small_controls_move_without_a_kernel(
     assert before in browser.find_element("css selector", said).text
     menu = browser.find_element("xpath", f"//label[contains(., '{label}')]/select")
     Select(menu).select_by_visible_text(key)
-    assert after in browser.find_element("css selector", said).text
+    until(browser, f"document.querySelector('{said}').textContent.includes('{after}')", 10)
     drawing = browser.find_element("css selector", ".snn-widget svg")
     assert after in drawing.get_attribute("aria-label")
     first = drawing.get_attribute("innerHTML")
