@@ -45,6 +45,36 @@ def test_counts_of_every_layer_at_every_step_equal_snnlibs(
         assert (theirs.multiplications[-1] > 0) == (case.neuron == NEURONS[2])
 
 
+def test_ties_are_decided_alike(tmp_path: Path) -> None:
+    """Potentials of exactly k/8 thresholds: where the networks above never come, by chance."""
+    if web.node() is None:
+        pytest.skip("needs Node.js 18 or later: install the package nodejs of your system")
+    (tmp_path / "spiking.mjs").write_bytes((web.STATIC / "spiking.js").read_bytes())
+    neurons: list[snn.IF | snn.Ternary | snn.Augmented] = [snn.IF()]
+    for negative in (0.0, 0.25, 1.0):
+        neurons += [snn.Ternary(negative), snn.Augmented(1, negative)]
+        neurons += [snn.Augmented(1, negative, cap=2)]
+    specs = [{"kind": each.kind, **vars(each)} for each in neurons]
+    (tmp_path / "main.mjs").write_text(
+        "import {decide} from './spiking.mjs'; const all = [];"
+        "for (const neuron of JSON.parse(process.argv[2]))"
+        "  for (let count = 0; count < 5; count++)"
+        "    for (let k = -40; k <= 40; k++) all.push(decide(neuron, k / 8, count) + 0);"
+        "console.log(JSON.stringify(all));",
+        encoding="utf-8",
+    )
+    command = [str(web.node()), "main.mjs", json.dumps(specs)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    potential = torch.arange(-40, 41, dtype=torch.float64) / 8
+    one = torch.ones((), dtype=torch.float64)
+    wanted = [
+        each.decide(potential, torch.full_like(potential, count), one)
+        for each in neurons
+        for count in range(5)
+    ]
+    assert json.loads(done.stdout) == torch.cat(wanted).tolist()
+
+
 # --- random networks -----------------------------------------------------------------------------
 
 
