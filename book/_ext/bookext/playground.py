@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from sphinx.util.docutils import SphinxDirective
 from torch import Tensor
 
 import snnlib as snn
+from book.experiments.playground import PERCENTILES
 from bookext.modes import interactive
 
 FOLDER = Path("_static", "networks")
-PERCENTILES = (99.0, 99.9, 100.0)
 NETWORKS = {
     "digits-cnn": "small",
     "mnist-cnn": "larger",
@@ -49,10 +48,8 @@ def write_networks(folder: Path) -> None:
     nets["99.9"].to_web(folder / "digits-cnn.safetensors", balanced=others, about="digits-cnn")
     stored = _stored("mnist-cnn")
     model, blank = snn.models.load("mnist-cnn"), torch.rand(2, 1, 28, 28)
-    net = snn.convert(model, blank, snn.IF()).replace(balanced=stored)
-    net.to_web(
-        folder / "mnist-cnn.safetensors", half=True, balanced={"99.9": stored}, about="mnist-cnn"
-    )
+    net = snn.convert(model, blank, snn.IF()).replace(balanced=stored["99.9"])
+    net.to_web(folder / "mnist-cnn.safetensors", balanced=stored, about="mnist-cnn")
     digits = [image.astype(int).flatten().tolist() for image in small_digits()]
     (folder / "digits.json").write_text(json.dumps(digits), encoding="utf-8")
 
@@ -68,12 +65,14 @@ def small_digits() -> list[Any]:
     return [bunch.images[np.flatnonzero(bunch.target == digit)[4]] for digit in range(10)]
 
 
-def _stored(network: str) -> Mapping[str, Tensor]:
-    """λ of a network whose training images a build need not have, from the stored results."""
-    record = json.loads((RESULTS / "integer.json").read_text(encoding="utf-8"))
-    run = next(run for run in record["runs"] if run["model"] == network)
-    found = run["balanced"]
-    return {name: torch.tensor(value) for name, value in found.items()}
+def _stored(network: str) -> dict[str, dict[str, Tensor]]:
+    """λ at every percentile of a network whose training images a build need not have."""
+    record = json.loads((RESULTS / "playground.json").read_text(encoding="utf-8"))
+    return {
+        f"{run['percentile']:g}": {name: torch.tensor(v) for name, v in run["balanced"].items()}
+        for run in record["runs"]
+        if run["model"] == network
+    }
 
 
 class Playground(SphinxDirective):
