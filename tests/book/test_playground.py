@@ -292,6 +292,8 @@ def test_the_first_answer_comes_soon_and_the_page_is_light(browser: Any) -> None
             "k.value = 'mnist-cnn'; k.dispatchEvent(new Event('change'))"
         )
         until(page, "document.querySelector('[data-part=about]').textContent == 'mnist-cnn'")
+        offered = knob(page, "balance").text.split("\n")
+        assert [text.split()[-1] for text in offered] == ["99", "99.9", "100"]
         sizes = page.execute_script(
             "return performance.getEntriesByType('resource').map(e => [e.name, e.decodedBodySize])"
         )
