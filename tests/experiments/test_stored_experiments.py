@@ -107,13 +107,13 @@ HEADLINES = [
 def test_stored_answers_come_back(run):
     """The shipped weights and the stored setting give the stored answers, image by image."""
     subject = experiments.Subject(run["model"], torch.device("cpu"))
-    step, n = run["headline"]["step"], run["headline"]["n"]
+    step, stored = run["headline"]["step"], unpack(run["headline"]["answers"])
+    assert len(stored) == run["headline"]["n"]
+    n = subject.affordable(len(stored))  # of the first of them, where a pass takes long
     net = subject.convert(Setting.of(run["setting"]))
     x = snn.data.to_float(subject.test.images[:n])
     again = net(x, steps=step, only_last=True).predictions[-1]
-    stored = unpack(run["headline"]["answers"])
-    assert len(stored) == n
     # Another processor rounds otherwise: a potential within 1e-7 of its threshold may fall over.
     # What was computed in bfloat16 comes back in float32, which every processor has.
-    allowed = n // 200 if run["dtype"] == "float32" else n // 50
-    assert int((again != stored).sum()) <= allowed
+    allowed = 1 + (n // 200 if run["dtype"] == "float32" else n // 50)
+    assert int((again != stored[:n]).sum()) <= allowed
