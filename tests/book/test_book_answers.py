@@ -129,4 +129,7 @@ def test_glance_has_the_numbers_of_the_readme():
             for line in section.splitlines()[2:]
             if line.startswith("|")
         ]
-        assert rows == [[c.strip().removeprefix("step ") for c in line] for line in wanted], name
+        said = [[c.strip().removeprefix("step ") for c in line] for line in wanted]
+        # Both accounts of energy share a cell, and so does their absence.
+        pairs = [[*row, ours + theirs if ours.strip("–") else ours] for *row, ours, theirs in said]
+        assert rows == pairs, name

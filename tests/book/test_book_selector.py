@@ -56,11 +56,11 @@ def test_one_network_is_shown_in_every_section(page: Any) -> None:
     assert groups > 15
     shown = page.execute_script(SHOWN)
     assert len(shown) == groups
-    assert shown.count(FIRST) > groups - 4  # some things are measured on few networks
+    assert shown.count(FIRST) >= 0.8 * groups  # some things are measured on few networks
     choose(page, OTHER)
     shown = page.execute_script(SHOWN)
     assert len(shown) == groups
-    assert shown.count(OTHER) > groups - 4
+    assert shown.count(OTHER) >= 0.6 * groups
     said = page.execute_script("return document.querySelector('.snn-chosen').textContent")
     assert said == "Shown: MNIST, fully connected (mnist-mlp)"
     chosen = "return [...document.querySelectorAll('.snn-row-on')].map(g => g.dataset.network)"
