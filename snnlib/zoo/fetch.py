@@ -107,11 +107,13 @@ def _scratch(folder: Path, name: str) -> Iterator[Path]:
         yield Path(path)
 
 
-def retrieve(addresses: list[str], target: Path, md5: str) -> None:
+def retrieve(addresses: list[str], target: Path, md5: str | None) -> None:
     """Download through torchvision (progress bar, checksum), from the first mirror that works.
 
+    Without an MD5 the caller has to check what came.
+
     Raises:
-        DatasetUnavailable: no address gave the file with this MD5.
+        DatasetUnavailable: no address gave the file (with this MD5).
         ImportError: torchvision is not installed.
     """
     download_url = torchvision().datasets.utils.download_url
