@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -123,8 +124,8 @@ def seenn(
     if isinstance(net, SpikingNetwork):
         if net.whole is not None:
             raise ValueError("whole numbers: use net.decide, or the network they were made from")
-        x, plan = checked(net.network, x), net.plan()
-        begin: Callable[[Tensor], Answers] = lambda part: Simulation(plan, part, Constant())
+        x = checked(net.network, x)
+        begin: Callable[[Tensor], Answers] = partial(Simulation, net.plan(), coding=Constant())
     else:
         begin = net.begin
     found = [exit_early(begin(part), steps, threshold, score, scale) for part in x.split(batch)]

@@ -280,7 +280,7 @@ def fit(
             if path is not None:
                 run.save(path)
     last = run.history[-1]
-    if recipe.when == "first" and last["crossed"] < 0.01:
+    if recipe.when == "first" and last["crossed"] < 0.01 and last["steps"] > 1:
         warnings.warn(
             "hardly a sequence is answered before its last step, so only that step was trained: "
             'train with when="every" first and go on from there, or let the threshold rise with '

@@ -1,0 +1,169 @@
+"""``rank-coding``: accuracy against the time of the answer, for three ways to train and observers.
+
+The *networks* of this experiment are the tasks of `snnlib.recurrent.contest`. On each, with three
+seeds: rank coding after a warm start and from scratch, training at every step with as many epochs,
+training at the end; read at their first crossing on the test sequences, at the threshold of the
+task and along a sweep. Validation sequences are swept too (``validation``): what is chosen is
+chosen there. Times are processor times on a CPU, of an epoch on 2,000 sequences, for thresholds
+that skip little to much.
+
+``dial`` varies threshold and entropy reward of the training on ``noisy-mean``; ``first_bin`` asks
+how much the first step alone says, for several widths of the first bin of intensity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from book.experiments.frame import Cell, Context, Experiment, Row
+from snnlib.recurrent import compare, contest
+from snnlib.recurrent.compare import Measured, Reading
+from snnlib.recurrent.training import Recipe
+from snnlib.zoo.sequences import Sequences
+
+SEEDS = (0, 1, 2)
+METHODS = (*compare.METHODS, "scratch")
+TIMED = (0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
+DIAL = tuple((p, beta) for p in (0.7, 0.8, 0.9, 0.95, 0.99) for beta in (0.0, 0.1, 0.3))
+BINS = (1, 2, 4, 10, 20)
+SPLITS = tuple(name for name in contest.TASKS if name.startswith("spoken-"))  # speakers held out
+
+
+class RankRun(Row, Measured):
+    """One method and seed on the test sequences of a task."""
+
+    validation: list[Reading]
+
+
+class Dial(Row):
+    """One network of `DIAL`, read at the threshold it was trained with."""
+
+    n: int
+    seed: int
+    threshold: float
+    entropy: float
+    accuracy: float
+    mean_time: float
+
+
+class FirstBin(Row):
+    """A network that sees the first step alone."""
+
+    n: int
+    bins: int
+    validation_accuracy: float
+    accuracy: float
+
+
+def cells(task: str) -> list[Cell]:
+    """A cell a method and seed; the observer; what belongs to one task alone."""
+    methods = compare.METHODS if task in SPLITS else METHODS
+    found = [
+        Cell(f"{task}/{method}/{seed}", partial(measure, task, method, seed))
+        for seed in SEEDS
+        for method in methods
+    ]
+    if task in ("bits", "noisy-mean"):
+        found += [Cell(f"{task}/observer/{seed}", partial(observe, task, seed)) for seed in SEEDS]
+    if task == "noisy-mean":
+        found += [
+            Cell(f"{task}/dial/{p:g}-{beta:g}", partial(dial, task, p, beta), "dial")
+            for p, beta in DIAL
+        ]
+    if task.endswith("-conv"):
+        found += [
+            Cell(f"{task}/first-bin/{bins}", partial(first_bin, task, bins), "first_bin")
+            for bins in BINS
+        ]
+    return found
+
+
+def parts(task: str, seed: int, context: Context) -> contest.Parts:
+    """The sequences of a task; with a limit the first of each part, to fit ten times as many."""
+    found = contest.get(task).parts(seed)
+    if context.limit is None:
+        return found
+    fit, validation, test = found
+    n = context.limit
+    return fit.take(slice(10 * n)), validation.take(slice(n)), test.take(slice(n))
+
+
+def measure(task: str, method: str, seed: int, context: Context) -> list[RankRun]:
+    """Train and read one network."""
+    about = contest.get(task)
+    fit, validation, test = parts(task, seed, context)
+    coder = compare.train(about, fit, method, seed, device=context.device)
+    timed = fit if method == "first" and seed == SEEDS[0] else None
+    row = compare.measure(about, coder, test, method, seed, timed, TIMED)
+    chosen = compare.measure(about, coder, validation, method, seed)
+    return [{"model": task, **row, "validation": chosen["sweep"]}]
+
+
+def observe(task: str, seed: int, context: Context) -> list[RankRun]:
+    """The exact observer on the same sequences."""
+    about = contest.get(task)
+    _, validation, test = parts(task, seed, context)
+    row, chosen = (compare.observer(about, part, seed) for part in (test, validation))
+    assert row is not None
+    assert chosen is not None
+    return [{"model": task, **row, "validation": chosen["sweep"]}]
+
+
+def dial(task: str, p: float, beta: float, context: Context) -> list[Dial]:
+    """The speed and accuracy that a threshold and an entropy reward buy in training."""
+    about = contest.get(task)
+    about = replace(about, more=replace(about.more, threshold=p, entropy=beta), read=p)
+    fit, _, test = parts(task, SEEDS[0], context)
+    coder = compare.train(about, fit, "first", SEEDS[0], device=context.device)
+    row = compare.measure(about, coder, test, "first", SEEDS[0])
+    return [
+        {
+            "model": task,
+            "n": row["n"],
+            "seed": SEEDS[0],
+            "threshold": p,
+            "entropy": beta,
+            "accuracy": row["accuracy"],
+            "mean_time": row["mean_time"],
+        }
+    ]
+
+
+def first_bin(task: str, bins: int, context: Context) -> list[FirstBin]:
+    """A threshold of 0 is crossed at the first step: trained and read there, nothing else is seen.
+
+    One bin shows the whole image as a frame in which every pixel fires: nothing at all.
+    """
+    about = contest.get(task)
+    fit, validation, test = parts(task, SEEDS[0], context)
+    torch.manual_seed(SEEDS[0])
+    coder = contest.convolutional(bins, fit)
+    epochs = about.every.epochs + about.more.epochs
+    recipe = Recipe(epochs=epochs, batch=about.more.batch, threshold=0.0, seed=SEEDS[0])
+    coder.fit(fit, recipe, device=context.device)
+
+    def right(part: Sequences) -> float:
+        answers = coder.decide(part.values, threshold=0.0).answers.cpu()
+        return float((answers == part.labels).double().mean())
+
+    return [
+        {
+            "model": task,
+            "n": len(test),
+            "bins": bins,
+            "validation_accuracy": right(validation),
+            "accuracy": right(test),
+        }
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="rank-coding",
+    summary="answers at the first crossing: accuracy against mean time, three ways to train",
+    networks=tuple(contest.TASKS),
+    cells=cells,
+    datasets={name: task.dataset for name, task in contest.TASKS.items()},
+)
