@@ -114,10 +114,10 @@ def _plain(bins: int, train: Sequences, hidden: int = 125) -> RankCoder:
 def convolutional(bins: int, train: Sequences) -> RankCoder:
     """Two convolutions look at each frame; group norm, since batch norm would see who has left."""
     encoder = nn.Sequential(
-        nn.Conv2d(1, 32, 5, padding=2), nn.GroupNorm(4, 32), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 5, padding=2), nn.GroupNorm(8, 64), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(64 * 7 * 7, 256), nn.ReLU(), nn.Dropout(0.3),
-    )  # fmt: skip
+        *(nn.Conv2d(1, 32, 5, padding=2), nn.GroupNorm(4, 32), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 5, padding=2), nn.GroupNorm(8, 64), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(64 * 7 * 7, 256), nn.ReLU(), nn.Dropout(0.3)),
+    )
     return RankCoder(256, 10, 125, encoder=encoder, coding=IntensityRank(bins))
 
 

@@ -71,7 +71,7 @@ def locate(
     missing = [f for f in files if not _exists(folder / f)]
     if missing and not download:
         raise DatasetUnavailable(
-            f"{name}: {', '.join(missing)} not found in {' or '.join(map(str, candidates))}. "
+            f"{name}: {_named(missing)} not found in {' or '.join(map(str, candidates))}. "
             f"Fetch it with snnlib data {name}, or set SNNLIB_DATA to a folder that holds it."
         )
     if missing:
@@ -134,6 +134,12 @@ def retrieve(addresses: list[str], target: Path, md5: str | None) -> None:
         "the file from a machine that has it and set SNNLIB_DATA to its folder. "
         "load('digits') works without a network."
     )
+
+
+def _named(files: list[str], most: int = 6) -> str:
+    """The names of some files, for a message: those of the first, and how many more."""
+    rest = len(files) - most
+    return ", ".join(files[:most]) + (f" and {rest:,} more files" if rest > 0 else "")
 
 
 def _exists(path: Path) -> bool:

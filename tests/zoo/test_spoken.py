@@ -74,6 +74,12 @@ def test_a_missing_recording_is_named(small, tmp_path):
         spoken.recordings(tmp_path, download=False)
 
 
+def test_not_all_that_are_missing_are_named(tmp_path):
+    with pytest.raises(DatasetUnavailable, match=r"0_george_5\.wav and 2,994 more files") as error:
+        spoken.recordings(tmp_path, download=False)
+    assert len(str(error.value)) < 500
+
+
 def test_the_archive_is_unpacked_whole(small, tmp_path, monkeypatch):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
