@@ -43,7 +43,7 @@ class BitsObserver:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """f(k, r), shape (length + 1, run + 1), float64: r = 0 before the first bit."""
+        """The probabilities f(k, r), float64 (length + 1, run + 1); r = 0 before the first bit."""
         f = np.zeros((self.length + 1, self.run + 1))
         f[:, self.run] = 1
         for k in range(1, self.length + 1):
