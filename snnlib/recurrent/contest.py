@@ -100,11 +100,11 @@ def _spoken(held_out: str | None, seed: int) -> Parts:
 
 
 def _bits(train: Sequences) -> RankCoder:
-    return RankCoder(1, 2, 128, block=4)
+    return RankCoder(1, 2, 64, block=4)
 
 
 def _noisy(train: Sequences) -> RankCoder:
-    return RankCoder(1, 2, 128, block=4, encoder=Standardize.of(train.take(slice(2000))))
+    return RankCoder(1, 2, 64, block=4, encoder=Standardize.of(train.take(slice(2000))))
 
 
 def _plain(bins: int, train: Sequences, hidden: int = 125) -> RankCoder:
@@ -147,15 +147,15 @@ def _spoken_task(held_out: str | None) -> Task:
 _TASKS = (
     Task(
         "bits", "25 random bits: is there a run of five?",
-        lambda seed: _drawn(tasks.bits, seed, 150_000, 20_000), _bits,
-        every=Recipe("every", epochs=1, batch=256, rate=3e-3),
-        more=Recipe(epochs=2, batch=256, rate=2e-3), read=0.99,
+        lambda seed: _drawn(tasks.bits, seed, 250_000, 20_000), _bits,
+        every=Recipe("every", epochs=1, batch=128, rate=5e-3),
+        more=Recipe(epochs=2, batch=128, rate=3e-3), read=0.99,
     ),
     Task(
         "noisy-mean", "40 noisy samples: is their mean +0.05 or -0.05?",
         lambda seed: _drawn(tasks.noisy_mean, seed, 100_000, 20_000), _noisy,
-        every=Recipe("every", epochs=1, batch=256, rate=3e-3),
-        more=Recipe(epochs=2, batch=256, rate=2e-3),
+        every=Recipe("every", epochs=1, batch=128, rate=5e-3),
+        more=Recipe(epochs=2, batch=128, rate=3e-3),
     ),
     _image_task("mnist", "mnist", "MNIST, 20 bins of intensity, brightest first", False),
     _image_task("mnist-conv", "mnist", "the same through two convolutions", True),
