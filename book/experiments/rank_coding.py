@@ -14,28 +14,43 @@ how much the first step alone says, for several widths of the first bin of inten
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from typing import NotRequired, TypedDict
 
 import torch
 
 from book.experiments.frame import Cell, Context, Experiment, Row
 from snnlib.recurrent import compare, contest
+from snnlib.recurrent.coder import RankCoder
 from snnlib.recurrent.compare import Measured, Reading
 from snnlib.recurrent.training import Recipe
+from snnlib.zoo import spoken
 from snnlib.zoo.sequences import Sequences
 
 SEEDS = (0, 1, 2)
 METHODS = (*compare.METHODS, "scratch")
 TIMED = (0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
-DIAL = tuple((p, beta) for p in (0.7, 0.8, 0.9, 0.95, 0.99) for beta in (0.0, 0.1, 0.3))
+DIAL = tuple((p, beta) for p in (0.7, 0.9, 0.99) for beta in (0.0, 0.1, 0.3))
 BINS = (1, 2, 4, 10, 20)
+TRACED, TRACED_SPEAKER = (4, 5, 6, 7), "jackson"  # pairs that begin with the same sound
 SPLITS = tuple(name for name in contest.TASKS if name.startswith("spoken-"))  # speakers held out
+
+
+class Trace(TypedDict):
+    """What a network answers after every frame of one recording; no sound can be made from it."""
+
+    digit: int
+    speaker: str
+    take: int
+    loudness: list[float]  # of each frame: mean of the log energies, natural logarithm
+    outputs: list[list[float]]  # probabilities (frames, 10)
 
 
 class RankRun(Row, Measured):
     """One method and seed on the test sequences of a task."""
 
     validation: list[Reading]
+    traces: NotRequired[list[Trace]]
 
 
 class Dial(Row):
@@ -60,25 +75,27 @@ class FirstBin(Row):
 
 def cells(task: str) -> list[Cell]:
     """A cell a method and seed; the observer; what belongs to one task alone."""
-    methods = compare.METHODS if task in SPLITS else METHODS
+    methods = METHODS if task == "digits" else compare.METHODS
     found = [
         Cell(f"{task}/{method}/{seed}", partial(measure, task, method, seed))
         for seed in SEEDS
         for method in methods
+        if seed in seeds(task, method)
     ]
     if task in ("bits", "noisy-mean"):
-        found += [Cell(f"{task}/observer/{seed}", partial(observe, task, seed)) for seed in SEEDS]
-    if task == "noisy-mean":
-        found += [
-            Cell(f"{task}/dial/{p:g}-{beta:g}", partial(dial, task, p, beta), "dial")
-            for p, beta in DIAL
-        ]
-    if task.endswith("-conv"):
+        found += [Cell(f"{task}/observer/{SEEDS[0]}", partial(observe, task, SEEDS[0]))]
+    if task in ("mnist", "mnist-conv"):
         found += [
             Cell(f"{task}/first-bin/{bins}", partial(first_bin, task, bins), "first_bin")
             for bins in BINS
         ]
     return found
+
+
+def seeds(task: str, method: str) -> tuple[int, ...]:
+    """Three of the digits, and of the methods that are compared on speech; else one."""
+    many = task == "digits" or (task == "spoken" and method in ("first", "every"))
+    return SEEDS if many else SEEDS[:1]
 
 
 def parts(task: str, seed: int, context: Context) -> contest.Parts:
@@ -95,11 +112,48 @@ def measure(task: str, method: str, seed: int, context: Context) -> list[RankRun
     """Train and read one network."""
     about = contest.get(task)
     fit, validation, test = parts(task, seed, context)
-    coder = compare.train(about, fit, method, seed, device=context.device)
+    shared = method in ("first", "every")
+    start = warm(task, seed, context.limit, context.device) if shared else None
+    coder = compare.train(about, fit, method, seed, start=start, device=context.device)
     timed = fit if method == "first" and seed == SEEDS[0] else None
     row = compare.measure(about, coder, test, method, seed, timed, TIMED)
     chosen = compare.measure(about, coder, validation, method, seed)
-    return [{"model": task, **row, "validation": chosen["sweep"]}]
+    found: RankRun = {"model": task, **row, "validation": chosen["sweep"]}
+    if task == "spoken" and seed == SEEDS[0] and method != "scratch":
+        found["traces"] = traces(coder, test)
+    return [found]
+
+
+@lru_cache(maxsize=1)
+def warm(task: str, seed: int, limit: int | None, device: torch.device) -> RankCoder:
+    """The same for rank coding and training at every step, so it is computed once."""
+    about, context = contest.get(task), Context(device, limit)
+    return compare.warm_start(about, parts(task, seed, context)[0], "every", seed, device=device)
+
+
+def traces(coder: RankCoder, part: Sequences) -> list[Trace]:
+    """The recordings `TRACED`, heard to their ends."""
+    assert part.lengths is not None
+    speaker, take = spoken.SPEAKERS.index(TRACED_SPEAKER), 0
+    found: list[Trace] = []
+    for digit in TRACED:
+        chosen = (part.labels == digit) & (part.info["speaker"] == speaker)
+        one = part.take(chosen & (part.info["take"] == take))
+        if not len(one):  # left out by a limit
+            continue
+        assert one.lengths is not None
+        frames = one.values[:, : int(one.lengths)]
+        outputs = coder.outputs(frames).softmax(-1)[0].cpu()
+        found.append(
+            {
+                "digit": digit,
+                "speaker": TRACED_SPEAKER,
+                "take": take,
+                "loudness": [round(value, 2) for value in frames[0].mean(1).tolist()],
+                "outputs": [[round(y, 3) for y in row] for row in outputs.tolist()],
+            }
+        )
+    return found
 
 
 def observe(task: str, seed: int, context: Context) -> list[RankRun]:
@@ -117,7 +171,8 @@ def dial(task: str, p: float, beta: float, context: Context) -> list[Dial]:
     about = contest.get(task)
     about = replace(about, more=replace(about.more, threshold=p, entropy=beta), read=p)
     fit, _, test = parts(task, SEEDS[0], context)
-    coder = compare.train(about, fit, "first", SEEDS[0], device=context.device)
+    start = warm(task, SEEDS[0], context.limit, context.device)
+    coder = compare.train(about, fit, "first", SEEDS[0], start=start, device=context.device)
     row = compare.measure(about, coder, test, "first", SEEDS[0])
     return [
         {
@@ -140,7 +195,8 @@ def first_bin(task: str, bins: int, context: Context) -> list[FirstBin]:
     about = contest.get(task)
     fit, validation, test = parts(task, SEEDS[0], context)
     torch.manual_seed(SEEDS[0])
-    coder = contest.convolutional(bins, fit)
+    make = contest.convolutional if task.endswith("-conv") else contest.plain
+    coder = make(bins, fit)
     epochs = about.every.epochs + about.more.epochs
     recipe = Recipe(epochs=epochs, batch=about.more.batch, threshold=0.0, seed=SEEDS[0])
     coder.fit(fit, recipe, device=context.device)

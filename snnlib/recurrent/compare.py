@@ -66,12 +66,30 @@ class Measured(Read):
     timing: list[Timing]
 
 
+def warm_start(
+    task: Task,
+    fit: Sequences,
+    begin: str,
+    seed: int,
+    *,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> RankCoder:
+    """The first half of a training: with the loss at every step, or as ``begin`` says."""
+    torch.manual_seed(seed)
+    coder = task.network(fit)
+    first = replace(task.every, when=begin, seed=seed)
+    coder.fit(fit, first, device=device, progress=progress)
+    return coder
+
+
 def train(
     task: Task,
     fit: Sequences,
     method: str,
     seed: int,
     *,
+    start: RankCoder | None = None,
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> RankCoder:
@@ -82,6 +100,7 @@ def train(
         fit: sequences to train on.
         method: one of `METHODS`, or ``"scratch"``: at the first crossing from the beginning.
         seed: of the first weights and the order of the sequences.
+        start: what `warm_start` gave for the method; it is copied.
         device: where.
         progress: show a progress bar.
 
@@ -90,13 +109,13 @@ def train(
     """
     if method not in (*METHODS, "scratch"):
         raise ValueError(f"method={method!r} must be scratch or one of {', '.join(METHODS)}")
-    torch.manual_seed(seed)
-    coder = task.network(fit)
     begin = {"end": "end", "scratch": "first"}.get(method, "every")
     then = "first" if method == "scratch" else method
-    for recipe, when in ((task.every, begin), (task.more, then)):
-        own = replace(recipe, when=when, seed=seed if recipe is task.every else seed + 1)
-        coder.fit(fit, own, device=device, progress=progress)
+    if start is None:
+        start = warm_start(task, fit, begin, seed, device=device, progress=progress)
+    coder = copy.deepcopy(start)
+    more = replace(task.more, when=then, seed=seed + 1)
+    coder.fit(fit, more, device=device, progress=progress)
     return coder
 
 

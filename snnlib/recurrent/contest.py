@@ -76,6 +76,17 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Noise(nn.Module):
+    """Gaussian noise of this standard deviation on what it gets, in training alone."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.std * torch.randn_like(x) if self.training else x
+
+
 def _drawn(draw: Callable[[int, int], Sequences], seed: int, fit: int, test: int) -> Parts:
     """Three parts that do not share a random number."""
     sizes = (fit, test, test)
@@ -107,7 +118,8 @@ def _noisy(train: Sequences) -> RankCoder:
     return RankCoder(1, 2, 64, block=4, encoder=Standardize.of(train.take(slice(2000))))
 
 
-def _plain(bins: int, train: Sequences, hidden: int = 125) -> RankCoder:
+def plain(bins: int, train: Sequences, hidden: int = 125) -> RankCoder:
+    """Pixels straight into an LSTM, as in the paper's released notebooks."""
     return RankCoder(28 * 28, 10, hidden, coding=IntensityRank(bins), block=2)
 
 
@@ -122,11 +134,13 @@ def convolutional(bins: int, train: Sequences) -> RankCoder:
 
 
 def _heard(train: Sequences) -> RankCoder:
-    return RankCoder(spoken.MELS, 10, 128, encoder=Standardize.of(train), block=4)
+    # Without noise and dropout it knows 2,400 recordings by heart and is sure too early of others.
+    encoder = nn.Sequential(Standardize.of(train), Noise(0.5), nn.Dropout(0.2))
+    return RankCoder(spoken.MELS, 10, 128, encoder=encoder, block=4)
 
 
 def _image_task(name: str, dataset: str, summary: str, convolutions: bool) -> Task:
-    make = convolutional if convolutions else _plain
+    make = convolutional if convolutions else plain
     return Task(
         name, summary, partial(_images, dataset), partial(make, 20),
         every=Recipe("every", epochs=5, batch=256), more=Recipe(epochs=10, batch=256),
@@ -139,8 +153,8 @@ def _spoken_task(held_out: str | None) -> Task:
     who = "official split" if held_out is None else f"without {held_out}, who is the test"
     return Task(
         name, f"spoken digits, log-mel frames; {who}", partial(_spoken, held_out), _heard,
-        every=Recipe("every", epochs=30, batch=64, rate=2e-3), more=Recipe(epochs=30, batch=64),
-        dataset=spoken.NAME,
+        every=Recipe("every", epochs=20, batch=64, rate=2e-3),
+        more=Recipe(epochs=12, batch=64, threshold=0.99), dataset=spoken.NAME,
     )  # fmt: skip
 
 
@@ -164,7 +178,7 @@ _TASKS = (
     *(_spoken_task(held_out) for held_out in (None, *spoken.SPEAKERS)),
     Task(
         "digits", "the embedded digits, 10 bins of intensity",
-        partial(_images, "digits"), partial(_plain, 10, hidden=64),
+        partial(_images, "digits"), partial(plain, 10, hidden=64),
         every=Recipe("every", epochs=8, batch=64, rate=5e-3),
         more=Recipe(epochs=8, batch=64, rate=3e-3), dataset="digits",
     ),

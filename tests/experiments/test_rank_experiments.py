@@ -38,6 +38,21 @@ def test_every_task_has_its_cells():
         assert all(name.startswith(f"{task}/") for name in names)
 
 
+@pytest.mark.dataset("spoken_digits")
+def test_traces_are_outputs_and_hold_no_sound():
+    """One number a frame of what was heard; probabilities after each, as the network gives them."""
+    _, _, test = contest.get("spoken").parts(0)
+    torch.manual_seed(0)
+    coder = contest.get("spoken").network(test)
+    found = rank_coding.traces(coder, test)
+    assert [trace["digit"] for trace in found] == list(rank_coding.TRACED)
+    for trace in found:
+        outputs = torch.tensor(trace["outputs"])
+        assert len(trace["loudness"]) == len(outputs)
+        assert torch.allclose(outputs.sum(1), torch.ones(len(outputs)), atol=0.006)
+        assert trace.keys() == {"digit", "speaker", "take", "loudness", "outputs"}
+
+
 @pytest.mark.slow
 def test_the_first_bin_alone(monkeypatch):
     """One bin says nothing: every pixel fires; two say something."""

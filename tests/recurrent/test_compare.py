@@ -46,6 +46,25 @@ def test_readings_are_those_of_decide(short):
     assert all(0 < t["computed"] <= 1 and t["seconds"] > 0 for t in row["timing"])
 
 
+def test_a_warm_start_is_shared_and_not_changed(short):
+    """Going on from a copy gives the weights that the whole training gives."""
+    fit, _, _ = short.parts(0)
+    start = compare.warm_start(short, fit, "every", 0)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    for method in ("first", "every"):
+        whole = compare.train(short, fit, method, 0).state_dict()
+        shared = compare.train(short, fit, method, 0, start=start).state_dict()
+        assert all(torch.equal(whole[name], shared[name]) for name in whole)
+    assert all(torch.equal(before[name], value) for name, value in start.state_dict().items())
+
+
+def test_noise_is_for_training_alone():
+    torch.manual_seed(0)
+    noise, x = contest.Noise(0.5), torch.zeros(20_000)
+    assert abs(float(noise(x).std()) - 0.5) < 0.02  # 8 standard errors
+    assert torch.equal(noise.eval()(x), x)
+
+
 def test_variable_lengths_are_read_to_their_own_ends():
     labels = torch.tensor([0, 1])
     data = Sequences(torch.zeros(2, 3, 1), labels, ("a", "b"), torch.tensor([2, 3]))
