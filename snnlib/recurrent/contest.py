@@ -167,7 +167,7 @@ _TASKS = (
     ),
     Task(
         "noisy-mean", "40 noisy samples: is their mean +0.05 or -0.05?",
-        lambda seed: _drawn(tasks.noisy_mean, seed, 100_000, 20_000), _noisy,
+        lambda seed: _drawn(tasks.noisy_mean, seed, 50_000, 20_000), _noisy,
         every=Recipe("every", epochs=1, batch=128, rate=5e-3),
         more=Recipe(epochs=2, batch=128, rate=3e-3),
     ),
