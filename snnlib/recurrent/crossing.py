@@ -9,9 +9,9 @@
 A network with two classes may have one output, whose logit is that of the second class: then
 y_t = σ(z_t), and a crossing is y_t ≥ p or y_t ≤ 1 − p. Steps count from 1.
 
-Source: Jeffares, Guo, Stenetorp and Moraitis, *Spike-inspired Rank Coding for Fast and Accurate
-Recurrent Neural Networks*, ICLR 2022. The loss is computed from logits here. The form of the
-entropy reward is ours.
+Chapter *Rank coding* proves that t* needs no gradient. Source: Jeffares, Guo, Stenetorp and
+Moraitis, *Spike-inspired Rank Coding for Fast and Accurate Recurrent Neural Networks*, ICLR 2022.
+The loss is computed from logits here. The form of the entropy reward is ours.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 answer at the first crossing of p is never earlier or later than the evidence. `RatioTest` is the
 sequential probability ratio test: of all tests with its two error rates none takes fewer samples on
 average (Wald and Wolfowitz, 1948). That holds without an end, for noise of known strength; with an
-end after 40 samples, or unknown noise, it is a strong rule, not a proven optimum.
+end after 40 samples, or unknown noise, it is a strong rule, not a proven optimum. Chapter *Rank
+coding* proves what a posterior promises at its first crossing.
 """
 
 from __future__ import annotations
