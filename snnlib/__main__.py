@@ -22,7 +22,7 @@ from snnlib.cli import clone
 from snnlib.cli.options import UsageError
 
 # A module of snnlib.cli each.
-COMMANDS = ("train", "evaluate", "verify", "convert", "export", "data", "support")
+COMMANDS = ("train", "evaluate", "verify", "convert", "export", "rank-coding", "data", "support")
 _EXAMPLES = """
   snnlib evaluate digits-cnn                      needs no network and no data set
   snnlib evaluate mnist-cnn --neuron augmented --levels 8 --negative 0 --steps 4
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
-        command = importlib.import_module(f"snnlib.cli.{name}")
+        command = _command(name)
         added = _add(commands, name, command.execute, command.SUMMARY, command.EXAMPLES)
         command.add_options(added)
     for name, (_, summary) in clone.COMMANDS.items():
@@ -114,8 +114,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def examples() -> dict[str, str]:
     """What ``--help`` shows of each command, and under ``""`` of all."""
-    own = {name: importlib.import_module(f"snnlib.cli.{name}").EXAMPLES for name in COMMANDS}
+    own = {name: _command(name).EXAMPLES for name in COMMANDS}
     return {"": _EXAMPLES, **own, **{name: clone.examples(name) for name in clone.COMMANDS}}
+
+
+def _command(name: str) -> Any:
+    """The module of a command."""
+    return importlib.import_module(f"snnlib.cli.{name.replace('-', '_')}")
 
 
 def _version() -> str:

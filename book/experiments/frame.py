@@ -97,9 +97,11 @@ class Experiment:
     Attributes:
         name: as on the command line.
         summary: one line: what is measured.
-        networks: those it is made for.
+        networks: those it is made for; or whatever else it is about, named in ``datasets``.
         cells: the cells of one network.
         conclude: further entries of the results file, computed from its sections.
+        datasets: what of ``networks`` is no network of the book, and the data set that it needs;
+            None: none.
         version: raised when cells come to mean something else, so that old ones are not mixed in.
     """
 
@@ -108,6 +110,7 @@ class Experiment:
     networks: tuple[str, ...]
     cells: Callable[[str], list[Cell]]
     conclude: Callable[[Rows], Mapping[str, Any]] = lambda sections: {}
+    datasets: Mapping[str, str | None] = field(default_factory=dict)
     version: int = 1
 
 
@@ -202,12 +205,12 @@ def _choose(
 ) -> list[str]:
     """The networks asked for and those already there, in the experiment's order."""
     asked = experiment.networks if networks is None else networks
-    if unknown := [name for name in asked if name not in models.NAMES]:
+    known = [*models.NAMES, *experiment.datasets]
+    if unknown := [name for name in asked if name not in known]:
         raise ExperimentError(
-            f"--networks {unknown[0]}: there is no such network; there are: "
-            f"{', '.join(models.NAMES)}"
+            f"--networks {unknown[0]}: there is no such network; there are: {', '.join(known)}"
         )
-    return [name for name in models.NAMES if name in asked or name in held]
+    return [name for name in known if name in asked or name in held]
 
 
 def _available(experiment: Experiment, networks: list[str]) -> dict[str, str]:
@@ -217,8 +220,12 @@ def _available(experiment: Experiment, networks: list[str]) -> dict[str, str]:
     loaded: set[str] = set()
     for name in networks:
         try:
-            digests[name] = hashlib.sha256(checkpoints.find(name).read_bytes()).hexdigest()
-            if (dataset := models.dataset_of(name)) not in loaded:
+            if name in experiment.datasets:
+                dataset = experiment.datasets[name]
+            else:
+                digests[name] = hashlib.sha256(checkpoints.find(name).read_bytes()).hexdigest()
+                dataset = models.dataset_of(name)
+            if dataset is not None and dataset not in loaded:
                 data.load(dataset)
                 loaded.add(dataset)
         except (checkpoints.CheckpointError, data.DatasetUnavailable) as error:

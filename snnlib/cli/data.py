@@ -9,20 +9,26 @@ SUMMARY = "say where a data set is, or fetch it"
 EXAMPLES = """
   snnlib data digits
   snnlib data mnist                               finds it, or downloads it
-  SNNLIB_DATA=/data/sets snnlib data cifar10 --no-download"""
+  SNNLIB_DATA=/data/sets snnlib data cifar10 --no-download
+  snnlib data spoken_digits"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("name", metavar="NAME", help="digits, mnist, fashion_mnist or cifar10")
+    parser.add_argument(
+        "name", metavar="NAME", help="digits, mnist, fashion_mnist, cifar10, spoken_digits"
+    )
     parser.add_argument("--root", metavar="DIR", help="look here only, download to here")
     parser.add_argument("--no-download", action="store_true", help="fail if it is not there")
 
 
 def execute(options: argparse.Namespace) -> None:
     """Run the command."""
-    from snnlib.zoo import data
+    from snnlib.zoo import data, spoken
 
+    if options.name == spoken.NAME:
+        _spoken(options)
+        return
     train, test = data.load(options.name, options.root, download=not options.no_download)
     fit, validation = data.validation_split(train)
     print(f"{options.name}: {_place(options.name, options.root)}")
@@ -34,11 +40,24 @@ def execute(options: argparse.Namespace) -> None:
     print(f"classes: {', '.join(train.classes)}")
 
 
+def _spoken(options: argparse.Namespace) -> None:
+    from snnlib.zoo import spoken
+
+    data = spoken.load(options.root, download=not options.no_download)
+    print(f"{options.name}: {_place(options.name, options.root)}")
+    for label, part in zip(("to fit", "validation", "test"), spoken.split(data), strict=True):
+        assert part.lengths is not None
+        frames = float(part.lengths.double().mean())
+        print(f"{label:<13}{len(part):>7,} recordings of {frames:.1f} frames on average")
+    print(f"speakers: {', '.join(spoken.SPEAKERS)}")
+
+
 def _place(name: str, root: str | None) -> str:
     """Where the files of a data set that was just loaded are."""
-    from snnlib.zoo import data, fetch
+    from snnlib.zoo import data, fetch, spoken
 
     if name == "digits":
         return "inside scikit-learn"
-    inside = Path(data.IDX[name][0], "raw") if name in data.IDX else Path(data.CIFAR_FOLDER)
+    inside = {spoken.NAME: spoken.FOLDER, "cifar10": Path(data.CIFAR_FOLDER)}.get(name)
+    inside = inside or Path(data.IDX[name][0], "raw")
     return str(next(base / inside for base in fetch.folders(root) if (base / inside).is_dir()))

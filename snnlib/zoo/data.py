@@ -1,17 +1,16 @@
 """Data sets as uint8 tensors in memory, checked byte by byte.
 
-Four data sets: ``digits`` (inside scikit-learn, so it needs no network), ``mnist``,
-``fashion_mnist`` and ``cifar10``. Files are looked for in ``$SNNLIB_DATA``, then in the user's
-cache folder, in the layout of their original distributions; what is missing is downloaded, checked
-and put in place whole or not at all. No pickle is ever loaded: CIFAR-10 is read in its binary
-version.
+Four sets of images: ``digits`` (inside scikit-learn, so it needs no network), ``mnist``,
+``fashion_mnist`` and ``cifar10``; and ``spoken_digits``, sequences (`snnlib.zoo.spoken`). Files are
+looked for in ``$SNNLIB_DATA``, then in the user's cache folder, in the layout of their original
+distributions; what is missing is downloaded, checked and put in place whole or not at all. No
+pickle is ever loaded: CIFAR-10 is read in its binary version.
 
 >>> train, test = load("digits")
 >>> train.images.shape, train.images.dtype
 (torch.Size([1442, 1, 28, 28]), torch.uint8)
 
-The splits follow the usual train and test sets, so
-accuracies compare with published ones.
+The splits follow the usual train and test sets, so accuracies compare with published ones.
 """
 
 from __future__ import annotations
@@ -24,16 +23,27 @@ import tarfile
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from snnlib._arguments import whole
+from snnlib.zoo import spoken
 from snnlib.zoo.fetch import DatasetUnavailable, check, locate, read, repair, retrieve
+from snnlib.zoo.sequences import Sequences
 from snnlib.zoo.vision import torchvision
 
-__all__ = ["NAMES", "DatasetUnavailable", "Split", "load", "to_float", "validation_split"]
+__all__ = [
+    "NAMES",
+    "DatasetUnavailable",
+    "Sequences",
+    "Split",
+    "load",
+    "to_float",
+    "validation_split",
+]
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 SHAPES = {**dict.fromkeys(NAMES, (1, 28, 28)), "cifar10": (3, 32, 32)}  # of an image: (C, H, W)
@@ -48,8 +58,7 @@ OBJECTS = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 
-# SHA-256 of each uncompressed IDX file, in the order train images, train labels, test images,
-# test labels.
+# SHA-256 of each uncompressed IDX file: train images, train labels, test images, test labels.
 IDX_FILES = tuple(
     f"{p}-{k}-ubyte" for p in ("train", "t10k") for k in ("images-idx3", "labels-idx1")
 )
@@ -166,11 +175,21 @@ class Split:
         return to_float(self.images) if self.images.dtype == torch.uint8 else self.images.float()
 
 
-def load(name: str, root: str | Path | None = None, download: bool = True) -> tuple[Split, Split]:
+_Root = str | Path | None
+_Both = tuple[Sequences, Sequences]
+
+
+@overload
+def load(  # type: ignore[overload-overlap]
+    name: Literal["spoken_digits"], root: _Root = ..., download: bool = ...
+) -> _Both: ...
+@overload
+def load(name: str, root: _Root = ..., download: bool = ...) -> tuple[Split, Split]: ...
+def load(name: str, root: _Root = None, download: bool = True) -> tuple[Split, Split] | _Both:
     """Load a data set as ``(train, test)``.
 
     Args:
-        name: one of :data:`NAMES`.
+        name: one of :data:`NAMES`; or ``"spoken_digits"``, which gives `Sequences`.
         root: the folder that holds (or will hold) the files; by default ``$SNNLIB_DATA`` and then
             the user's cache folder are searched, and a download goes to the first of them.
         download: fetch what is missing; ``False`` raises instead.
@@ -181,12 +200,14 @@ def load(name: str, root: str | Path | None = None, download: bool = True) -> tu
     """
     if name == "digits":
         return _digits()
-    if name not in NAMES:
-        close = difflib.get_close_matches(str(name).lower().replace("-", "_"), NAMES, 1, 0.4)
+    if name == spoken.NAME:
+        return spoken.official(spoken.load(root, download))
+    known = (*NAMES, spoken.NAME)
+    if name not in known:
+        close = difflib.get_close_matches(str(name).lower().replace("-", "_"), known, 1, 0.4)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise DatasetUnavailable(
-            f"There is no data set {name!r}.{hint} Choose one of {', '.join(NAMES)}."
-        )
+        message = f"There is no data set {name!r}.{hint} Choose one of {', '.join(known)}."
+        raise DatasetUnavailable(message)
     if name == "cifar10":
         return _cifar10(root, download)
     return _idx(name, root, download)

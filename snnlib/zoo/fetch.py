@@ -71,7 +71,7 @@ def locate(
     missing = [f for f in files if not _exists(folder / f)]
     if missing and not download:
         raise DatasetUnavailable(
-            f"{name}: {', '.join(missing)} not found in {' or '.join(map(str, candidates))}. "
+            f"{name}: {_named(missing)} not found in {' or '.join(map(str, candidates))}. "
             f"Fetch it with snnlib data {name}, or set SNNLIB_DATA to a folder that holds it."
         )
     if missing:
@@ -107,11 +107,13 @@ def _scratch(folder: Path, name: str) -> Iterator[Path]:
         yield Path(path)
 
 
-def retrieve(addresses: list[str], target: Path, md5: str) -> None:
+def retrieve(addresses: list[str], target: Path, md5: str | None) -> None:
     """Download through torchvision (progress bar, checksum), from the first mirror that works.
 
+    Without an MD5 the caller has to check what came.
+
     Raises:
-        DatasetUnavailable: no address gave the file with this MD5.
+        DatasetUnavailable: no address gave the file (with this MD5).
         ImportError: torchvision is not installed.
     """
     download_url = torchvision().datasets.utils.download_url
@@ -132,6 +134,12 @@ def retrieve(addresses: list[str], target: Path, md5: str) -> None:
         "the file from a machine that has it and set SNNLIB_DATA to its folder. "
         "load('digits') works without a network."
     )
+
+
+def _named(files: list[str], most: int = 6) -> str:
+    """The names of some files, for a message: those of the first, and how many more."""
+    rest = len(files) - most
+    return ", ".join(files[:most]) + (f" and {rest:,} more files" if rest > 0 else "")
 
 
 def _exists(path: Path) -> bool:

@@ -77,6 +77,8 @@ class StoredTables(Stored):
             found.setdefault(table.network, []).append(nodes.raw("", table.html(), format="html"))
         if not found:
             return [nodes.paragraph("", f"No table of {name}: it is not measured yet.")]
+        if set(found) == {""}:  # about no network, so there is nothing to choose
+            return found[""]
         return networks.blocks(self.env, found)
 
 

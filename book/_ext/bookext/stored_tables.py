@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from book.tools.tables import loss, percent, points
-from bookext import grid_panels
+from bookext import grid_panels, rank_tables
 from bookext.networks import ordered
 from bookext.results import Result, of, shown
 from bookext.table import Table, folded
@@ -39,12 +39,13 @@ def tables(result: Result) -> list[Table]:
         (_layers, [run for run in runs if "layers" in run and "macs_with_input" not in run]),
         (_activity, [run for run in runs if "macs_with_input" in run]),
         (_robustness, [run for run in runs if "disturbance" in run]),
-        (_exits, [run for run in runs if "sweep" in run]),
+        (_exits, [run for run in runs if "sweep" in run and "method" not in run]),
         (_allocation, [run for run in runs if "scales" in run]),
         (_grid, result.get("grid", [])),
     )
     found = [make(*each) for make, rows in kinds for each in _by_network(rows).items()]
-    return [table for table in [*found, *_paretos(result)] if table.rows]
+    own = [*found, *_paretos(result), *rank_tables.tables(result)]
+    return [table for table in own if table.rows]
 
 
 def _by_network(runs: list[Any]) -> dict[str, list[Any]]:

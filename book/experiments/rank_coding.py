@@ -1,0 +1,189 @@
+"""``rank-coding``: accuracy against the time of the answer, for three ways to train and observers.
+
+The *networks* of this experiment are the tasks of `snnlib.recurrent.contest`. On each: rank coding
+after a warm start, training at every step with as many epochs, training at the end; on the digits
+also rank coding from scratch, and three seeds. All are read at their first crossing on the test
+sequences, at the threshold of the task and along a sweep. Validation sequences are swept too
+(``validation``): what is chosen is chosen there. Times are processor times on a CPU, of an epoch on
+2,000 sequences, for thresholds that skip little to much.
+
+``first_bin`` asks how much the first step alone says on MNIST, for several widths of the first bin
+of intensity.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import NotRequired, TypedDict
+
+import torch
+
+from book.experiments.frame import Cell, Context, Experiment, Row
+from snnlib.recurrent import compare, contest
+from snnlib.recurrent.coder import RankCoder
+from snnlib.recurrent.compare import Measured, Reading
+from snnlib.recurrent.training import Recipe
+from snnlib.zoo import spoken
+from snnlib.zoo.sequences import Sequences
+
+SEEDS = (0, 1, 2)
+METHODS = (*compare.METHODS, "scratch")
+TIMED = (0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
+BINS = (1, 2, 4, 10, 20)
+TRACED, TRACED_SPEAKER = (4, 5, 6, 7), "jackson"  # pairs that begin with the same sound
+SPLITS = tuple(name for name in contest.TASKS if name.startswith("spoken-"))  # speakers held out
+
+
+class Trace(TypedDict):
+    """What a network answers after every frame of one recording; no sound can be made from it."""
+
+    digit: int
+    speaker: str
+    take: int
+    loudness: list[float]  # of each frame: mean of the log energies, natural logarithm
+    outputs: list[list[float]]  # probabilities (frames, 10)
+
+
+class RankRun(Row, Measured):
+    """One method and seed on the test sequences of a task."""
+
+    validation: list[Reading]
+    traces: NotRequired[list[Trace]]
+
+
+class FirstBin(Row):
+    """A network that sees the first step alone."""
+
+    n: int
+    bins: int
+    validation_accuracy: float
+    accuracy: float
+
+
+def cells(task: str) -> list[Cell]:
+    """A cell a method and seed; the observer; what belongs to one task alone."""
+    methods = METHODS if task == "digits" else compare.METHODS
+    found = [
+        Cell(f"{task}/{method}/{seed}", partial(measure, task, method, seed))
+        for seed in seeds(task)
+        for method in methods
+    ]
+    if task in ("bits", "noisy-mean"):
+        found += [Cell(f"{task}/observer/{SEEDS[0]}", partial(observe, task, SEEDS[0]))]
+    if task in ("mnist", "mnist-conv"):
+        found += [
+            Cell(f"{task}/first-bin/{bins}", partial(first_bin, task, bins), "first_bin")
+            for bins in BINS
+        ]
+    return found
+
+
+def seeds(task: str) -> tuple[int, ...]:
+    """Three where that takes a minute, one where it takes a quarter of an hour."""
+    return SEEDS if task == "digits" else SEEDS[:1]
+
+
+def parts(task: str, seed: int, context: Context) -> contest.Parts:
+    """The sequences of a task; with a limit the first of each part, to fit ten times as many."""
+    found = contest.get(task).parts(seed)
+    if context.limit is None:
+        return found
+    fit, validation, test = found
+    n = context.limit
+    return fit.take(slice(10 * n)), validation.take(slice(n)), test.take(slice(n))
+
+
+def measure(task: str, method: str, seed: int, context: Context) -> list[RankRun]:
+    """Train and read one network."""
+    about = contest.get(task)
+    fit, validation, test = parts(task, seed, context)
+    shared = method in ("first", "every")
+    start = warm(task, seed, context.limit, context.device) if shared else None
+    coder = compare.train(about, fit, method, seed, start=start, device=context.device)
+    timed = fit if method == "first" and seed == SEEDS[0] else None
+    row = compare.measure(about, coder, test, method, seed, timed, TIMED)
+    chosen = compare.measure(about, coder, validation, method, seed)
+    found: RankRun = {"model": task, **row, "validation": chosen["sweep"]}
+    if task == "spoken" and seed == SEEDS[0] and method != "scratch":
+        found["traces"] = traces(coder, test)
+    return [found]
+
+
+@lru_cache(maxsize=1)
+def warm(task: str, seed: int, limit: int | None, device: torch.device) -> RankCoder:
+    """The same for rank coding and training at every step, so it is computed once."""
+    about, context = contest.get(task), Context(device, limit)
+    return compare.warm_start(about, parts(task, seed, context)[0], "every", seed, device=device)
+
+
+def traces(coder: RankCoder, part: Sequences) -> list[Trace]:
+    """The recordings `TRACED`, heard to their ends."""
+    assert part.lengths is not None
+    speaker, take = spoken.SPEAKERS.index(TRACED_SPEAKER), 0
+    found: list[Trace] = []
+    for digit in TRACED:
+        chosen = (part.labels == digit) & (part.info["speaker"] == speaker)
+        one = part.take(chosen & (part.info["take"] == take))
+        if not len(one):  # left out by a limit
+            continue
+        assert one.lengths is not None
+        frames = one.values[:, : int(one.lengths)]
+        outputs = coder.outputs(frames).softmax(-1)[0].cpu()
+        found.append(
+            {
+                "digit": digit,
+                "speaker": TRACED_SPEAKER,
+                "take": take,
+                "loudness": [round(value, 2) for value in frames[0].mean(1).tolist()],
+                "outputs": [[round(y, 3) for y in row] for row in outputs.tolist()],
+            }
+        )
+    return found
+
+
+def observe(task: str, seed: int, context: Context) -> list[RankRun]:
+    """The exact observer on the same sequences."""
+    about = contest.get(task)
+    _, validation, test = parts(task, seed, context)
+    row, chosen = (compare.observer(about, part, seed) for part in (test, validation))
+    assert row is not None
+    assert chosen is not None
+    return [{"model": task, **row, "validation": chosen["sweep"]}]
+
+
+def first_bin(task: str, bins: int, context: Context) -> list[FirstBin]:
+    """A threshold of 0 is crossed at the first step: trained and read there, nothing else is seen.
+
+    One bin shows the whole image as a frame in which every pixel fires: nothing at all.
+    """
+    about = contest.get(task)
+    fit, validation, test = parts(task, SEEDS[0], context)
+    torch.manual_seed(SEEDS[0])
+    make = contest.convolutional if task.endswith("-conv") else contest.plain
+    coder = make(bins, fit)
+    epochs = about.every.epochs + about.more.epochs
+    recipe = Recipe(epochs=epochs, batch=about.more.batch, threshold=0.0, seed=SEEDS[0])
+    coder.fit(fit, recipe, device=context.device)
+
+    def right(part: Sequences) -> float:
+        answers = coder.decide(part.values, threshold=0.0).answers.cpu()
+        return float((answers == part.labels).double().mean())
+
+    return [
+        {
+            "model": task,
+            "n": len(test),
+            "bins": bins,
+            "validation_accuracy": right(validation),
+            "accuracy": right(test),
+        }
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="rank-coding",
+    summary="answers at the first crossing: accuracy against mean time, three ways to train",
+    networks=tuple(contest.TASKS),
+    cells=cells,
+    datasets={name: task.dataset for name, task in contest.TASKS.items()},
+)

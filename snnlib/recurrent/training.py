@@ -1,0 +1,290 @@
+"""Training of a network that decides when to answer, and of its two baselines.
+
+``when`` says at which steps the loss is:
+
+- ``"first"``: at the first crossing t* alone (rank coding); later steps are not computed;
+- ``"every"``: at every step, the mean over a sequence's steps: the strong baseline;
+- ``"end"``: at the last step, as recurrent classifiers usually are trained.
+
+From scratch ``"first"`` can get stuck: as long as nothing crosses early only the last step gets a
+gradient. Two ways out: train at every step first and go on from there, or let the threshold rise
+(`Ramp`) from 0, where every sequence is answered at its first step. Both are ours.
+
+An epoch's random numbers depend on the seed and the number of the epoch alone, so a run that was
+interrupted and taken up gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from snnlib._arguments import flag, real, whole
+from snnlib.deploy.files import write_bytes
+from snnlib.recurrent import crossing
+from snnlib.recurrent.network import Recurrent
+from snnlib.zoo.checkpoints import CheckpointError
+from snnlib.zoo.sequences import Sequences
+
+WHEN = ("first", "every", "end")
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A threshold that goes from one value to another over a share of the training.
+
+    >>> [Ramp(0.0, 0.9, over=0.5)(share) for share in (0.0, 0.25, 0.5, 1.0)]
+    [0.0, 0.45, 0.9, 0.9]
+
+    Args:
+        start: p at the beginning, 0…1.
+        end: p after it.
+        over: share of the training that it takes, 0…1.
+    """
+
+    start: float
+    end: float
+    over: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            real(f"Ramp: {name}", value, 0.0, 1.0)
+
+    def __call__(self, share: float) -> float:
+        done = min(1.0, share / self.over) if self.over else 1.0
+        return self.start + (self.end - self.start) * done
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Args:
+        when: ``"first"``, ``"every"`` or ``"end"``.
+        epochs: passes over the sequences.
+        batch: sequences a step of Adam.
+        rate: its learning rate at the start; it falls to 0 along half a cosine.
+        threshold: p of the first crossing, or a `Ramp`.
+        entropy: β, the reward of the entropy of the answer, in nats.
+        clip: largest norm of the gradient.
+        skip: do not compute what comes after t*; without, all is computed and t* is looked up.
+        seed: of the order of the sequences.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    when: str = "first"
+    epochs: int = 10
+    batch: int = 128
+    rate: float = 1e-3
+    threshold: float | Ramp = 0.95
+    entropy: float = 0.0
+    clip: float = 1.0
+    skip: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.when not in WHEN:
+            raise ValueError(f"when={self.when!r} must be one of {', '.join(WHEN)}")
+        whole("epochs", self.epochs)
+        whole("batch", self.batch)
+        whole("seed", self.seed, 0, 2**31 - 1)
+        flag("skip", self.skip)
+        for name in ("rate", "clip"):
+            real(name, getattr(self, name), 0.0, above=True)
+        real("entropy", self.entropy)
+        if not isinstance(self.threshold, Ramp):
+            real("threshold", self.threshold, 0.0, 1.0)
+
+    def p(self, share: float) -> float:
+        """The threshold after a share of the training."""
+        return self.threshold(share) if isinstance(self.threshold, Ramp) else self.threshold
+
+
+class Epoch(TypedDict):
+    """What an epoch left."""
+
+    loss: float
+    steps: float  # mean t* of the training; the mean length for baselines
+    crossed: float  # share of sequences answered before their last step
+    computed: float  # share of all steps that were computed, padding aside
+    seconds: float  # of training
+    accuracy: NotRequired[float]  # on validation sequences, at their first crossing
+    time: NotRequired[float]  # mean t* there
+
+
+class Training:
+    """A training run: what changes from epoch to epoch, and nothing else.
+
+    Args:
+        network: trained in place.
+        train: the sequences.
+        recipe: how.
+        device: where; the network is moved there.
+    """
+
+    def __init__(
+        self, network: Recurrent, train: Sequences, recipe: Recipe, device: torch.device
+    ) -> None:
+        self.network, self.train, self.recipe = network.to(device), train, recipe
+        self.device = device
+        self.optimizer = torch.optim.Adam(network.parameters(), recipe.rate)
+        self.history: list[Epoch] = []
+
+    def epoch(self, bar: tqdm) -> Epoch:
+        """One pass over the sequences in a new order."""
+        recipe, n = self.recipe, len(self.train)
+        began, done = time.perf_counter(), len(self.history)
+        seed = (recipe.seed * 1_000_003 + done + 1) % 2**63
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        torch.manual_seed(seed)  # dropout of an encoder
+        batches = order.split(recipe.batch)
+        total, when, crossed, computed, all_steps = 0.0, 0.0, 0.0, 0.0, 0.0
+        self.network.train()
+        for i, rows in enumerate(batches):
+            share = (done + i / len(batches)) / recipe.epochs
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.rate * 0.5 * (1 + math.cos(math.pi * share))
+            x, labels, lengths = (
+                None if part is None else part.to(self.device) for part in self.train.batch(rows)
+            )
+            assert x is not None
+            assert labels is not None
+            loss, times, steps = self.loss(x, labels, lengths, recipe.p(share))
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+            self.optimizer.step()
+            ends = self.network.ends(x, lengths)
+            total += float(loss.detach()) * len(x)
+            when += float(times.sum())
+            crossed += float((times < ends).sum())
+            computed += steps
+            all_steps += float(ends.sum())
+            bar.update()
+        found = {"loss": total / n, "steps": when / n, "crossed": crossed / n}
+        found["computed"] = computed / all_steps
+        return Epoch(**found, seconds=time.perf_counter() - began)  # type: ignore[typeddict-item]
+
+    def loss(
+        self, x: Tensor, labels: Tensor, lengths: Tensor | None, p: float
+    ) -> tuple[Tensor, Tensor, int]:
+        """The mean loss of a batch, the times at which it was taken, and the steps computed."""
+        recipe, network = self.recipe, self.network
+        if recipe.when == "first" and recipe.skip:
+            logits, times, computed = network(x, lengths, p)
+        else:
+            every = network.whole(x, lengths)  # (B, T, C)
+            computed = every.shape[0] * every.shape[1]
+            ends = network.ends(x, lengths)
+            if recipe.when == "every":
+                steps = torch.arange(every.shape[1], device=every.device)
+                goals = labels[:, None].expand(-1, every.shape[1])
+                losses = crossing.cross_entropy(every.flatten(0, 1), goals.flatten())
+                inside = steps < ends[:, None]  # (B, T)
+                losses = (losses.view_as(inside) * inside).sum(1) / ends
+                return losses.mean(), ends, computed
+            times = crossing.first_crossing(every, p, lengths) if recipe.when == "first" else ends
+            logits = crossing.at(every, times)
+        losses = crossing.cross_entropy(logits, labels)
+        if recipe.entropy:
+            losses = losses - recipe.entropy * crossing.entropy(logits)
+        return losses.mean(), times, computed
+
+    def save(self, path: Path) -> None:
+        """Write the state, whole or not at all."""
+        content = io.BytesIO()
+        state = {
+            "settings": self._settings(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+        }
+        torch.save(state, content)
+        write_bytes(path, content.getvalue(), CheckpointError)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a state that `save` wrote.
+
+        Raises:
+            ValueError: it is of another run, or cannot be read.
+        """
+        try:
+            state = dict(torch.load(path, map_location="cpu", weights_only=True))
+            settings = state["settings"]
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise ValueError(
+                f"{path} is not the state of a training run ({reason}): move it away, or choose "
+                "another file"
+            ) from error
+        own = self._settings()
+        if settings != own:
+            differ = [key for key in own if settings.get(key) != own[key]]
+            raise ValueError(
+                f"{path} is the state of a run with another {', '.join(differ)}: choose another "
+                "file, or move it away"
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = state["history"]
+
+    def _settings(self) -> dict[str, Any]:
+        """What a state must agree in to be taken up."""
+        digest = hashlib.sha256()
+        for part in (self.train.values, self.train.labels, self.train.lengths):
+            if part is not None:
+                digest.update(part.contiguous().view(torch.uint8).numpy().data)
+        network = f"{self.network} {self.network.coding} {self.network.block}"
+        return {"recipe": asdict(self.recipe), "network": network, "data": digest.hexdigest()}
+
+
+def fit(
+    network: Recurrent,
+    train: Sequences,
+    recipe: Recipe,
+    *,
+    state: str | Path | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> list[Epoch]:
+    """Train a network in place; see `snnlib.recurrent.coder.RankCoder.fit`."""
+    if len(train) == 0:
+        raise ValueError("there is no sequence to train on")
+    if len(train.classes) != network.classes:
+        raise ValueError(
+            f"the network answers with {network.classes} classes, the sequences have "
+            f"{len(train.classes)}"
+        )
+    place = next(network.parameters()).device if device is None else torch.device(device)
+    run = Training(network, train, recipe, place)
+    path = None if state is None else Path(state)
+    if path is not None and path.is_file():
+        run.restore(path)
+    batches = -(-len(train) // recipe.batch)
+    with tqdm(total=recipe.epochs * batches, disable=not progress, unit="batch") as bar:
+        bar.update(len(run.history) * batches)
+        while len(run.history) < recipe.epochs:
+            run.history.append(run.epoch(bar))
+            if path is not None:
+                run.save(path)
+    last = run.history[-1]
+    if recipe.when == "first" and last["crossed"] < 0.01 and last["steps"] > 1:
+        warnings.warn(
+            "hardly a sequence is answered before its last step, so only that step was trained: "
+            'train with when="every" first and go on from there, or let the threshold rise with '
+            "Ramp(0, p)",
+            stacklevel=3,
+        )
+    return run.history

@@ -1,0 +1,63 @@
+"""Codings: every pixel exactly once, brightest first."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnlib.recurrent.coding import Given, IntensityRank, Latency
+
+EVERY = torch.arange(256, dtype=torch.uint8)[None]  # one image with each gray
+
+
+def frames(coding, x):
+    held = coding.prepare(x)
+    return coding.frames(held, 0, coding.steps(x))
+
+
+@given(st.integers(1, 256))
+def test_every_pixel_fires_once_brightest_first(bins):
+    fired = frames(IntensityRank(bins), EVERY)  # (1, n, 256)
+    assert torch.equal(fired.sum(1), torch.ones(1, 256))
+    times = fired[0].argmax(0)
+    assert bool((times.diff() <= 0).all())
+    assert times[255] == 0
+    assert times[0] == (bins - 1 if bins <= 255 else 255)
+    assert int(times.unique().numel()) == min(bins, 256)
+
+
+@given(st.integers(1, 256))
+def test_bins_are_equally_wide(bins):
+    sizes = frames(IntensityRank(bins), EVERY).sum(2)[0]
+    assert float(sizes.max() - sizes.min()) <= 1
+
+
+def test_real_numbers_fall_into_the_bins_of_their_grays():
+    coding = IntensityRank(20)
+    edges = torch.tensor([[1.0, 0.951, 0.949, 0.5001, 0.0501, 0.049, 0.0]])
+    assert coding.prepare(edges).tolist() == [[0, 0, 1, 9, 18, 19, 19]]
+
+
+def test_latency_leaves_the_dark_out():
+    one, other = frames(IntensityRank(8), EVERY), frames(Latency(8), EVERY)
+    assert torch.equal(one[:, :-1], other[:, :-1])
+    assert float(other[:, -1].sum()) == 0
+
+
+def test_some_steps_of_some_rows_are_those_of_all():
+    x = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8)
+    for coding in (IntensityRank(7), Latency(7)):
+        held = coding.prepare(x)
+        part = coding.frames(held[2:4], 3, 5)
+        assert torch.equal(part, coding.frames(held, 0, 7)[2:4, 3:5])
+    given = Given()
+    assert torch.equal(given.frames(given.prepare(x), 0, 1), x)
+
+
+def test_what_is_wrong_is_said():
+    with pytest.raises(ValueError, match="bins=0"):
+        IntensityRank(0)
+    with pytest.raises(ValueError, match=r"0…1, not torch\.float32 from 0 to 255"):
+        IntensityRank().prepare(EVERY.float())
+    with pytest.raises(ValueError, match="uint8"):
+        Latency().prepare(EVERY.long())
