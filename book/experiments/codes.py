@@ -1,0 +1,334 @@
+"""``codes``: the same weights in other codes: digits, one spike a neuron, changes.
+
+For every number of levels a code can tell apart, the thresholds are those of three balancings with
+which most validation images are answered as the ANN does (the network in whole numbers after one
+step, or rounded times; both are the ANN with rounded activations). Then, on test images:
+
+- **radix** at 1 to 8 bits in base 2, at 5 bits in bases 3 and 4 too;
+- **first spike** with analog times (thresholds from the largest activation, twice as wide) and with
+  8 to 64 slots; answers while the last window is open; windows that overlap (*greedy*); jitter and
+  lost spikes, in all layers and in each alone;
+- **sigma-delta** at 4 bits on pictures that move by a pixel every frame, every second and fourth;
+- **AugMapping** in its best setting, for comparison.
+
+Noise, overlap and moving pictures use fewer images. Intervals are those of `measure.INTERVAL`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NotRequired, TypedDict, cast
+
+import torch
+
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.late_answer import METHODS, setting_of
+from book.experiments.measure import INTERVAL, Interval, loss_intervals
+from book.experiments.setting import BALANCES, BalanceRecord, Setting, Subject
+from snnlib.codes import Coded, Delta, FirstSpike, Radix
+from snnlib.codes.stream import in_whole_numbers
+from snnlib.conversion.balance import Balance, Max, MinError, Percentile
+from snnlib.conversion.convert import convert
+from snnlib.neurons import Augmented
+from snnlib.zoo import coded, models
+from snnlib.zoo.data import Split
+from snnlib.zoo.evaluate import Evaluation, evaluate
+
+BITS, BASES, OTHER_BASES_AT = range(1, 9), (3, 4), 5
+HEADLINE_BITS = (4, 5, 6)  # on all images, whatever a pass takes
+SLOTS, HEADLINE_SLOTS = (8, 16, 32, 64), 32
+OVERLAPS = (0, 4, 8, 16, 24, 32)  # of 32 slots
+JITTER, LOST, ALONE = (0.01, 0.02, 0.05, 0.1), (0.001, 0.01, 0.05, 0.1), 0.05
+STANDS = (1, 2, 4)  # frames that a moving picture stands still
+FRAMES, DELTA_BITS = 8, 4
+VALIDATION_IMAGES, FEW_IMAGES, DEEP_IMAGES = 500, 500, 1000
+STEPS = 8  # of AugMapping
+
+
+class Choice(Labeled):
+    """The balancing for so many levels, and what each was worth on validation images."""
+
+    levels: int
+    balance: BalanceRecord
+    agreement: dict[str, float]  # by balancing
+
+
+class CodeRun(Labeled, coded.Own):
+    """One code on test images; lists have one entry an answer (a frame), costs are sums so far."""
+
+    cell: NotRequired[str]
+    variant: str  # what differs: bits, slots, overlap, jitter, …
+    balance: BalanceRecord
+    neurons: int
+    ann_accuracy: float
+    ann_macs: int
+    accuracy: list[float]
+    agreement: list[float]
+    loss_interval: list[Interval]  # fractions
+    events_per_image: list[float]
+    events_by_step: list[float]  # in each digit, frame
+    spikes_per_image: list[float]
+    synops_per_image: list[float]
+    energy_nj_per_image: list[float]
+    literature_energy_nj_per_image: list[float]
+    largest_difference: NotRequired[float]  # of a logit from the ANN's, both in float64
+    early_accuracy: NotRequired[list[float]]  # after every slot of the last window
+    mean_settled: NotRequired[float]  # slot of the last window from which on the answer stays
+    noise: NotRequired[float]  # jitter as a fraction of the window, or share of lost spikes
+    layer: NotRequired[str]  # which alone is disturbed
+    every: NotRequired[int]  # frames that the picture stands still
+
+
+class Reference(Labeled):
+    """AugMapping in its best setting; an entry a step, costs are sums so far."""
+
+    neurons: int
+    ann_accuracy: float
+    accuracy: list[float]
+    events_per_image: list[float]
+    synops_per_image: list[float]
+    energy_nj_per_image: list[float]
+    literature_energy_nj_per_image: list[float]
+
+
+class _Extra(TypedDict, total=False):
+    """What only some runs have."""
+
+    largest_difference: float
+    early_accuracy: list[float]
+    mean_settled: float
+    noise: float
+    layer: str
+    every: int
+
+
+def candidates(levels: int) -> dict[str, Balance]:
+    """The balancings that are tried for so many levels."""
+    return {
+        "percentile 99": Percentile(99.0),
+        "percentile 99.9": Percentile(99.9),
+        "minerror": MinError(levels),
+    }
+
+
+def cells(network: str) -> list[Cell]:
+    """The choices, then a cell a code and setting."""
+    levels = [2**bits - 1 for bits in BITS]
+    found = [
+        Cell(f"{network}/levels {n}", partial(choose, network, n), "choices")
+        for n in sorted({*levels, *SLOTS})
+    ]
+    tried = [(bits, 2) for bits in BITS] + [(OTHER_BASES_AT, base) for base in BASES]
+    found += [
+        Cell(f"{network}/radix {bits} bits base {base}", partial(radix, network, bits, base))
+        for bits, base in tried
+    ]
+    found.append(Cell(f"{network}/first spike exact", partial(exact, network)))
+    found += [
+        Cell(f"{network}/first spike {slots} slots", partial(in_slots, network, slots))
+        for slots in SLOTS
+    ]
+    found.append(Cell(f"{network}/greedy", partial(greedy, network), "greedy"))
+    found.append(Cell(f"{network}/noise", partial(noise, network), "noise"))
+    found += [
+        Cell(f"{network}/delta every {every}", partial(delta, network, every)) for every in STANDS
+    ]
+    return [*found, Cell(f"{network}/augmented", partial(augmented, network), "reference")]
+
+
+def choose(network: str, levels: int, context: Context) -> list[Choice]:
+    """The balancing with which most validation images are answered as the ANN does."""
+    subject = context.subject(network)
+    split = subject.validation[: subject.affordable(VALIDATION_IMAGES)]
+    neuron = Augmented(levels, 0.0, 0.5, levels)
+    found = {}
+    for name, balance in candidates(levels).items():
+        net = subject.convert(Setting(neuron, balance))
+        if levels not in SLOTS:
+            net = in_whole_numbers(net, (levels + 1).bit_length() - 1, 8)
+        found[name] = evaluate(net, subject.ann, split, 1, only_last=True).agreement[-1]
+    best = max(found, key=lambda name: found[name])  # the first of the best
+    record = Setting(neuron, candidates(levels)[best]).record()["balance"]
+    return [
+        {
+            "model": network, "label": f"{levels} levels", "n": len(split), "levels": levels,
+            "balance": record, "agreement": found,
+        }
+    ]  # fmt: skip
+
+
+def setting(network: str, levels: int, context: Context) -> Setting:
+    """The setting that was chosen for so many levels."""
+    (row,) = context.rows[f"{network}/levels {levels}"]
+    record = dict(row["balance"])
+    balance = BALANCES[record.pop("kind")](**record)
+    return Setting(Augmented(levels, 0.0, 0.5, levels), balance)
+
+
+def radix(network: str, bits: int, base: int, context: Context) -> list[CodeRun]:
+    """Digits of ``bits`` bits."""
+    subject, chosen = context.subject(network), setting(network, 2**bits - 1, context)
+    code = Radix(subject.convert(chosen), bits, base)
+    whole = base == 2 and bits in HEADLINE_BITS
+    split = subject.test if whole or not subject.deep else subject.test[:DEEP_IMAGES]
+    found, run = coded.evaluate(code, subject.ann, split)
+    return [_row(subject, chosen, code, found, run, f"{bits} bits, base {base}")]
+
+
+def exact(network: str, context: Context) -> list[CodeRun]:
+    """Analog times: how far the logits are from those of the ANN in float64."""
+    subject = context.subject(network)
+    ann = models.load(network).double().to(subject.device)
+    chosen = Setting(Augmented(), Max())
+    net = convert(ann, subject.calibration.double(), chosen.neuron, balance=chosen.balance)
+    code = FirstSpike(net)
+    split = subject.test[:DEEP_IMAGES] if subject.deep else subject.test
+    found, run = coded.evaluate(code, subject.ann, split)
+    farthest = 0.0
+    for start in range(0, len(split), 100):
+        x = split[start : start + 100].floats().double().to(subject.device)
+        with torch.no_grad():
+            difference = run.logits[0, start : start + 100] - ann(x)
+        farthest = max(farthest, float(difference.abs().max()))
+    return [
+        _row(
+            subject, chosen, code, found, run, "analog times",
+            {"largest_difference": farthest},
+        )
+    ]  # fmt: skip
+
+
+def in_slots(network: str, slots: int, context: Context) -> list[CodeRun]:
+    """Rounded times; in the headline's slots also the answers while the last window is open."""
+    subject, chosen = context.subject(network), setting(network, slots, context)
+    code = FirstSpike(subject.convert(chosen), slots)
+    whole = slots == HEADLINE_SLOTS or not subject.deep
+    split = subject.test if whole else subject.test[:DEEP_IMAGES]
+    found, run = coded.evaluate(code, subject.ann, split)
+    few = split[: subject.affordable(FEW_IMAGES)]
+    last = code(few.floats().to(code.net.device, code.net.dtype), early=True)
+    assert last.early is not None
+    answers = last.early.argmax(2).cpu()
+    extra: _Extra = {
+        "early_accuracy": (answers == few.labels).double().mean(1).tolist(),
+        "mean_settled": float(last.settled.double().mean()),
+    }
+    return [_row(subject, chosen, code, found, run, f"{slots} slots", extra)]
+
+
+def greedy(network: str, context: Context) -> list[CodeRun]:
+    """Windows that overlap by more and more slots."""
+    return [
+        _disturbed(network, context, f"overlap {overlap}", {}, overlap=overlap)
+        for overlap in OVERLAPS
+    ]
+
+
+def noise(network: str, context: Context) -> list[CodeRun]:
+    """Jitter and lost spikes: in all layers, then in each alone."""
+    rows = [
+        _disturbed(network, context, f"jitter {sigma}", {"noise": sigma}, jitter=sigma)
+        for sigma in JITTER
+    ]
+    rows += [
+        _disturbed(network, context, f"lost {share}", {"noise": share}, lost=share)
+        for share in LOST
+    ]
+    for layer in context.subject(network).convert(_headline(network, context)).graph.spiking:
+        for kind, options in (("jitter", {"jitter": ALONE}), ("lost", {"lost": ALONE})):
+            extra: _Extra = {"noise": ALONE, "layer": layer}
+            variant = f"{kind} {ALONE} in {layer}"
+            rows.append(_disturbed(network, context, variant, extra, where=layer, **options))
+    return rows
+
+
+def _headline(network: str, context: Context) -> Setting:
+    return setting(network, HEADLINE_SLOTS, context)
+
+
+def _disturbed(
+    network: str, context: Context, variant: str, extra: _Extra, *, overlap: int = 0,
+    jitter: float = 0.0, lost: float = 0.0, where: str | None = None,
+) -> CodeRun:  # fmt: skip
+    subject, chosen = context.subject(network), _headline(network, context)
+    code = FirstSpike(
+        subject.convert(chosen), HEADLINE_SLOTS, overlap=overlap, jitter=jitter, lost=lost,
+        where=None if where is None else [where], seed=SEED,
+    )  # fmt: skip
+    found, run = coded.evaluate(code, subject.ann, subject.first(FEW_IMAGES))
+    return _row(subject, chosen, code, found, run, variant, extra)
+
+
+def delta(network: str, every: int, context: Context) -> list[CodeRun]:
+    """Moving pictures; the answers are those of every frame sent anew."""
+    subject, chosen = context.subject(network), setting(network, 2**DELTA_BITS - 1, context)
+    code = Delta(subject.convert(chosen), DELTA_BITS)
+    sequence = coded.Sequence(FRAMES, every)
+    found, run = coded.evaluate(code, subject.ann, subject.first(FEW_IMAGES), sequence)
+    return [_row(subject, chosen, code, found, run, f"every {every}", {"every": every})]
+
+
+def augmented(network: str, context: Context) -> list[Reference]:
+    """AugMapping in its best setting, with the costs that a code is compared with."""
+    subject = context.subject(network)
+    net = subject.convert(setting_of(network, METHODS["augmented/best"]))
+    split = subject.test[:DEEP_IMAGES] if subject.deep else subject.test
+    found = evaluate(net, subject.ann, split, STEPS)
+    assert found.events is not None
+    assert found.synops is not None
+    return [
+        {
+            "model": network,
+            "label": "AugMapping, best",
+            "n": found.n,
+            "neurons": sum(net.sizes.values()),
+            "ann_accuracy": found.ann_accuracy,
+            "accuracy": found.accuracy,
+            "events_per_image": found.events,
+            "synops_per_image": found.synops.total.tolist(),
+            "energy_nj_per_image": found.synops.energy().tolist(),
+            "literature_energy_nj_per_image": found.synops.literature_energy.tolist(),
+        }
+    ]
+
+
+_LABELS = {"radix": "radix", "first-spike": "first spike", "delta": "sigma-delta"}
+
+
+def _row(
+    subject: Subject, chosen: Setting, code: coded.Code, found: Evaluation, run: Coded,
+    variant: str, extra: _Extra | None = None,
+) -> CodeRun:  # fmt: skip
+    assert found.synops is not None
+    split: Split = subject.test[: found.n]
+    row = {
+        "model": subject.name,
+        "label": f"{_LABELS[coded.name_of(code)]}, {variant}",
+        "n": found.n,
+        "variant": variant,
+        "balance": chosen.record()["balance"],
+        "neurons": sum(code.net.sizes.values()),
+        "ann_accuracy": found.ann_accuracy,
+        "ann_macs": found.synops.ann_macs,
+        "accuracy": found.accuracy,
+        "agreement": found.agreement,
+        "loss_interval": loss_intervals(found.answers, found.ann_answers, split.labels),
+        "events_per_image": found.events,
+        "events_by_step": run.events_by_step.tolist(),
+        "spikes_per_image": found.spikes,
+        "synops_per_image": found.synops.total.tolist(),
+        "energy_nj_per_image": found.synops.energy().tolist(),
+        "literature_energy_nj_per_image": found.synops.literature_energy.tolist(),
+        **coded.own(code, run),
+        **(extra or {}),
+    }
+    return cast("CodeRun", row)
+
+
+EXPERIMENT = Experiment(
+    name="codes",
+    summary="the same weights in other codes: digits, one spike a neuron, changes",
+    networks=models.NAMES,
+    cells=cells,
+    conclude=lambda sections: {"interval": INTERVAL},
+)
