@@ -1,7 +1,8 @@
 """``codes``: the same weights in other codes: digits, one spike a neuron, changes.
 
 For every number of levels a code can tell apart, the thresholds are those of three balancings with
-which most validation images are answered as the ANN does (the network in whole numbers after one
+which most validation images are answered as the ANN does, the logits nearest to it where several
+are as good (the network in whole numbers after one
 step, or rounded times; both are the ANN with rounded activations). Then, on test images:
 
 - **radix** at 1 to 8 bits in base 2, at 5 bits in bases 3 and 4 too;
@@ -51,6 +52,7 @@ class Choice(Labeled):
     levels: int
     balance: BalanceRecord
     agreement: dict[str, float]  # by balancing
+    error: dict[str, float]  # of the logits, relative to the ANN's; it decides where several agree
 
 
 class CodeRun(Labeled, coded.Own):
@@ -140,19 +142,23 @@ def choose(network: str, levels: int, context: Context) -> list[Choice]:
     """The balancing with which most validation images are answered as the ANN does."""
     subject = context.subject(network)
     split = subject.validation[: subject.affordable(VALIDATION_IMAGES)]
-    neuron = Augmented(levels, 0.0, 0.5, levels)
-    found = {}
+    neuron, x = Augmented(levels, 0.0, 0.5, levels), split.floats().to(subject.device)
+    with torch.no_grad():
+        logits = subject.ann(x)
+    agreement, error = dict[str, float](), dict[str, float]()
     for name, balance in candidates(levels).items():
         net = subject.convert(Setting(neuron, balance))
         if levels not in SLOTS:
             net = in_whole_numbers(net, (levels + 1).bit_length() - 1, 8)
-        found[name] = evaluate(net, subject.ann, split, 1, only_last=True).agreement[-1]
-    best = max(found, key=lambda name: found[name])  # the first of the best
+        run = net(x, 1, only_last=True)
+        agreement[name] = float(run.agreement(logits)[-1])
+        error[name] = float(run.error(logits)[-1])
+    best = max(agreement, key=lambda name: (agreement[name], -error[name]))
     record = Setting(neuron, candidates(levels)[best]).record()["balance"]
     return [
         {
             "model": network, "label": f"{levels} levels", "n": len(split), "levels": levels,
-            "balance": record, "agreement": found,
+            "balance": record, "agreement": agreement, "error": error,
         }
     ]  # fmt: skip
 
@@ -235,10 +241,14 @@ def noise(network: str, context: Context) -> list[CodeRun]:
         for share in LOST
     ]
     for layer in context.subject(network).convert(_headline(network, context)).graph.spiking:
-        for kind, options in (("jitter", {"jitter": ALONE}), ("lost", {"lost": ALONE})):
-            extra: _Extra = {"noise": ALONE, "layer": layer}
-            variant = f"{kind} {ALONE} in {layer}"
-            rows.append(_disturbed(network, context, variant, extra, where=layer, **options))
+        alone: _Extra = {"noise": ALONE, "layer": layer}
+        shaky = _disturbed(
+            network, context, f"jitter {ALONE} in {layer}", alone, jitter=ALONE, where=layer
+        )
+        lossy = _disturbed(
+            network, context, f"lost {ALONE} in {layer}", alone, lost=ALONE, where=layer
+        )
+        rows += [shaky, lossy]
     return rows
 
 

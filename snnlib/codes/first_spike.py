@@ -22,14 +22,13 @@ successive layers must not overlap: before the last input the sum is another one
 slope, so each SynOp is an addition; the growth of the potential is an update of the neuron, not
 counted, as no update of a neuron is. Max pooling lets the first spike of its window through.
 
-Sources: one spike a neuron, Rueckauer and Liu, ISCAS 2018, and Park, Lee and Yoon (You Only Spike
-Once), 2020; the exact map, Stanojevic et al., Nature Communications 15:6793, 2024. Ours: the linear
-threshold in units of λ, slots as rounding, overlap as a parameter.
+Sources: one spike a neuron, Rueckauer and Liu, ISCAS 2018, and You Only Spike Once (arXiv
+2006.09982, 2020); the exact map, Stanojevic et al., Nature Communications 15:6793, 2024. Ours: the
+linear threshold in units of λ, slots as rounding, overlap as a parameter.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -151,7 +150,7 @@ class FirstSpike:
     def _in_order(self, x: Tensor, record: Sequence[str], early: bool, first: int) -> Coded:
         """Windows one after another: each sum is complete before the threshold falls."""
         tally, trace, clipped = self._tally(x), dict[str, Tensor](), 0
-        last = {name for name, depth in self.opens.items() if depth == self.depth}
+        last = {name for name in self.graph.spiking if self.opens[name] == self.depth}
         kept: dict[str, Tensor] = {}  # what the last window needs
 
         def activation(node: Node, z: Tensor) -> Tensor:
@@ -180,7 +179,7 @@ class FirstSpike:
 
         logits = self.graph.evaluate(x, activation, visit).to(self.net.potential_dtype)[None]
         answers = self._while_arriving(kept, last, x) if early else None
-        return self._coded(logits, tally, trace, clipped, self.depth, answers)
+        return self._coded(logits, tally, trace, clipped, self.depth * (self.slots or 1), answers)
 
     def _times(self, a: Tensor, largest: Tensor) -> Tensor:
         """Spike times in the window, 0 … 1; 1 or more: none."""
@@ -211,14 +210,11 @@ class FirstSpike:
         assert self.slots is not None
         clock = Clock(self.slots, 1, constant_at=0)
         given = {}
-        for name, value in kept.items():
-            if self.opens[name] < self.depth:
-                continue
-            if name in last and self.graph.nodes[name].kind == "spiking":
-                theta = self.largest[name] / self.slots
-                slot = self.slots - (value / theta).round()  # its spike's, from 0
-                planes = [torch.where(slot == k, value, 0) for k in range(self.slots)]
-                given[name] = torch.stack(planes)
+        for name in last:
+            value, theta = kept[name], self.largest[name] / self.slots
+            slot = self.slots - (value / theta).round()  # its spike's, from 0
+            planes = [torch.where(slot == k, value, 0) for k in range(self.slots)]
+            given[name] = torch.stack(planes)
         reached = {name: value for name, value in kept.items() if self.opens[name] < self.depth}
 
         def fire(node: Node, planes: Tensor) -> Tensor:
@@ -232,7 +228,7 @@ class FirstSpike:
         slots, lead = self.slots, self.overlap
         assert slots is not None
         apart = slots - lead  # slots between the openings of successive windows
-        tally, trace = self._tally(x), dict[str, Tensor]()
+        tally, trace, clipped = self._tally(x), dict[str, Tensor](), 0
 
         def align(node: Node, inputs: list[Tensor]) -> list[Tensor]:
             opens = self.opens[node.name]
@@ -243,10 +239,12 @@ class FirstSpike:
             return found
 
         def fire(node: Node, planes: Tensor) -> Tensor:
+            nonlocal clipped
             largest = self.largest[node.name]
             theta = largest / slots
             z = added(planes.to(largest.dtype), 1)
             a = rectify(node, z.flatten(0, 1)).unflatten(0, (slots, -1))
+            clipped += int((a[-1] > largest).sum())
             now = torch.arange(slots, 0, -1, device=z.device).to(z)  # thresholds in slots
             met = torch.floor(a / theta + 0.5) >= now.view(-1, *[1] * (z.dim() - 1))
             fires = met & (met.cumsum(0) == 1)
@@ -257,7 +255,7 @@ class FirstSpike:
             return (fires * now.view(-1, *[1] * (z.dim() - 1)) * theta).to(x.dtype)
 
         def sent(node: Node, planes: Tensor) -> None:
-            if node.kind == "max":  # what a maximum grows by is a spike each time
+            if node.kind == "max":  # the first spike of its window is the largest
                 tally.add(node.name, (planes != 0).any(0)[None])
                 return
             symbol = (planes.sum(0) / (self.largest[node.name] / slots)).round()
@@ -266,22 +264,21 @@ class FirstSpike:
         clock = Clock(slots, 1, constant_at=0)
         arriving = flow(self.graph, x, clock, fire, sent, align=align)
         logits = added(arriving.to(self.net.potential_dtype), 1)[-1:]
-        windows = ((self.depth - 1) * apart + slots) / slots
-        return self._coded(logits, tally, trace, 0, windows, None)
+        latency = (self.depth - 1) * apart + slots
+        return self._coded(logits, tally, trace, clipped, latency, None)
 
     def _tally(self, x: Tensor) -> Tally:
         return Tally(self.account, 1, x.device, self.slots or 1)
 
     def _coded(
         self, logits: Tensor, tally: Tally, trace: dict[str, Tensor], clipped: int,
-        windows: float, early: Tensor | None,
+        latency: int, early: Tensor | None,
     ) -> Coded:  # fmt: skip
         if self.slots is None:
             tally.symbols.clear()  # an analog time has no finite number of bits
-        steps = self.slots or 1
-        latency = math.ceil(windows * steps)
+        interval = self.slots or 1
         return Coded(
-            logits, tally, self.account, latency, steps, trace, clipped=clipped, early=early
+            logits, tally, self.account, latency, interval, trace, clipped=clipped, early=early
         )
 
 

@@ -158,6 +158,7 @@ def test_no_overlap_is_window_after_window(seed):
     torch.testing.assert_close(slot_by_slot.logits, in_order.logits, rtol=0, atol=1e-9)
     torch.testing.assert_close(slot_by_slot.trace["relu3"], in_order.trace["relu3"])
     assert slot_by_slot.latency == in_order.latency
+    assert slot_by_slot.clipped == in_order.clipped
     for name, table in in_order.tally.symbols.items():
         assert torch.equal(slot_by_slot.tally.symbols[name], table)
 

@@ -39,6 +39,8 @@ def test_a_choice_is_the_best_of_the_candidates(context):
             if balance == chosen
         }  # fmt: skip
         assert list(worth.values()) == [best]
+        rivals = [row["error"][name] for name, value in row["agreement"].items() if value == best]
+        assert row["error"][next(iter(worth))] == min(rivals)
 
 
 def test_the_answers_do_not_depend_on_the_base(context):
