@@ -43,6 +43,7 @@ JITTER, LOST, ALONE = (0.01, 0.02, 0.05, 0.1), (0.001, 0.01, 0.05, 0.1), 0.05
 STANDS = (1, 2, 4)  # frames that a moving picture stands still
 FRAMES, DELTA_BITS = 8, 4
 VALIDATION_IMAGES, FEW_IMAGES, DEEP_IMAGES = 500, 500, 1000
+GREEDY_IMAGES = 200  # every slot is a pass
 STEPS = 8  # of AugMapping
 
 
@@ -265,7 +266,8 @@ def _disturbed(
         subject.convert(chosen), HEADLINE_SLOTS, overlap=overlap, jitter=jitter, lost=lost,
         where=None if where is None else [where], seed=SEED,
     )  # fmt: skip
-    found, run = coded.evaluate(code, subject.ann, subject.first(FEW_IMAGES))
+    split = subject.first(FEW_IMAGES if jitter or lost else GREEDY_IMAGES)
+    found, run = coded.evaluate(code, subject.ann, split)
     return _row(subject, chosen, code, found, run, variant, extra)
 
 

@@ -93,6 +93,7 @@ class FirstSpike:
         net = net if net.whole is None else net.source
         self.net, self.graph = net, net.graph.without_corrections()
         self.slots = None if slots is None else whole("slots", slots)
+        self.interval = self.slots or 1  # of time, after which the next image may enter
         self.overlap = whole("overlap", overlap, least=0, most=self.slots or 0)
         self.jitter = real("jitter", jitter, low=0.0)
         self.lost = real("lost", lost, 0.0, 1.0)
@@ -142,6 +143,8 @@ class FirstSpike:
             raise ValueError("early needs slots, and windows that do not overlap")
         x = checked(self.net.network, x)
         work = self._greedy if self.overlap else self._in_order
+        if self.overlap:  # every slot is a plane of its own
+            batch = max(1, 2 * batch // self.interval)
         parts = [
             work(part, record, early, first + i * batch) for i, part in enumerate(x.split(batch))
         ]
@@ -179,7 +182,7 @@ class FirstSpike:
 
         logits = self.graph.evaluate(x, activation, visit).to(self.net.potential_dtype)[None]
         answers = self._while_arriving(kept, last, x) if early else None
-        return self._coded(logits, tally, trace, clipped, self.depth * (self.slots or 1), answers)
+        return self._coded(logits, tally, trace, clipped, self.depth * self.interval, answers)
 
     def _times(self, a: Tensor, largest: Tensor) -> Tensor:
         """Spike times in the window, 0 … 1; 1 or more: none."""
@@ -268,7 +271,7 @@ class FirstSpike:
         return self._coded(logits, tally, trace, clipped, latency, None)
 
     def _tally(self, x: Tensor) -> Tally:
-        return Tally(self.account, 1, x.device, self.slots or 1)
+        return Tally(self.account, 1, x.device, self.interval)
 
     def _coded(
         self, logits: Tensor, tally: Tally, trace: dict[str, Tensor], clipped: int,
@@ -276,9 +279,8 @@ class FirstSpike:
     ) -> Coded:  # fmt: skip
         if self.slots is None:
             tally.symbols.clear()  # an analog time has no finite number of bits
-        interval = self.slots or 1
         return Coded(
-            logits, tally, self.account, latency, interval, trace, clipped=clipped, early=early
+            logits, tally, self.account, latency, self.interval, trace, clipped=clipped, early=early
         )
 
 
