@@ -6,6 +6,7 @@ import torch
 from book import experiments
 from book.experiments import codes
 from snnlib.codes import Radix
+from snnlib.zoo import models
 
 LIMIT = 20
 
@@ -54,6 +55,14 @@ def test_the_answers_do_not_depend_on_the_base(context):
     whole = Radix(subject.convert(chosen), 5).net
     right = whole(subject.test.floats(), 1).accuracy(subject.test.labels)
     assert rows[0]["accuracy"] == right.tolist()
+    assert all(row["equal"] and row["sent_images"] == LIMIT for row in rows)
+
+
+def test_what_takes_long_is_left_to_networks_that_are_not_deep():
+    for name in codes.DEEP:
+        sections = {cell.section for cell in codes.cells(name)}
+        assert "greedy" not in sections
+    assert all(name in models.NAMES for name in (*codes.DEEP, *codes.EXPERIMENT.networks))
 
 
 def test_exact_is_exact(context):
