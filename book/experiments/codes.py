@@ -11,8 +11,7 @@ step, or rounded times; both are the ANN with rounded activations). Then, on tes
 - **first spike** with analog times (thresholds from the largest activation, twice as wide) and with
   8 to 64 slots; answers while the last window is open; windows that overlap (*greedy*); jitter and
   lost spikes, in all layers and in each alone;
-- **sigma-delta** at 4 bits on pictures that move by a pixel every frame, every second and fourth;
-- **AugMapping** in its best setting, for comparison.
+- **sigma-delta** at 4 bits on pictures that move by a pixel every frame, every second and fourth.
 
 Noise, overlap and moving pictures use fewer images; the last two, and noise in single layers, are
 left to the networks that are not deep. Intervals are those of `measure.INTERVAL`.
@@ -27,7 +26,6 @@ from typing import NotRequired, TypedDict, cast
 import torch
 
 from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
-from book.experiments.late_answer import METHODS, setting_of
 from book.experiments.measure import INTERVAL, Interval, loss_intervals
 from book.experiments.setting import BALANCES, BalanceRecord, Setting, Subject
 from snnlib.codes import Coded, Delta, FirstSpike, Radix
@@ -40,17 +38,17 @@ from snnlib.zoo.data import Split
 from snnlib.zoo.evaluate import Evaluation, evaluate
 
 BITS, BASES, OTHER_BASES_AT = range(1, 9), (3, 4), 5
-HEADLINE_BITS = (4, 5, 6)  # on all images, whatever a pass takes
+HEADLINE_BITS = (4, 5, 6)
 SLOTS, HEADLINE_SLOTS = (8, 16, 32, 64), 32
 OVERLAPS = (0, 4, 8, 16, 24, 32)  # of 32 slots
 JITTER, LOST, ALONE = (0.01, 0.02, 0.05, 0.1), (0.01, 0.05, 0.1, 0.2), 0.05
 STANDS = (1, 2, 4)  # frames that a moving picture stands still
 FRAMES, DELTA_BITS = 8, 4
-VALIDATION_IMAGES, FEW_IMAGES, DEEP_IMAGES = 500, 500, 1000
-SENT_IMAGES = 1000  # digit by digit
-GREEDY_IMAGES = 200  # every slot is a pass
+VALIDATION_IMAGES, FEW_IMAGES = 500, 500
+EXACT_IMAGES, SENT_IMAGES = 1000, 300  # in float64; digit by digit
+DEEP_IMAGES, DEEP_HEADLINE_IMAGES = 500, 2000
+SLOW_IMAGES = 200  # every slot, every frame is a pass
 DEEP = ("cifar10-vgg", "cifar10-vgg-max", "cifar10-resnet")
-STEPS = 8  # of AugMapping
 BATCH = 20  # of networks in whole numbers: what fits a cache
 
 
@@ -89,18 +87,6 @@ class CodeRun(Labeled, coded.Own):
     noise: NotRequired[float]  # jitter as a fraction of the window, or share of lost spikes
     layer: NotRequired[str]  # which alone is disturbed
     every: NotRequired[int]  # frames that the picture stands still
-
-
-class Reference(Labeled):
-    """AugMapping in its best setting; an entry a step, costs are sums so far."""
-
-    neurons: int
-    ann_accuracy: float
-    accuracy: list[float]
-    events_per_image: list[float]
-    synops_per_image: list[float]
-    energy_nj_per_image: list[float]
-    literature_energy_nj_per_image: list[float]
 
 
 class _Extra(TypedDict, total=False):
@@ -146,7 +132,7 @@ def cells(network: str) -> list[Cell]:
     if network not in DEEP:
         found.append(Cell(f"{network}/greedy", partial(greedy, network), "greedy"))
         found += [Cell(f"{network}/delta every {n}", partial(delta, network, n)) for n in STANDS]
-    return [*found, Cell(f"{network}/augmented", partial(augmented, network), "reference")]
+    return found
 
 
 def choose(network: str, levels: int, context: Context) -> list[Choice]:
@@ -187,9 +173,11 @@ def radix(network: str, bits: int, base: int, context: Context) -> list[CodeRun]
     subject, chosen = context.subject(network), setting(network, 2**bits - 1, context)
     code = Radix(subject.convert(chosen), bits, base)
     headline = base == 2 and bits in HEADLINE_BITS
-    split = subject.test if headline or not subject.deep else subject.test[:DEEP_IMAGES]
+    split = _images(subject, headline)
     found = evaluate(code.net, subject.ann, split, 1, batch=BATCH, only_last=True)
-    sent, run = coded.evaluate(code, subject.ann, split[: subject.affordable(SENT_IMAGES)])
+    sent, run = coded.evaluate(
+        code, subject.ann, split[: subject.affordable(SENT_IMAGES, least=100)]
+    )
     x = split[: sent.n].floats().to(subject.device)
     with torch.no_grad():
         whole = torch.cat([code.net(part, 1).logits[0] for part in x.split(BATCH)])
@@ -200,6 +188,13 @@ def radix(network: str, bits: int, base: int, context: Context) -> list[CodeRun]
     return [_row(subject, chosen, code, costs, run, f"{bits} bits, base {base}", extra)]
 
 
+def _images(subject: Subject, headline: bool) -> Split:
+    """All test images; of deep networks the first, more of them for a headline."""
+    if not subject.deep:
+        return subject.test
+    return subject.test[: DEEP_HEADLINE_IMAGES if headline else DEEP_IMAGES]
+
+
 def exact(network: str, context: Context) -> list[CodeRun]:
     """Analog times: how far the logits are from those of the ANN in float64."""
     subject = context.subject(network)
@@ -207,7 +202,7 @@ def exact(network: str, context: Context) -> list[CodeRun]:
     chosen = Setting(Augmented(), Max())
     net = convert(ann, subject.calibration.double(), chosen.neuron, balance=chosen.balance)
     code = FirstSpike(net)
-    split = subject.test[:DEEP_IMAGES] if subject.deep else subject.test
+    split = subject.test[: subject.affordable(EXACT_IMAGES)]
     found, run = coded.evaluate(code, subject.ann, split)
     farthest = 0.0
     for start in range(0, len(split), 100):
@@ -227,8 +222,7 @@ def in_slots(network: str, slots: int, context: Context) -> list[CodeRun]:
     """Rounded times; in the headline's slots also the answers while the last window is open."""
     subject, chosen = context.subject(network), setting(network, slots, context)
     code = FirstSpike(subject.convert(chosen), slots)
-    whole = slots == HEADLINE_SLOTS or not subject.deep
-    split = subject.test if whole else subject.test[:DEEP_IMAGES]
+    split = _images(subject, slots == HEADLINE_SLOTS)
     found, run = coded.evaluate(code, subject.ann, split)
     few = split[: subject.affordable(FEW_IMAGES)]
     last = code(few.floats().to(code.net.device, code.net.dtype), early=True)
@@ -286,7 +280,7 @@ def _disturbed(
         subject.convert(chosen), HEADLINE_SLOTS, overlap=overlap, jitter=jitter, lost=lost,
         where=None if where is None else [where], seed=SEED,
     )  # fmt: skip
-    split = subject.first(FEW_IMAGES if jitter or lost else GREEDY_IMAGES)
+    split = subject.first(FEW_IMAGES if jitter or lost else SLOW_IMAGES)
     found, run = coded.evaluate(code, subject.ann, split)
     return _row(subject, chosen, code, found, run, variant, extra)
 
@@ -296,32 +290,8 @@ def delta(network: str, every: int, context: Context) -> list[CodeRun]:
     subject, chosen = context.subject(network), setting(network, 2**DELTA_BITS - 1, context)
     code = Delta(subject.convert(chosen), DELTA_BITS)
     sequence = coded.Sequence(FRAMES, every)
-    found, run = coded.evaluate(code, subject.ann, subject.first(FEW_IMAGES), sequence)
+    found, run = coded.evaluate(code, subject.ann, subject.first(SLOW_IMAGES), sequence)
     return [_row(subject, chosen, code, found, run, f"every {every}", {"every": every})]
-
-
-def augmented(network: str, context: Context) -> list[Reference]:
-    """AugMapping in its best setting, with the costs that a code is compared with."""
-    subject = context.subject(network)
-    net = subject.convert(setting_of(network, METHODS["augmented/best"]))
-    split = subject.test[:DEEP_IMAGES] if subject.deep else subject.test
-    found = evaluate(net, subject.ann, split, STEPS)
-    assert found.events is not None
-    assert found.synops is not None
-    return [
-        {
-            "model": network,
-            "label": "AugMapping, best",
-            "n": found.n,
-            "neurons": sum(net.sizes.values()),
-            "ann_accuracy": found.ann_accuracy,
-            "accuracy": found.accuracy,
-            "events_per_image": found.events,
-            "synops_per_image": found.synops.total.tolist(),
-            "energy_nj_per_image": found.synops.energy().tolist(),
-            "literature_energy_nj_per_image": found.synops.literature_energy.tolist(),
-        }
-    ]
 
 
 _LABELS = {"radix": "radix", "first-spike": "first spike", "delta": "sigma-delta"}
