@@ -33,6 +33,16 @@ def digits():
     return ann, images, snn.data.to_float(test.images[:30]), test.labels[:30]
 
 
+def test_support_says_what_every_code_sends(capsys):
+    """Every name that --code takes has its line, and what is refused stands there too."""
+    from snnlib.cli import support
+
+    assert set(support.CODES) == set(coded.NAMES)
+    text = support.operations()
+    assert all(f"--code {name}\n" in text for name in coded.NAMES)
+    assert "NO: max pooling of potentials" in text
+
+
 def test_radix_is_what_the_library_computes(capsys, digits):
     ann, images, x, labels = digits
     found = result(capsys, "--code", "radix", "--bits", "4", "--radix", "4")
