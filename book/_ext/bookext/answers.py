@@ -193,11 +193,13 @@ def codes(result: Result, model: str) -> str:
     said = [
         f"{names[run['label']]} {'loses' if 'spike' in names[run['label']] else 'lose'} "
         f"{loss(run['ann_accuracy'] - run['accuracy'][0], run['loss_interval'][0])} points with "
-        f"{run['events_per_image'][0] / run['neurons']:.2f} events a neuron"
+        f"{run['events_per_image'][0] / run['neurons']:.2f} events a neuron "
+        f"({run['n']:,} test images)"
         for run in runs
         if run["label"] in names
     ]
-    return f"On {images(runs)}, {'; '.join(said)}." if said else ""
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}." if said else ""
 
 
 def ablations(result: Result, model: str) -> str:
