@@ -4,7 +4,7 @@
 what changed since the last frame; each is a file of its own, and none knows the others. `stream`
 takes messages through a network in time, `coded` is what all of them return. An answer of `Radix`
 or `Delta` is, bit for bit, that of the rounded network in whole numbers; that of `FirstSpike` with
-analog times is the ANN's.
+analog times is the ANN's. Chapter *Other codes* derives all three.
 """
 
 from snnlib.codes.coded import Coded
