@@ -22,9 +22,9 @@ successive layers must not overlap: before the last input the sum is another one
 slope, so each SynOp is an addition; the growth of the potential is an update of the neuron, not
 counted, as no update of a neuron is. Max pooling lets the first spike of its window through.
 
-Sources: one spike a neuron, Rueckauer and Liu, ISCAS 2018, and Srivatsa et al., You Only
-Spike Once (arXiv 2006.09982, 2020); the exact map, Stanojevic et al., Nature Communications 15:6793, 2024. Ours: the
-linear threshold in units of λ, slots as rounding, overlap as a parameter.
+Sources: one spike a neuron, Rueckauer and Liu, ISCAS 2018, and Srivatsa et al., You Only Spike Once
+(arXiv 2006.09982, 2020); the exact map, Stanojevic et al., Nature Communications 15:6793, 2024.
+Ours: the linear threshold in units of λ, slots as rounding, overlap as a parameter.
 """
 
 from __future__ import annotations
