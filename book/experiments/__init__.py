@@ -21,7 +21,7 @@ __all__ += ["get", "run"]
 NAMES = (
     *("accuracy-over-time", "late-answer", "negative", "ablations", "layer-errors"),
     *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
-    *("activity", "bits", "playground", "rank-coding", "seenn"),
+    *("activity", "bits", "playground", "rank-coding", "seenn", "codes"),
 )
 
 

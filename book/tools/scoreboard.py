@@ -1,19 +1,27 @@
 """The scoreboard: what every method took to come close to its ANN, both accounts of energy beside.
 
 Markdown for the README, from the runs of ``accuracy-over-time``. Chapter *Scoreboard* makes the
-same rows in the open and says what they leave out.
+same rows in the open and says what they leave out. `codes` does it for those of ``codes``, which
+chapter *Other codes* explains.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from book.tools.tables import ABSENT, Run, best, settled
+from book.tools.tables import ABSENT, Run, best, loss, settled
 from snnlib.simulation import costs
 from snnlib.zoo import models
 from snnlib.zoo.evaluate import LABELS
 
+if TYPE_CHECKING:
+    from book.experiments.codes import CodeRun
+
 NEAR, CLOSE = 0.005, 0.001  # 0.5 and 0.1 points
+CODES = Path("book", "results", "codes.json")
+CODE_ROWS = ("radix, 5 bits, base 2", "first spike, analog times", "first spike, 32 slots")
 NETWORKS = tuple(name for name in models.NAMES if models.dataset_of(name) != "digits")
 
 
@@ -32,6 +40,49 @@ def table(root: Path) -> str:
         "|---|--:|---|--:|--:|--:|--:|--:|--:|",
     ]
     return "\n".join([*head, *(f"| {' | '.join(_cells(run))} |" for run in runs)])
+
+
+def codes(root: Path) -> str:
+    """A row a network and code: points lost, and what an image took.
+
+    Args:
+        root: the repository.
+    """
+    path = root / CODES
+    if not path.is_file():
+        return ABSENT
+    runs: list[CodeRun] = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    head = [
+        "| network | code | images | points lost, 95 % interval | latency | events/neuron "
+        "| bits/neuron | SynOps | energy, ours | literature's |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    rows = [
+        f"| {run['model']} | {' | '.join(code_cells(run))} |"
+        for name in dict.fromkeys(run["model"] for run in runs)
+        for run in runs
+        if run["model"] == name and run["label"] in CODE_ROWS
+    ]
+    return "\n".join([*head, *rows])
+
+
+def code_cells(run: CodeRun) -> list[str]:
+    """Of a code with one answer an image: its name, images, loss and costs."""
+    lost = loss(run["ann_accuracy"] - run["accuracy"][0], run["loss_interval"][0])
+    latency, bits = run["latency_steps"], run["bits_per_neuron"]
+    ann = costs.MAC_PICOJOULE * run["ann_macs"] / 1000  # nJ
+    energies = (run["energy_nj_per_image"][0], run["literature_energy_nj_per_image"][0])
+    analog = run["code"] == "first-spike" and run["slots"] is None
+    return [
+        run["label"],
+        f"{run['n']:,}",
+        lost,
+        f"{latency} windows" if analog else f"{latency} steps",
+        f"{run['events_per_image'][0] / run['neurons']:.2f}",
+        "–" if bits is None else f"{bits[0]:.2f}",
+        f"{run['synops_per_image'][0] / 1e6:.1f} M",
+        *(f"{energy / ann:.2f}" for energy in energies),
+    ]
 
 
 def _cells(run: Run) -> list[str]:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snnlib._arguments import whole
+from snnlib.cli import coded
 from snnlib.cli.options import UsageError, add_conversion, add_network, check_positive, refuse
+from snnlib.cli.output import write
 
 if TYPE_CHECKING:
     from snnlib.simulation.coding import Coding
-    from snnlib.zoo.evaluate import Report
-    from snnlib.zoo.provenance import Made
 
+STEPS = 8
 SUMMARY = "accuracy after every time step beside the ANN's, with what each costs"
 EXAMPLES = """
   snnlib evaluate digits-cnn
@@ -25,6 +26,13 @@ EXAMPLES = """
   snnlib evaluate mnist-cnn --negative 0 --steps 32 --only-last
   snnlib evaluate digits-cnn --input bernoulli --seed 1 --steps 64
   snnlib evaluate mnist-cnn --neuron if --steps 64 --output book/results/mnist-cnn-if.json
+
+Other codes for the same network: digits, one spike a neuron, changes of a moving picture.
+  snnlib evaluate mnist-cnn --code radix --bits 5
+  snnlib evaluate mnist-cnn --code radix --bits 6 --radix 4
+  snnlib evaluate mnist-cnn --code first-spike --slots 32
+  snnlib evaluate digits-cnn --code first-spike                analog times: the ANN's answers
+  snnlib evaluate mnist-cnn --code delta --frames 8 --limit 500
 
 A network of your own: my_net.py defines make_net(), which returns it; photos has a folder a class.
   snnlib evaluate my_net.py:make_net --weights my.pt --data photos --size 32 --mean 0.5 --std 0.25
@@ -47,7 +55,9 @@ step S there is none, costs count all the same. Choose S on images that you do n
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_network(parser)
-    add_conversion(parser, steps=8)
+    add_conversion(parser, steps=STEPS)
+    parser.set_defaults(steps=None)  # so that one that is given is known
+    coded.add_options(parser)
     add = parser.add_argument
     add("--limit", type=int, metavar="N", help="first N images to evaluate (default: all)")
     add("--input", choices=("constant", "bernoulli"), default="constant",
@@ -66,9 +76,14 @@ def execute(options: argparse.Namespace) -> None:
     from snnlib.cli import own
     from snnlib.cli.table import table
     from snnlib.zoo import distributed, provenance
-    from snnlib.zoo.evaluate import evaluate, report
+    from snnlib.zoo.evaluate import LABELS, evaluate, report
     from snnlib.zoo.pictures import Folder
 
+    if options.code is not None:
+        coded.execute(options)
+        return
+    coded.refuse_all(options)
+    options.steps = STEPS if options.steps is None else options.steps
     coding = _coding(options)
     check_positive(options, "steps", "limit", "batch", "calibration_images")
     output = Path(options.output or "")
@@ -95,7 +110,8 @@ def execute(options: argparse.Namespace) -> None:
     result = report(found, work.net, work.name, balance=work.balance, **about)
     result |= {"images_from": origin, "calibration_from": work.calibration_from}
     if options.output:
-        _write(output, made, result)
+        label = LABELS.get(result["neuron"], result["neuron"])
+        write(output, made, {"label": label, **result})
     print(json.dumps(result) if options.json else table(result))
 
 
@@ -111,18 +127,3 @@ def _coding(options: argparse.Namespace) -> Coding:
         refuse(options, "is of --input bernoulli: a constant input has no chance in it", "seed")
         return Constant()
     return Bernoulli(whole("--seed", options.seed or 0, 0, 2**63 - 1))
-
-
-def _write(path: Path, made: Made, result: Report) -> None:
-    """A results file: what was measured, by which command, when, on what."""
-    from snnlib.deploy.files import write_bytes
-    from snnlib.zoo.evaluate import LABELS
-
-    record = {
-        **made,
-        "n": result["n"],
-        "seed": result["seed"],
-        "seconds": result["seconds"],
-        "runs": [{"label": LABELS.get(result["neuron"], result["neuron"]), **result}],
-    }
-    write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())

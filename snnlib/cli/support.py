@@ -71,6 +71,23 @@ def support_table() -> list[Support]:
     return table
 
 
+# Of what converts, what the other codes (`snnlib.codes`) send, and what they refuse by name.
+CODES = {
+    "radix": "digits of 1 to 12 bits in base 2 or more: what has a form in whole numbers "
+    "(snnlib.deploy.quantize), residual sums, concatenations and averages included; max pooling "
+    "of what spiking layers send, digit by digit",
+    "first-spike": "one spike a neuron, at an analog time (exact in float64) or in slots: "
+    "whatever converts, residual sums included; max pooling of what spiking layers send: the first "
+    "spike is the largest",
+    "delta": "changes of whole numbers from frame to frame: as radix; max pooling sends changes of "
+    "the maximum",
+}
+CODES_REFUSE = (
+    "max pooling of potentials, which may be negative and have no digit and no spike: put the ReLU "
+    "before the pooling, the network stays the same"
+)
+
+
 def operations() -> str:
     """The table of operations as text: what converts into what, what does not and the way out."""
     lines = []
@@ -78,4 +95,6 @@ def operations() -> str:
         note = f" ({row.note})" if row.note else ""
         sign = "" if row.converts else "NO: "
         lines += [f"{', '.join(row.operations)}", f"    {sign}{row.becomes}{note}"]
+    lines += [line for name, text in CODES.items() for line in (f"--code {name}", f"    {text}")]
+    lines += ["--code radix, first-spike, delta", f"    NO: {CODES_REFUSE}"]
     return "\n".join(lines)

@@ -38,7 +38,8 @@ def test_answers_repeat_the_stored_numbers():
     said = {name: answers.sentences(name, RESULTS) for name in answers.ANSWERS}
     model = "cifar10-resnet"
     assert all(next(iter(found)) == model for found in said.values() if model in found)
-    assert [name for name, found in said.items() if model not in found] == ["negative"]
+    silent = {name for name, found in said.items() if model not in found}
+    assert silent - {"codes"} == {"negative"}  # codes may be stored for smaller networks only
 
     best = {m: stored_run("accuracy-over-time", model, cell=f"{model}/{m}/best")
             for m in ("if", "augmented")}  # fmt: skip

@@ -59,6 +59,32 @@ def test_without_results_it_says_so(tmp_path):
     assert scoreboard.table(tmp_path) == "Not measured yet."
 
 
+def coded(label, **more):
+    """A stored run of a code: 6 events over 12 neurons, 92 of the ANN's 920 nJ."""
+    return {
+        "model": "mnist-cnn", "label": label, "code": "radix", "slots": None, "n": 1000,
+        "ann_accuracy": 0.99, "accuracy": [0.988], "loss_interval": [[-0.001, 0.005]],
+        "ann_macs": 200_000, "neurons": 12, "events_per_image": [6.0], "latency_steps": 15,
+        "bits_per_neuron": [2.5], "synops_per_image": [2e6], "energy_nj_per_image": [92.0],
+        "literature_energy_nj_per_image": [46.0], **more,
+    }  # fmt: skip
+
+
+def test_a_code_is_shown_with_all_its_costs(tmp_path):
+    assert scoreboard.codes(tmp_path) == "Not measured yet."
+    results = tmp_path / "book" / "results"
+    results.mkdir(parents=True)
+    digits, left_out = coded("radix, 5 bits, base 2"), coded("radix, 1 bits, base 2")
+    exact = coded("first spike, analog times", code="first-spike", bits_per_neuron=None)
+    content = {"runs": [left_out, digits, exact]}
+    (results / "codes.json").write_text(json.dumps(content))
+    first, second = rows(scoreboard.codes(tmp_path))
+    costs = ["15 steps", "0.50", "2.50", "2.0 M", "0.10", "0.05"]
+    loss = "+0.20 (−0.10 … +0.50)"
+    assert first == ["mnist-cnn", digits["label"], "1,000", loss, *costs]
+    assert second[4:7] == ["15 windows", "0.50", "–"]  # an analog time has no number of bits
+
+
 @pytest.mark.skipif(not CHAPTER.is_file(), reason="the chapter is not here")
 def test_chapter_and_readme_have_the_same_steps():
     texts = [text for cell in read(CHAPTER).code for text in outputs(cell, "text/plain")]

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "snnlib"
 # are leaves: each may import everything before the group, and no other leaf, but for the entry.
 FLOORS = [
     "_version", "_arguments", "_compatibility", "neurons", "backend", "graph", "deploy",
-    "simulation", "conversion", "zoo",
+    "simulation", "conversion", "codes", "zoo",
 ]  # fmt: skip
 LEAVES = ["recurrent", "learning"]
 ALONE = ["plots"]  # needs NumPy and Matplotlib, nothing of snnlib

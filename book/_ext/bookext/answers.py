@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from book.experiments.ablations import AblationRun
     from book.experiments.accuracy_over_time import AccuracyRun
     from book.experiments.allocation import AllocationRun
+    from book.experiments.codes import CodeRun
     from book.experiments.early_exit import Exit, ExitRun
     from book.experiments.frontier import FrontierRun, Least
     from book.experiments.integer import IntegerRun
@@ -181,6 +182,26 @@ def robustness(result: Result, model: str) -> str:
     )
 
 
+def codes(result: Result, model: str) -> str:
+    """What digits and single spikes lose, and what they send."""
+    runs: list[CodeRun] = of(result, model)
+    names = {
+        "radix, 5 bits, base 2": "five binary digits",
+        "first spike, 32 slots": "one spike in 32 slots",
+        "first spike, analog times": "one spike at an exact time",
+    }
+    said = [
+        f"{names[run['label']]} {'loses' if 'spike' in names[run['label']] else 'lose'} "
+        f"{loss(run['ann_accuracy'] - run['accuracy'][0], run['loss_interval'][0])} points with "
+        f"{run['events_per_image'][0] / run['neurons']:.2f} events a neuron "
+        f"({run['n']:,} test images)"
+        for run in runs
+        if run["label"] in names
+    ]
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}." if said else ""
+
+
 def ablations(result: Result, model: str) -> str:
     """Which choice moves the accuracy the most after a few steps, and which the least."""
     runs: list[AblationRun] = of(result, model)
@@ -256,6 +277,7 @@ ANSWERS: dict[str, tuple[str, Callable[[Result, str], str]]] = {
     "layer-errors": ("layer-errors", layer_errors),
     "early-exit": ("early-exit", early_exit),
     "robustness": ("robustness", robustness),
+    "codes": ("codes", codes),
     "ablations": ("ablations", ablations),
     "allocation": ("allocation", allocation),
     "peers": ("peers", peers),

@@ -1,4 +1,4 @@
-"""``{what-converts} converts`` and ``{what-converts} refused``: the converter's own registry."""
+"""``{what-converts} converts``, ``refused`` and ``codes``: the converter's own registry."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 HEADS = {
     "converts": ("Operation of the network", "In the spiking network"),
     "refused": ("Operation", "Why not, and what to do"),
+    "codes": ("Code", "What it sends"),
 }
 # The rows that most readers look for stand first; the rest keeps the registry's order.
 FIRST = (
@@ -21,13 +22,16 @@ FIRST = (
 
 
 def table(which: str) -> str:
-    """The registry's rows that convert, or those that do not, as a Markdown table."""
-    from snnlib.cli.support import Support, support_table
+    """The registry's rows that convert, or do not, or the other codes', as a Markdown table."""
+    from snnlib.cli.support import CODES, CODES_REFUSE, Support, support_table
 
     def place(row: Support) -> int:
         return min((FIRST.index(n) for n in row.operations if n in FIRST), default=len(FIRST))
 
     lines = [f"| {' | '.join(HEADS[which])} |", "|---|---|"]
+    if which == "codes":
+        rows = [*CODES.items(), ("none of them", CODES_REFUSE)]
+        return "\n".join([*lines, *(f"| {name} | {text} |" for name, text in rows)])
     for row in sorted(support_table(), key=place):
         if row.converts == (which == "converts"):
             names = ", ".join(f"`{name}`" for name in row.operations)

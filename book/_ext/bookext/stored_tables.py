@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from book.tools.scoreboard import code_cells
 from book.tools.tables import loss, percent, points
 from bookext import grid_panels, rank_tables
 from bookext.networks import ordered
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from book.experiments.ablations import AblationRun, GridRow
     from book.experiments.activity import Activity
     from book.experiments.allocation import AllocationRun
+    from book.experiments.codes import CodeRun
     from book.experiments.early_exit import ExitRun
     from book.experiments.frontier import FrontierRun, Least, ParetoSet, Point
     from book.experiments.late_answer import Late
@@ -38,6 +40,9 @@ def tables(result: Result) -> list[Table]:
         (_ablations, [run for run in runs if "axis" in run]),
         (_layers, [run for run in runs if "layers" in run and "macs_with_input" not in run]),
         (_activity, [run for run in runs if "macs_with_input" in run]),
+        (_codes, [run for run in runs if _coded(run) and "every" not in run]),
+        (_changes, [run for run in runs if "every" in run]),
+        (_troubled, [*result.get("greedy", []), *result.get("noise", [])]),
         (_robustness, [run for run in runs if "disturbance" in run]),
         (_exits, [run for run in runs if "sweep" in run and "method" not in run]),
         (_allocation, [run for run in runs if "scales" in run]),
@@ -58,10 +63,50 @@ def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
 
 def _tested(run: dict[str, Any]) -> bool:
     """Is it accuracy over time steps on test images, and nothing that has a table of its own?"""
-    if {"axis", "sweep", "scales"} & run.keys() or run.get("images") == "validation":
+    if {"axis", "sweep", "scales", "variant"} & run.keys() or run.get("images") == "validation":
         return False
     last_alone = run.get("events_per_image", ()) is None
     return isinstance(run.get("accuracy"), list) and not last_alone
+
+
+def _coded(run: dict[str, Any]) -> bool:
+    """Is it a code with one answer an image?"""
+    return "variant" in run and run.get("code") is not None
+
+
+def _codes(model: str, rows: list[CodeRun]) -> Table:
+    """A row a code and setting: points lost, and what an image took."""
+    head = ["Code", "Images", LOST, "Latency", "Events a neuron", "Bits a neuron", "SynOps"]
+    cells = [code_cells(run) for run in rows]
+    return Table("other codes", [*head, "Energy, ours", "literature's"], folded(cells), model)
+
+
+def _changes(model: str, rows: list[CodeRun]) -> Table:
+    """Moving pictures: what changes cost, and what every frame anew does."""
+    cells = []
+    for run in rows:
+        anew = run["anew_events_per_image"]
+        assert anew is not None
+        mine, theirs = (sums[-1] / run["neurons"] for sums in (run["events_per_image"], anew))
+        lost = points(run["ann_accuracy"] - run["accuracy"][0])
+        spent = [f"{mine:.2f}", f"{theirs:.2f}", f"{100 * (1 - mine / theirs):.0f}"]
+        cells.append([run["label"], f"{run['n']:,}", f"{run['frames']}", lost, *spent])
+    head = ["Code", "Images", "Frames", "Points lost in the first"]
+    head += ["Events a neuron", "every frame anew", "Saved (%)"]
+    return Table("changes of moving pictures", head, cells, model)
+
+
+def _troubled(model: str, rows: list[CodeRun]) -> Table:
+    """First spikes whose windows overlap, that come at a wrong time, or not at all."""
+    cells = []
+    for run in rows:
+        lost = loss(run["ann_accuracy"] - run["accuracy"][0], run["loss_interval"][0])
+        events = run["events_per_image"][0] / run["neurons"]
+        agree = f"{100 * run['agreement'][0]:.1f}"
+        latency = f"{run['latency_steps']}"
+        cells.append([run["label"], f"{run['n']:,}", latency, lost, agree, f"{events:.3f}"])
+    head = ["Code", "Images", "Latency (slots)", LOST, "Answers as the ANN (%)"]
+    return Table("first spikes in trouble", [*head, "Events a neuron"], folded(cells), model)
 
 
 def _accuracies(model: str, rows: list[dict[str, Any]]) -> Table:
