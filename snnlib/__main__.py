@@ -22,7 +22,7 @@ from snnlib.cli import clone
 from snnlib.cli.options import UsageError
 
 # A module of snnlib.cli each.
-COMMANDS = ("train", "evaluate", "verify", "convert", "rank-coding", "data", "support")
+COMMANDS = ("train", "evaluate", "verify", "convert", "export", "rank-coding", "data", "support")
 _EXAMPLES = """
   snnlib evaluate digits-cnn                      needs no network and no data set
   snnlib evaluate mnist-cnn --neuron augmented --levels 8 --negative 0 --steps 4

@@ -200,15 +200,12 @@ def _gathered(source: Any) -> Any:
 
 def _check_model(model: nn.Module, images: Tensor) -> None:
     kind = type(model).__name__
-    if model.training:
-        raise ConversionError(
-            f"{kind} is in training mode, where batch norm and dropout depend on the batch: call "
-            "model.eval() first"
-        )
     if training := [name for name, module in model.named_modules() if module.training]:
+        what = f"{training[0]} of {kind}" if training[0] else kind
         raise ConversionError(
-            f"{training[0]} of {kind} is in training mode, the model itself is not: call "
-            "model.eval() again"
+            f"{what} is in training mode, where batch norm and dropout depend on the batch: call "
+            "model.eval() first. If images went through it like that, load its weights again: "
+            "batch norm has changed its running statistics"
         )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if nn.parameter.is_lazy(tensor):

@@ -34,12 +34,22 @@ FORMAT, VERSION = "snnlib-network", 3  # 2: whole numbers; 3: a neuron a layer, 
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def save(net: Network, path: str | Path) -> Path:
+def save(
+    net: Network,
+    path: str | Path,
+    *,
+    half: bool = False,
+    more: Mapping[str, Tensor] | None = None,
+    about: Mapping[str, str] | None = None,
+) -> Path:
     """Write a spiking network to a file, whole or not at all.
 
     Args:
         net: the network; it may live on any device.
         path: the file, ``.safetensors`` by custom; its folder is made.
+        half: round weights to float16; whoever loads the file has the rounded ones in float32.
+        more: tensors to keep beside it, which `load` does not read.
+        about: texts to keep beside it.
 
     Returns:
         The path.
@@ -48,17 +58,18 @@ def save(net: Network, path: str | Path) -> Path:
         CheckpointError: the file cannot be written, or a neuron is not one of this library: a
             file holds parameters, no code.
     """
-    kept = _Store()
+    kept = _Store(half)
     record = _record(net if net.whole is None else net.whole.source, kept)
     if net.whole is not None:
         record["whole"] = _whole_record(net, net.whole, kept)
-    tensors = kept.tensors
+    tensors = kept.tensors | dict(more or {})
     text = json.dumps(record, indent=1, ensure_ascii=False)
     metadata = {
         "format": FORMAT,
         "version": str(_version(net)),
         "network": text,
         "sha256": digest(text, tensors),
+        **(about or {}),
     }
     return write_bytes(path, to_bytes(tensors, metadata=metadata), CheckpointError)
 
@@ -73,7 +84,8 @@ def _version(net: Network) -> int:
 class _Store:
     """The tensors of a file: each once, however many nodes share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, half: bool = False) -> None:
+        self.half = half
         self.tensors: dict[str, Tensor] = {}
         self._keys: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
 
@@ -81,9 +93,16 @@ class _Store:
         """Keep a tensor, as integers if asked to; returns its key."""
         known = self._keys.setdefault((value.data_ptr(), value.shape, value.stride()), key)
         if known == key:
-            held = value.detach().cpu().contiguous().clone()
+            held = dense(value.detach().cpu())
+            if self.half and held.is_floating_point() and key.endswith("/weight"):
+                held = held.half()
             self.tensors[key] = _narrowest(held) if integer else held
         return known
+
+
+def dense(value: Tensor) -> Tensor:
+    """A copy with the strides of its shape, which a view of one number may lack."""
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def _narrowest(value: Tensor) -> Tensor:
@@ -151,7 +170,7 @@ def _graph_record(
             "tensors": tensors,
             "shape": list(graph.shapes[node.name]),
         }
-        if integer and tensors:
+        if (integer or store.half) and tensors:
             dtypes = {str(t.dtype).removeprefix("torch.") for t in node.tensors.values()}
             (entry["computed_in"],) = dtypes
         nodes.append(entry)

@@ -20,7 +20,9 @@ class Problem(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{', '.join(self.layers)} ({self.operation}): {self.reason}"
+        times = {name: self.layers.count(name) for name in self.layers}
+        named = (name if n == 1 else f"{name} ×{n}" for name, n in times.items())
+        return f"{', '.join(named)} ({self.operation}): {self.reason}"
 
 
 class ConversionError(ValueError):

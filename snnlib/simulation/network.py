@@ -348,6 +348,12 @@ class SpikingNetwork:
 
         return to_nir(self.network, path)
 
+    def to_web(self, path: str | Path, **options: Any) -> Path:
+        """Write the network to a file that a page of the book runs: see `snnlib.deploy.web`."""
+        from snnlib.deploy.web import to_web
+
+        return to_web(self.network, path, self._ready.account, **options)
+
     def checked(self, x: Tensor, frames: bool = False) -> Tensor:
         """Images as the network takes them, in its dtype; anything else is a ConversionError."""
         return checked(self.network, x, frames)

@@ -20,10 +20,10 @@ unevenness   r − Q(z̄)                   the rest: the current came in an ord
 Here f is the layer's ReLU (bounded for ReLU6), κ the largest coefficient a step (no limit for
 Augmented without cap) and Q(z̄) = (θ/t)·min(⌊t z̄/θ + v0⌋, κt) ≥ 0 what a neuron sends for the
 same current in equal parts. So unevenness is zero in the first spiking layer under a constant
-input, and everywhere for memoryless neurons. Chapter *Converting a network*.
+input, and everywhere for memoryless neurons. Chapters *Converting a network* and
+*When a conversion goes wrong*.
 
-Source of the split: Bu et al., ICLR 2022 (clipping, quantization, unevenness), here with the
-propagated error apart.
+Source: Bu et al., ICLR 2022 (clipping, quantization, unevenness); propagated is ours.
 """
 
 from __future__ import annotations
@@ -106,22 +106,23 @@ class Verification:
     def __str__(self) -> str:
         error = "no original to compare" if self.graph_error is None else f"{self.graph_error:.1e}"
         first = [["", *(f"t={t}" for t in self.steps[-7:])]]
-        first += [[layer.name, *(f"{e:.4f}" for e in layer.error[-7:])] for layer in self.layers]
+        second = [["", *PARTS, "dead", "saturated"]]
+        for layer in self.layers:
+            said = ("{:.4f}" if layer.scale else "–").format  # relative to what is zero: a dash
+            first.append([layer.name, *map(said, layer.error[-7:])])
+            cells = [said(layer.parts[part][-1]) for part in PARTS]
+            cells += [f"{len(found)}/{layer.channels}" for found in (layer.dead, layer.saturated)]
+            second.append([layer.name, *cells])
         if self.agreement:
             shares = (f"{share:.1%}".replace("nan%", "–") for share in self.agreement[-7:])
             first += [["agreement with ANN", *shares]]
         else:
             first += [["output", *(f"{e:.4f}".replace("nan", "–") for e in self.output_error[-7:])]]
-        second = [["", *PARTS, "dead", "saturated"]]
-        for layer in self.layers:
-            cells = [f"{layer.parts[part][-1]:.4f}" for part in PARTS]
-            cells += [f"{len(layer.dead)}/{layer.channels}", f"{len(layer.saturated)}"]
-            second.append([layer.name, *cells])
-        width = min(28, max(len(name) for name in (*self.layer_error, "agreement with ANN")))
+        width = min(28, max(map(len, self.layer_error)))
         return "\n".join([
             f"folded ANN against original: {error} ({self.images} images)", "",
             "error of the mean output, relative to the ANN's activation",
-            *(_row(row, width, 9) for row in first), "",
+            *(_row(row, max(18, width), 9) for row in first), "",
             f"its parts after {self.steps[-1]} steps", *(_row(row, width, 11) for row in second),
         ])  # fmt: skip
 

@@ -275,7 +275,7 @@ def test_alt_texts_say_what_the_numbers_say(tmp_path, name):
         ],
         "negative": [
             "After 2 steps a negative threshold at 0 gives 90.0 %, one at −θ 60.0 %, for +20 % "
-            "events; the ANN has 99.0 %", "20.0 % / 5.0 % / 1.0 % have spiked for nothing",
+            "events; the ANN has 99.0 %", "20.0 % / 5.0 % / 1.0 % have a net count above zero",
             "IF from 10.0 to 20.0 %; TerMapping, negative 1 from 10.0 to 5.0 %; TerMapping, "
             "negative 0 from 10.0 to 1.0 %",
         ],

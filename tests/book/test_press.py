@@ -81,6 +81,9 @@ def test_what_mathml_cannot_say_is_an_error() -> None:
         (r"\Big\lfloor x \Big\rfloor", ">⌊</mo>"),
         (r"\operatorname{clip}(x)", "<mi>clip</mi><mo"),
         (r"\max_i x", "<msub><mi>max</mi><mi>i</mi></msub>"),
+        (r"\arg\max_i x", "<mi>arg</mi><mspace"),
+        (r"\arg\max_i x", "<msub><mi>max</mi><mi>i</mi></msub>"),
+        (r"\Big\{x\Big\}", ">{</mo>"),
         (r"\bigl(x\bigr)^2", 'stretchy="false" mathsize="1.2em">)</mo><mn>2</mn></msup>'),
     ],
 )

@@ -240,6 +240,21 @@ def test_offenders_are_records() -> None:
     assert "spike count is a ReLU" in gelu.reason
 
 
+def test_an_operation_that_is_called_again_is_named_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.silu(self.second(nn.functional.silu(self.first(x))))
+
+    with pytest.raises(snn.ConversionError, match="2 operations") as caught:
+        snn.convert(Twice().eval(), torch.rand(3, 4))
+    assert "  silu ×2 (F.silu): " in str(caught.value)
+    assert caught.value.problems[0].layers == ("silu", "silu")
+
+
 def test_offenders_without_influence_on_the_output_do_not_matter() -> None:
     def function(m: nn.Module, x: Tensor) -> Tensor:
         h = m.conv(x)
@@ -281,7 +296,8 @@ def choose(m: nn.Module, x: Tensor) -> Tensor:
 
 FORMS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "not a module": (lambda: F.relu, ("torch.nn.Module, not function",)),
-    "training": (lambda: small().train(), ("Sequential is in training mode", "model.eval()")),
+    "training": (lambda: small().train(), ("Sequential is in training mode", "model.eval()",
+        "load its weights again")),
     "part in training": (
         lambda: partly(small(nn.Dropout())), ("2 of Sequential is in training mode", "eval()")
     ),

@@ -45,6 +45,15 @@ def net(images: Tensor) -> Any:
     return snn.convert(Net().eval(), images)
 
 
+@pytest.mark.filterwarnings("ignore:layer .* never fires")
+def test_a_single_channel_without_a_bias_is_saved(images: Tensor, tmp_path: Path) -> None:
+    """Its bias of zero is a view without strides, of which the digest wanted bytes."""
+    ann = nn.Sequential(nn.Conv2d(2, 1, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    net = snn.convert(ann.eval(), images)
+    again = snn.load(net.save(tmp_path / "net.safetensors"))
+    assert torch.equal(again(images, 4).logits, net(images, 4).logits)
+
+
 @pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("per_channel", [False, True])

@@ -143,6 +143,20 @@ def test_dead_channels_are_named() -> None:
     assert "1/4" in str(report)
 
 
+def test_a_dead_layer_is_no_layer_without_error() -> None:
+    """Its activations are zero, so an error relative to them would be 0/0: the report says so."""
+    torch.manual_seed(0)
+    model = Net().double().eval()
+    with torch.no_grad():
+        model.first.bias.fill_(-100.0)
+    images = torch.rand(6, 1, 8, 8, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="never fires"):
+        net = snn.convert(model, images)
+    name, *cells = next(r.split() for r in str(net.verify(images)).splitlines() if "4/4" in r)
+    assert name == net.graph.spiking[0]
+    assert cells == ["–", "–", "–", "–", "4/4", "0/4"]
+
+
 def test_wrong_graph_raises() -> None:
     net, x = convert(snn.IF())
     other = copy.deepcopy(net.reference)

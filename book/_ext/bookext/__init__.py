@@ -30,6 +30,7 @@ MODULES = (
     "outputs",
     "paper",
     "photograph",
+    "playground",
     "related",
     "reproduce",
     "stored",

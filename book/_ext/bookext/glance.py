@@ -13,7 +13,8 @@ from bookext import networks
 from bookext.figures import NETWORKS
 from bookext.stored import Stored
 
-HEADS = ("reached at step", "events/ neuron", "SynOps", "energy, ours", "energy, litera&shy;ture's")
+# Of `tables.Line.costs`; both accounts of energy share a cell.
+HEADS = ("reached at step", "events/ neuron", "SynOps", "energy<small>litera&shy;ture's</small>")
 
 
 def table(root: Path) -> str:
@@ -55,7 +56,9 @@ def _group(network: str, runs: list[tables.Run]) -> str:
         for share in line.accuracy:
             close = share is not None and ann - share <= tables.LOSS + 1e-9
             cells += f"<td{' class=snn-close' * close}>{tables.percent(share)}</td>"
-        cells += "".join(f"<td>{cost.removeprefix('step ')}</td>" for cost in line.costs)
+        *costs, ours, literature = line.costs
+        costs.append(f"{ours}<small>{literature}</small>" if ours.strip("–") else ours)
+        cells += "".join(f"<td>{cost.removeprefix('step ')}</td>" for cost in costs)
         rows.append(f'<tr><th scope="row">{html.escape(name)}{small}</th>{cells}</tr>')
     start = f'<tbody class="snn-group" data-network="{network}">'
     return start + "\n".join(rows) + "</tbody>\n"

@@ -21,6 +21,7 @@ from sphinx.util.math import get_node_equation_number
 SPELLING = (
     (re.compile(r"\\(begin|end)\{aligned\}"), r"\\\1{align*}"),
     (re.compile(r"\\mathbb (\w)"), r"\\mathbb{\1}"),
+    (re.compile(r"\\arg(?![a-zA-Z])"), r"\\operatorname{arg}"),
     (re.compile(r"(\\[bB]ig[lr]?)\s*\\lfloor(?![a-zA-Z])"), r"\1⌊"),
     (re.compile(r"(\\[bB]ig[lr]?)\s*\\rfloor(?![a-zA-Z])"), r"\1⌋"),
     (re.compile(r"(\\[bB]ig[lr]?)\s*\\lceil(?![a-zA-Z])"), r"\1⌈"),
@@ -34,7 +35,7 @@ def _name(match: re.Match[str]) -> str:
     """A function's name: a word, with a thin space before what is not in parentheses."""
     inside, word, following = match.groups()
     space = "" if inside or re.match(r"<(mo|/)", following) else THIN
-    return f"{inside or ''}<mi>{word}</mi>{space}{following}"
+    return f"{inside or ''}<mi>{word}</mi>{space}"
 
 
 def _fence(match: re.Match[str]) -> str:
@@ -69,7 +70,7 @@ TASTE: tuple[tuple[str, Any], ...] = (
     (r"<m[io](?: stretchy=\S+)?>⟺</m[io]>", '<mo lspace="0.6em" rspace="0.6em">⟺</mo>'),
     (
         r"(<m(?:sub|sup|subsup|under|over)>)?"
-        r'<mo(?: movablelimits="true")?>([A-Za-z]{2,})</mo>(<[^>]*>)',
+        r'<mo(?: movablelimits="true")?>([A-Za-z]{2,})</mo>(?=(<[^>]*>))',
         _name,
     ),
 )
@@ -92,7 +93,8 @@ def convert(tex: str, display: bool = False) -> str:
         tex = pattern.sub(replacement, tex)
     found = translate(tex, display="block" if display else "inline")
     found = re.sub(r"&#x([0-9A-Fa-f]+);", lambda m: html.escape(chr(int(m[1], 16))), found)
-    left = re.findall(r"\\\w+|<m[io]>&</m[io]>", found)
+    found = re.sub(r">\\([{}])</mo>", r">\1</mo>", found)  # a brace with a size
+    left = re.findall(r"\\\w*|<m[io]>&</m[io]>", found)
     if left:
         raise ValueError(f"no MathML for {', '.join(sorted(set(left)))} in {tex!r}")
     for before, after in TASTE:

@@ -95,5 +95,5 @@ def answer(result: Result, model: str) -> str:
         f"After {at + 1} steps a negative threshold at 0 gives {100 * zero['accuracy'][at]:.1f} %, "
         f"one at −θ {100 * one['accuracy'][at]:.1f} %, for {100 * more:+.0f} % events; the ANN has "
         f"{100 * zero['ann_accuracy']:.1f} %. Of the neurons that are silent in the ANN {false} "
-        "have spiked for nothing (IF / −θ / 0)."
+        "have a net count above zero (IF / −θ / 0)."
     )

@@ -99,10 +99,11 @@ def configure(app: Any, config: Any) -> None:
     """What differs from the site, if the tag says that the book is made for paper."""
     if not app.tags.has("paper"):
         return
-    repository = config.html_theme_options["repository_url"]
+    options = config.html_theme_options
     config.html_math_renderer = "mathml"
     # The theme of the site would look for its buttons.
-    config.html_theme_options = {"repository_url": repository}
+    kept = ("repository_url", "repository_branch")
+    config.html_theme_options = {name: options[name] for name in kept}
     config.html_css_files, config.html_extra_path = [], []
     config.html_static_path = ["book/press/static"]
     config.html_show_sourcelink = False
