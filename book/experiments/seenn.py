@@ -62,7 +62,7 @@ SLOW_IMAGES = 2500, 5000  # validation and test images of a slow network
 POLICY_IMAGES, POLICY_EPOCHS = 3000, 15
 DIRECT = ("digits-cnn", "fashion-cnn")  # whose data set a network is trained on
 DIRECT_IMAGES, DIRECT_STEPS = 10_000, 6
-DIRECT_EPOCHS = {"digits-cnn": 40, "fashion-cnn": 4}
+DIRECT_EPOCHS = {"digits-cnn": 10, "fashion-cnn": 4}
 _PART = 500
 
 
