@@ -1,6 +1,7 @@
 """``seenn``: how few steps an image needs, by its confidence (SEENN-I) or by a policy (SEENN-II).
 
-On converted networks (AugMapping, 4 levels, negative 0): full runs over validation and test images
+On converted networks (AugMapping, 4 levels, negative 0): full runs over 2,000 validation and 4,000
+test images (the first ones; fewer where there are fewer, and for thresholds that were not chosen)
 give summed logits after every step, and from them every exit is read. ``curves`` has one sweep of
 the threshold for each score and each *reading* of the sums: as they are, divided by the steps of a
 full run (SEENN's), by the steps so far (`snnlib.SpikingNetwork.decide`'s), or by a temperature a
@@ -57,9 +58,9 @@ SETTINGS = {
 }
 PLAIN = "99.9 % per layer"  # the book's usual thresholds, kept beside those that are chosen
 CHOICES, BETAS = (1, 2, 4, 8), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-CHOICE_IMAGES = 2000  # validation images that choose the setting
-SLOW_IMAGES = 2500, 5000  # validation and test images of a slow network
-POLICY_IMAGES, POLICY_EPOCHS = 3000, 15
+CHOICE_IMAGES = 1000  # validation images that choose the setting
+IMAGES, FEW_IMAGES = (2000, 4000), (1000, 1000)  # validation and test images; for `PLAIN`
+POLICY_IMAGES, POLICY_EPOCHS = 2000, 15
 DIRECT = ("digits-cnn", "fashion-cnn")  # whose data set a network is trained on
 DIRECT_IMAGES, DIRECT_STEPS = 10_000, 6
 DIRECT_EPOCHS = {"digits-cnn": 10, "fashion-cnn": 4}
@@ -119,7 +120,7 @@ def ann_accuracy(subject: Subject, split: Split) -> float:
 def settings(network: str, context: Context) -> list[dict[str, Any]]:
     """Which thresholds of the neurons let images leave earliest, on validation images."""
     subject = context.subject(network)
-    split = subject.validation[: subject.affordable(CHOICE_IMAGES, 1000)]
+    split = subject.validation[:CHOICE_IMAGES]
     target = ann_accuracy(subject, split)
     found: list[dict[str, Any]] = []
     for name, setting in SETTINGS.items():
@@ -175,19 +176,14 @@ def chosen_setting(network: str, context: Context) -> str:
 
 @lru_cache(maxsize=1)
 def _runs(subject: Subject, name: str, few: bool) -> tuple[Seen, Seen]:
-    """Validation and test images, once for both kinds of exits; few where the network is slow."""
+    """Validation and test images, once for both kinds of exits."""
     net, (validation, test) = subject.convert(SETTINGS[name]), _images(subject, few)
     return see(net, validation), see(net, test)
 
 
 def _images(subject: Subject, few: bool) -> tuple[Split, Split]:
-    validation, test = subject.validation, subject.test
-    if few:
-        validation = validation[: subject.affordable(len(validation), 1000)]
-        test = test[: subject.affordable(len(test), 1000)]
-    elif subject.slow:
-        validation, test = validation[: SLOW_IMAGES[0]], test[: SLOW_IMAGES[1]]
-    return validation, test
+    held, seen = FEW_IMAGES if few else IMAGES
+    return subject.validation[:held], subject.test[:seen]
 
 
 def by_confidence(network: str, plain: bool, context: Context) -> list[SeennRun]:
