@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from book.tools.tables import loss, percent, points
-from bookext import grid_panels
+from bookext import exit_panels, grid_panels
 from bookext.networks import ordered
 from bookext.results import Result, of, shown
 from bookext.table import Table, folded
@@ -40,6 +40,7 @@ def tables(result: Result) -> list[Table]:
         (_activity, [run for run in runs if "macs_with_input" in run]),
         (_robustness, [run for run in runs if "disturbance" in run]),
         (_exits, [run for run in runs if "sweep" in run]),
+        (exit_panels.table, [run for run in runs if "curves" in run]),
         (_allocation, [run for run in runs if "scales" in run]),
         (_grid, result.get("grid", [])),
     )
@@ -57,7 +58,7 @@ def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
 
 def _tested(run: dict[str, Any]) -> bool:
     """Is it accuracy over time steps on test images, and nothing that has a table of its own?"""
-    if {"axis", "sweep", "scales"} & run.keys() or run.get("images") == "validation":
+    if {"axis", "sweep", "curves", "scales"} & run.keys() or run.get("images") == "validation":
         return False
     last_alone = run.get("events_per_image", ()) is None
     return isinstance(run.get("accuracy"), list) and not last_alone
