@@ -1,6 +1,6 @@
 """``seenn``: how few steps an image needs, by its confidence (SEENN-I) or by a policy (SEENN-II).
 
-On converted networks (AugMapping, 4 levels, negative 0): full runs over 1,000 validation and 1,500
+On converted networks (AugMapping, 4 levels, negative 0): full runs over 500 validation and 1,000
 test images (the first ones; fewer where there are fewer, and for thresholds that were not chosen)
 give summed logits after every step, and from them every exit is read. ``curves`` has one sweep of
 the threshold for each score and each *reading* of the sums: as they are, divided by the steps of a
@@ -58,9 +58,9 @@ SETTINGS = {
 }
 PLAIN = "99.9 % per layer"  # the book's usual thresholds, kept beside those that are chosen
 CHOICES, BETAS = (1, 2, 4, 8), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-CHOICE_IMAGES = 400  # validation images that choose the setting
-IMAGES, FEW_IMAGES = (1000, 1500), (300, 700)  # validation and test images; for `PLAIN`
-POLICY_IMAGES, POLICY_EPOCHS = 1000, 20
+CHOICE_IMAGES = 200  # validation images that choose the setting
+IMAGES, FEW_IMAGES = (500, 1000), (200, 400)  # validation and test images; for `PLAIN`
+POLICY_IMAGES, POLICY_EPOCHS = 500, 20
 DIRECT = ("digits-cnn", "fashion-cnn")  # whose data set a network is trained on
 DIRECT_IMAGES, DIRECT_STEPS = 4000, 6
 DIRECT_EPOCHS = {"digits-cnn": 10, "fashion-cnn": 4}
