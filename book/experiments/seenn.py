@@ -1,11 +1,16 @@
 """``seenn``: how few steps an image needs, by its confidence (SEENN-I) or by a policy (SEENN-II).
 
-On converted networks (AugMapping, 4 levels, negative 0): the full run over validation and test
-images gives summed logits after every step; from them every exit of SEENN-I is read, for two scores
-and for sums as they are or divided by the number of steps of the run. Of the settings that cost at
-most 0.1 points on the validation images the one with the fewest mean steps is ``chosen``. That
-images which exit are no longer computed, and give the same answers, is the library's
-(`snnlib.recurrent.exits`); its time is in ``early-exit``.
+On converted networks (AugMapping, 4 levels, negative 0): full runs over 500 validation and 1,000
+test images (the first ones; fewer where there are fewer, and for thresholds that were not chosen)
+give summed logits after every step, and from them every exit is read. ``curves`` has one sweep of
+the threshold for each score and each *reading* of the sums: as they are, divided by the steps of a
+full run (SEENN's), by the steps so far (`snnlib.SpikingNetwork.decide`'s), or by a temperature a
+step that validation images give (`snnlib.recurrent.exits.temperatures`).
+
+Of a curve that threshold is chosen which takes the fewest mean steps within 0.1 points of the ANN,
+on validation images; ``best`` is the best of all curves. So are the thresholds of the neurons
+(`SETTINGS`), in a cell of their own. That images which exit are no longer computed, and give the
+same answers, is the library's (`snnlib.recurrent.exits`); its time is in ``early-exit``.
 
 SEENN-II learns a policy for each price β from training images whose answers after 1, 2, 4 and 8
 steps are known; ``macs`` is what the policy adds to every image. ``direct`` trains a small spiking
@@ -14,65 +19,78 @@ network directly, with the loss at every step, and reads SEENN-I from it.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TypedDict
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from book.experiments.exit_curves import (
+    Curve,
+    Reliability,
+    Seen,
+    best_of,
+    curve,
+    mean,
+    reliability,
+    sweep,
+)
 from book.experiments.frame import Cell, Context, Experiment, Labeled
-from book.experiments.setting import Setting, SettingRecord
+from book.experiments.setting import Setting, SettingRecord, Subject
+from snnlib.conversion.balance import Percentile
 from snnlib.conversion.trace import trace
 from snnlib.learning.lif import LIF
 from snnlib.neurons import Augmented
 from snnlib.recurrent import exits
 from snnlib.simulation import costs
+from snnlib.simulation.early_exit import Decision
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import data
 from snnlib.zoo.data import Split
 
-STEPS, SETTING = 8, Setting(Augmented(levels=4, negative=0.0))
-THRESHOLDS = (
-    *(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999),
-    1.0,
-)
-CHOICES, BETAS = (1, 2, 4, 8), (0.3, 1.0, 3.0, 10.0, 30.0)
-TOLERANCE = 0.001
-VALIDATION_IMAGES, POLICY_IMAGES, POLICY_EPOCHS = 2000, 10_000, 20
-DIRECT = ("digits-cnn", "mnist-cnn", "fashion-cnn")  # whose data set a network is trained on
-DIRECT_STEPS, DIRECT_EPOCHS = 6, {"digits-cnn": 40, "mnist-cnn": 6, "fashion-cnn": 10}
+STEPS, NEURON = 8, Augmented(levels=4, negative=0.0)
+SETTINGS = {
+    f"{q:g} % per {'channel' if per_channel else 'layer'}": Setting(
+        NEURON, Percentile(q), per_channel
+    )
+    for per_channel in (False, True)
+    for q in (99, 99.9)
+}
+PLAIN = "99.9 % per layer"  # the book's usual thresholds, kept beside those that are chosen
+CHOICES, BETAS = (1, 2, 4, 8), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+CHOICE_IMAGES = 200  # validation images that choose the setting
+IMAGES, FEW_IMAGES = (500, 1000), (200, 400)  # validation and test images; for `PLAIN`
+POLICY_IMAGES, POLICY_EPOCHS = 500, 20
+DIRECT = ("digits-cnn", "fashion-cnn")  # whose data set a network is trained on
+DIRECT_IMAGES, DIRECT_STEPS = 4000, 6
+DIRECT_EPOCHS = {"digits-cnn": 10, "fashion-cnn": 4}
 _PART = 500
-
-
-class Exit(TypedDict):
-    """One setting of SEENN-I, or one policy."""
-
-    score: str  # or "policy"
-    scale: float  # what sums are divided by; of a policy its β
-    threshold: float
-    accuracy: float
-    mean_steps: float
-    by_step: list[int]  # images answered after 1, 2, … steps
-    validation_accuracy: float
-    validation_steps: float
-    chosen: bool
 
 
 class SeennRun(Labeled):
     """The exits of one network."""
 
     setting: SettingRecord | None  # None: trained directly
+    thresholds_of: str  # the neurons' thresholds in words
     steps: int
+    ann_accuracy: float | None
     accuracy: list[float]  # of all test images after each step
+    least_steps: float  # mean, if each image left at its first right answer: no rule takes fewer
+    least_accuracy: float  # the share of images with a right answer at any step
+    validation_n: int
     macs: int  # of the policy, an image
     ann_macs: int | None
-    sweep: list[Exit]
+    best: int | None  # which curve
+    curves: list[Curve]
+    reliability: list[Reliability]
 
 
 def cells(network: str) -> list[Cell]:
-    """SEENN-I, SEENN-II; a directly trained network where its data set is small."""
+    """The setting, then SEENN-I, SEENN-II; a directly trained network where images are small."""
     found = [
-        Cell(f"{network}/seenn-1", partial(by_confidence, network)),
+        Cell(f"{network}/setting", partial(settings, network), "settings_tried"),
+        Cell(f"{network}/seenn-1/plain", partial(by_confidence, network, True)),
+        Cell(f"{network}/seenn-1", partial(by_confidence, network, False)),
         Cell(f"{network}/seenn-2", partial(by_policy, network)),
     ]
     if network in DIRECT:
@@ -80,75 +98,103 @@ def cells(network: str) -> list[Cell]:
     return found
 
 
-def sums(net: SpikingNetwork, split: Split, steps: int = STEPS) -> Tensor:
-    """Summed logits after every step of a converted network, shape (T, N, C)."""
+def see(net: SpikingNetwork, split: Split, steps: int = STEPS) -> Seen:
+    """Run a converted network."""
     numbers = torch.arange(1, steps + 1)[:, None, None]
     parts = [
         net(split[i : i + _PART].floats().to(net.device), steps).logits.cpu() * numbers
         for i in range(0, len(split), _PART)
     ]
-    return torch.cat(parts, 1)
+    return Seen(torch.cat(parts, 1), split.labels)
 
 
-def accuracies(summed: Tensor, labels: Tensor) -> list[float]:
-    """Of all images after each step."""
-    found: list[float] = (summed.argmax(-1) == labels).double().mean(1).tolist()
+@torch.no_grad()
+def ann_accuracy(subject: Subject, split: Split) -> float:
+    right = [
+        subject.ann(part.floats().to(subject.device)).argmax(1).cpu() == part.labels
+        for part in (split[i : i + _PART] for i in range(0, len(split), _PART))
+    ]
+    return mean(torch.cat(right))
+
+
+def settings(network: str, context: Context) -> list[dict[str, Any]]:
+    """Which thresholds of the neurons let images leave earliest, on validation images."""
+    subject = context.subject(network)
+    split = subject.validation[:CHOICE_IMAGES]
+    target = ann_accuracy(subject, split)
+    found: list[dict[str, Any]] = []
+    for name, setting in SETTINGS.items():
+        held = see(subject.convert(setting), split)
+        curves = sweep(held, held, target)
+        best = best_of(curves)
+        steps = None
+        if best is not None:
+            steps = curves[best]["validation_steps"][curves[best]["chosen"] or 0]
+        found.append(
+            {
+                "model": network, "label": name, "n": len(split), "images": "validation",
+                "accuracy": held.accuracies(), "ann_accuracy": target, "mean_steps": steps,
+                "chosen": False,
+            }
+        )  # fmt: skip
+    good = [row for row in found if row["mean_steps"] is not None] or found
+    min(good, key=lambda row: row["mean_steps"] or 0)["chosen"] = True
     return found
 
 
-def sweep(held: Tensor, held_labels: Tensor, summed: Tensor, labels: Tensor) -> list[Exit]:
-    """All settings of SEENN-I: summed logits and labels of validation and of test images."""
-    found: list[Exit] = []
-    for score in exits.SCORES:
-        for scale in (1.0, float(len(summed))):
-            for threshold in THRESHOLDS:
-                there = exits.first_exit(held / scale, threshold, score)
-                here = exits.first_exit(summed / scale, threshold, score)
-                found.append(
-                    {
-                        "score": score,
-                        "scale": scale,
-                        "threshold": threshold,
-                        "accuracy": _mean(here.prediction == labels),
-                        "mean_steps": _mean(here.step),
-                        "by_step": torch.bincount(here.step, minlength=len(summed) + 1)[
-                            1:
-                        ].tolist(),
-                        "validation_accuracy": _mean(there.prediction == held_labels),
-                        "validation_steps": _mean(there.step),
-                        "chosen": False,
-                    }
-                )
-    choose(found, accuracies(held, held_labels)[-1])
-    return found
+def record(
+    subject: Subject, label: str, name: str, held: Seen, seen: Seen, curves: list[Curve],
+    target: float | None, macs: int = 0,
+) -> SeennRun:  # fmt: skip
+    """A run, from what was seen of validation and test images; without a name it has no ANN."""
+    right = seen.summed.argmax(-1) == seen.labels  # (T, N)
+    first = right.int().argmax(0) + 1  # 1 where never: waiting is of no use
+    return {
+        "model": subject.name,
+        "label": label,
+        "n": len(seen.labels),
+        "setting": SETTINGS[name].record() if name else None,
+        "thresholds_of": name,
+        "steps": len(seen.summed),
+        "ann_accuracy": target,
+        "accuracy": seen.accuracies(),
+        "least_steps": mean(first),
+        "least_accuracy": mean(right.any(0)),
+        "validation_n": len(held.labels),
+        "macs": macs,
+        "ann_macs": subject.macs if name else None,
+        "best": best_of(curves),
+        "curves": curves,
+        "reliability": [] if macs else reliability(held, seen),  # with a policy as for SEENN-I
+    }
 
 
-def choose(found: list[Exit], whole: float) -> None:
-    """Mark the fewest mean steps that lose no more than `TOLERANCE`, all on validation images."""
-    good = [exit for exit in found if exit["validation_accuracy"] >= whole - TOLERANCE - 1e-9]
-    if good:
-        min(good, key=lambda exit: exit["validation_steps"])["chosen"] = True
+def chosen_setting(network: str, context: Context) -> str:
+    """The setting that validation images have chosen."""
+    return next(row["label"] for row in context.rows[f"{network}/setting"] if row["chosen"])
 
 
-def by_confidence(network: str, context: Context) -> list[SeennRun]:
+@lru_cache(maxsize=1)
+def _runs(subject: Subject, name: str, few: bool) -> tuple[Seen, Seen]:
+    """Validation and test images, once for both kinds of exits."""
+    net, (validation, test) = subject.convert(SETTINGS[name]), _images(subject, few)
+    return see(net, validation), see(net, test)
+
+
+def _images(subject: Subject, few: bool) -> tuple[Split, Split]:
+    held, seen = FEW_IMAGES if few else IMAGES
+    return subject.validation[:held], subject.test[:seen]
+
+
+def by_confidence(network: str, plain: bool, context: Context) -> list[SeennRun]:
     """SEENN-I on a converted network."""
     subject = context.subject(network)
-    net = subject.convert(SETTING)
-    validation, test = subject.validation[:VALIDATION_IMAGES], subject.test
-    held, summed = sums(net, validation), sums(net, test)
-    return [
-        {
-            "model": network,
-            "label": "SEENN-I",
-            "n": len(test),
-            "setting": SETTING.record(),
-            "steps": STEPS,
-            "accuracy": accuracies(summed, test.labels),
-            "macs": 0,
-            "ann_macs": subject.macs,
-            "sweep": sweep(held, validation.labels, summed, test.labels),
-        }
-    ]
+    name = PLAIN if plain else chosen_setting(network, context)
+    validation, test = _images(subject, plain)
+    held, seen = _runs(subject, name, plain)
+    curves = sweep(held, seen, ann_accuracy(subject, validation))
+    label = "SEENN-I, usual thresholds" if plain else "SEENN-I"
+    return [record(subject, label, name, held, seen, curves, ann_accuracy(subject, test))]
 
 
 def policy_of(channels: int) -> nn.Module:
@@ -164,83 +210,53 @@ def policy_of(channels: int) -> nn.Module:
 def by_policy(network: str, context: Context) -> list[SeennRun]:
     """SEENN-II on a converted network."""
     subject = context.subject(network)
-    net = subject.convert(SETTING)
+    name = chosen_setting(network, context)
     train, _ = data.validation_split(data.load(subject.dataset)[0])
     few = POLICY_IMAGES if context.limit is None else context.limit
-    train = train[: subject.affordable(few)]
-    validation, test = subject.validation[:VALIDATION_IMAGES], subject.test
-    known, held, summed = (sums(net, split) for split in (train, validation, test))
+    train = train[:few]
+    validation, test = _images(subject, False)
+    held, seen = _runs(subject, name, False)
+    known = see(subject.convert(SETTINGS[name]), train)
     columns = [t - 1 for t in CHOICES]
-    right = (known[columns].argmax(-1) == train.labels).T  # (N, K)
-    found: list[Exit] = []
+    right = (known.summed[columns].argmax(-1) == train.labels).T  # (N, K)
+    decisions: list[list[Decision]] = [[], []]
     for beta in BETAS:
         torch.manual_seed(0)
         policy = policy_of(train.images.shape[1])
         exits.fit_policy(policy, train.floats(), right, beta=beta, epochs=POLICY_EPOCHS)
-        there, here = (_followed(policy, *pair) for pair in ((validation, held), (test, summed)))
-        found.append(
-            {
-                "score": "policy",
-                "scale": beta,
-                "threshold": 0.0,
-                "accuracy": here[1],
-                "mean_steps": _mean(here[0]),
-                "by_step": torch.bincount(here[0], minlength=STEPS + 1)[1:].tolist(),
-                "validation_accuracy": there[1],
-                "validation_steps": _mean(there[0]),
-                "chosen": False,
-            }
-        )
-    choose(found, accuracies(held, validation.labels)[-1])
-    return [
-        {
-            "model": network,
-            "label": "SEENN-II",
-            "n": len(test),
-            "setting": SETTING.record(),
-            "steps": STEPS,
-            "accuracy": accuracies(summed, test.labels),
-            "macs": costs.macs(trace(policy, test[:2].floats())),
-            "ann_macs": subject.macs,
-            "sweep": found,
-        }
-    ]
+        for found, split, there in zip(decisions, (validation, test), (held, seen), strict=True):
+            found.append(_followed(policy, split, there))
+    target = ann_accuracy(subject, validation)
+    curves = [curve("policy", "price", [], list(BETAS), decisions, (held, seen), target)]
+    macs, ann = costs.macs(trace(policy, test[:2].floats())), ann_accuracy(subject, test)
+    return [record(subject, "SEENN-II", name, held, seen, curves, ann, macs)]
 
 
 @torch.no_grad()
-def _followed(policy: nn.Module, split: Split, summed: Tensor) -> tuple[Tensor, float]:
-    """The steps that a policy chooses, and the accuracy there."""
+def _followed(policy: nn.Module, split: Split, seen: Seen) -> Decision:
+    """The steps that a policy chooses, and the answers there."""
     chosen = torch.cat([policy(part).argmax(1) for part in split.floats().split(_PART)])
     steps = torch.tensor(CHOICES)[chosen]
-    answers = summed.argmax(-1).gather(0, steps[None] - 1)[0]
-    return steps, _mean(answers == split.labels)
+    return Decision(steps, seen.summed.argmax(-1).gather(0, steps[None] - 1)[0])
 
 
 def trained(network: str, context: Context) -> list[SeennRun]:
     """A small spiking network, trained directly on the data set of a network of the book."""
     subject = context.subject(network)
     train, _ = data.validation_split(data.load(subject.dataset)[0])
-    train = train[: context.limit]
+    train = train[: DIRECT_IMAGES if context.limit is None else context.limit]
     net = direct(train, DIRECT_EPOCHS[network])
-    validation, test = subject.validation, subject.test
-    with torch.no_grad():
-        held, summed = (
-            torch.cat([net(part, DIRECT_STEPS) for part in split.floats().split(_PART)], 1)
-            for split in (validation, test)
-        )
-    return [
-        {
-            "model": network,
-            "label": "SEENN-I, trained directly",
-            "n": len(test),
-            "setting": None,
-            "steps": DIRECT_STEPS,
-            "accuracy": accuracies(summed, test.labels),
-            "macs": 0,
-            "ann_macs": None,
-            "sweep": sweep(held, validation.labels, summed, test.labels),
-        }
-    ]
+    held, seen = (see_direct(net, split) for split in (subject.validation, subject.test))
+    # There is no ANN: all steps are what an exit is compared with.
+    curves = sweep(held, seen, held.accuracies()[-1])
+    return [record(subject, "SEENN-I, trained directly", "", held, seen, curves, None)]
+
+
+@torch.no_grad()
+def see_direct(net: exits.Direct, split: Split) -> Seen:
+    """Run a directly trained network."""
+    parts = [net(part, DIRECT_STEPS) for part in split.floats().split(_PART)]
+    return Seen(torch.cat(parts, 1), split.labels)
 
 
 def direct(train: Split, epochs: int, seed: int = 0) -> exits.Direct:
@@ -265,10 +281,6 @@ def direct(train: Split, epochs: int, seed: int = 0) -> exits.Direct:
             optimizer.step()
             schedule.step()
     return net
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.double().mean())
 
 
 EXPERIMENT = Experiment(

@@ -6,7 +6,9 @@ SEENN-I answers at the first step at which the *summed* logits are sure enough::
     exit at the first t with s(z_t) ≥ c       s: largest softmax, or 1 − H(softmax) / ln C
 
 A sum grows with t whatever it says, so the same image gets more confident by waiting; ``scale``
-divides it. `snnlib.SpikingNetwork.decide` reads the mean instead, which does not grow.
+divides it, at every step by the same number or by one of its own. `snnlib.SpikingNetwork.decide`
+reads the mean instead, which does not grow. With the `temperatures` of images that were put aside
+the confidence of each step is about as large as the share of right answers.
 
 SEENN-II asks a small network π before the first step: v = softmax(π(x)) over the choices of steps
 T_1 < … < T_K (k counts from 0). It is trained by the expected reward, nothing is sampled::
@@ -17,7 +19,9 @@ with w = p / (1 − p) for images that are wrong at the first choice and 1 for t
 of those. The choice is the largest v_k.
 
 Source: Li, Geller, Kim and Panda, *SEENN: Towards Temporal Spiking Early-Exit Neural Networks*,
-NeurIPS 2023. Ours: images that have been answered leave the batch, so that the time is saved too.
+NeurIPS 2023. Temperatures: Guo, Pleiss, Sun and Weinberger, *On Calibration of Modern Neural
+Networks*, ICML 2017. Ours: one temperature a step, and images that have been answered leave the
+batch, so that the time is saved too. Derived in chapter *Early exit*.
 """
 
 from __future__ import annotations
@@ -61,9 +65,37 @@ def first_exit(summed: Tensor, threshold: float, score: str = "confidence") -> D
     return Decision(step + 1, summed.argmax(-1).gather(0, step[None])[0])
 
 
+def temperatures(summed: Tensor, labels: Tensor) -> list[float]:
+    """What the sums of each step must be divided by to be as sure as they are right.
+
+    τ_t makes the mean of −ln softmax(z_t / τ_t)[label] least. That is convex in 1/τ, so its
+    derivative has one change of sign, found by bisection between 10⁻³ and 10³; where all answers
+    are right it may have none, and the end of that range is returned.
+
+    Args:
+        summed: summed logits (T, B, C) of images that were not trained on.
+        labels: of the images, (B,).
+    """
+    summed = summed.double()
+    right = summed.gather(-1, labels.expand(summed.shape[:2])[..., None])[..., 0]  # (T, B)
+    low, high = (torch.full((len(summed),), end, dtype=torch.float64) for end in (-3.0, 3.0))
+    for _ in range(50):
+        middle = (low + high) / 2  # log10 τ
+        shares = (summed / 10 ** middle[:, None, None]).softmax(-1)
+        # d/d(1/τ); where it is above zero, 1/τ is too large.
+        cold = ((shares * summed).sum(-1) - right).mean(1) > 0
+        low, high = torch.where(cold, middle, low), torch.where(cold, high, middle)
+    found: list[float] = (10**high).tolist()
+    return found
+
+
 @torch.no_grad()
 def exit_early(
-    images: Answers, most: int, threshold: float, score: str = "confidence", scale: float = 1.0
+    images: Answers,
+    most: int,
+    threshold: float,
+    score: str = "confidence",
+    scale: float | Sequence[float] = 1.0,
 ) -> Decision:
     """SEENN-I on images that are no longer computed once they are answered.
 
@@ -72,17 +104,17 @@ def exit_early(
         most: the step at which the rest is answered.
         threshold: c.
         score: ``"confidence"`` or ``"certainty"``.
-        scale: what the sums are divided by.
+        scale: what the sums are divided by, or that of each step.
     """
     whole("most", most)
-    measure = _score(score)
+    measure, scales = _score(score), _scales(scale, most)
     where = when = answer = torch.empty(0, dtype=torch.int64)
     for t in range(1, most + 1):
         summed = images.step()
         if t == 1:
             where = torch.arange(len(summed), device=summed.device)
             when, answer = torch.full_like(where, most), torch.zeros_like(where)
-        sure = measure(summed / scale) >= threshold
+        sure = measure(summed / scales[t - 1]) >= threshold
         if t == most:
             sure = torch.ones_like(sure)
         when[where[sure]], answer[where[sure]] = t, summed[sure].argmax(1)
@@ -101,7 +133,7 @@ def seenn(
     steps: int,
     *,
     score: str = "confidence",
-    scale: float = 1.0,
+    scale: float | Sequence[float] = 1.0,
     batch: int = 100,
 ) -> Decision:
     """SEENN-I on a converted or on a directly trained network.
@@ -112,14 +144,15 @@ def seenn(
         threshold: c, 0…1.
         steps: T; images that never get there are answered then.
         score: ``"confidence"`` or ``"certainty"``.
-        scale: what the summed logits are divided by, above 0.
+        scale: what the summed logits are divided by, above 0; or that of each step, as
+            `temperatures` finds it.
         batch: images simulated together.
 
     Raises:
         ValueError: an argument is out of range, or the network is one of whole numbers.
     """
     real("threshold", threshold, 0.0, 1.0)
-    real("scale", scale, 0.0, above=True)
+    scales = _scales(scale, steps)
     whole("batch", batch)
     if isinstance(net, SpikingNetwork):
         if net.whole is not None:
@@ -128,7 +161,7 @@ def seenn(
         begin: Callable[[Tensor], Answers] = partial(Simulation, net.plan(), coding=Constant())
     else:
         begin = net.begin
-    found = [exit_early(begin(part), steps, threshold, score, scale) for part in x.split(batch)]
+    found = [exit_early(begin(part), steps, threshold, score, scales) for part in x.split(batch)]
     return Decision(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -136,6 +169,14 @@ def _score(name: str) -> Callable[[Tensor], Tensor]:
     if name not in SCORES:
         raise ValueError(f"score={name!r} must be one of {', '.join(SCORES)}")
     return SCORES[name]
+
+
+def _scales(scale: float | Sequence[float], steps: int) -> list[float]:
+    """One for each step."""
+    found = [scale] * steps if isinstance(scale, int | float) else list(scale)
+    if len(found) != steps:
+        raise ValueError(f"scale: {len(found)} numbers for {steps} steps; give one for each")
+    return [real("scale", value, 0.0, above=True) for value in found]
 
 
 class Direct(nn.Module):

@@ -92,6 +92,18 @@ def test_answers_repeat_the_stored_numbers():
     assert f"AugMapping answers after {steps}" in said["early-exit"][model]
 
 
+def test_exits_are_those_that_validation_images_chose():
+    said = answers.sentences("seenn", RESULTS)
+    for run in json.loads((RESULTS / "seenn.json").read_text())["runs"]:
+        if run["label"] != "SEENN-I" or run["best"] is None:
+            continue
+        curve = run["curves"][run["best"]]
+        steps = curve["mean_steps"][curve["chosen"]]
+        lost = readme.points(run["ann_accuracy"] - curve["accuracy"][curve["chosen"]])
+        text = f"by confidence an image takes {steps:.2f} of 8 steps in the mean, {lost} points"
+        assert text in said[run["model"]]
+
+
 def test_every_network_of_a_file_has_its_answer():
     for name, (file, _) in answers.ANSWERS.items():
         models = {

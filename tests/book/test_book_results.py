@@ -221,10 +221,38 @@ NEGATIVE = {
         swept("TerMapping", [0.3, 0.9], [3.0, 6.0], [0.1, 0.01], negative=0.0),
     ]
 }
+
+
+def swept_exits(label, *curves):
+    """A run of ``seenn``: score, reading, mean steps and accuracies of each curve."""
+    return {
+        "model": MODEL, "label": label, "n": 200, "ann_accuracy": 0.99, "steps": 2,
+        "accuracy": [0.9, 0.99], "setting": {}, "thresholds_of": "99 % per layer", "best": 0,
+        "curves": [
+            {
+                "score": score, "reading": reading, "thresholds": [0.5, 0.9], "chosen": 1,
+                "mean_steps": steps, "accuracy": accuracy,
+            }
+            for score, reading, steps, accuracy in curves
+        ],
+    }  # fmt: skip
+
+
+SEENN = {
+    "runs": [
+        swept_exits(
+            "SEENN-I",
+            ("confidence", "sum", [1.0, 1.5], [0.9, 0.99]),
+            ("confidence", "mean", [1.0, 1.75], [0.9, 0.99]),
+            ("confidence", "temperature", [1.0, 1.25], [0.9, 0.9895]),
+        ),
+        swept_exits("SEENN-II", ("policy", "price", [1.2, 1.6], [0.9, 0.95])),
+    ]
+}
 STORED = {
     "accuracy": ACCURACY, "frontier": FRONTIER, "coefficients": FRONTIER, "layer-errors": LAYERS,
     "robustness": ROBUSTNESS, "early-exit": EXITS, "allocation": ALLOCATION,
-    "grid": GRID, "negative": NEGATIVE,
+    "grid": GRID, "negative": NEGATIVE, "seenn": SEENN,
 }  # fmt: skip
 
 
@@ -267,6 +295,10 @@ def test_alt_texts_say_what_the_numbers_say(tmp_path, name):
             "IF goes from 98.0 % to 75.0 % at 0.2, the ANN under the same from 99.0 % to 81.5 %"
         ],
         "early-exit": ["AugMapping from 1.25 steps", "AugMapping from 12 ms an image on"],
+        "seenn": [
+            "Within 0.1 points: sum from 1.5 steps on; mean from 1.75 steps on; temperature from "
+            "1.25 steps on; policy nowhere"
+        ],
         "allocation": [
             "takes 1 step and 0.3 events per neuron; layer by layer it is 0.26",
             "0.31 of the ANN's neurons are active; with exact values its answers hold without the "

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from book import experiments
-from book.experiments import frame, rank_coding, seenn
-from snnlib.recurrent import contest
+from book.experiments import exit_curves, frame, rank_coding, seenn
+from snnlib.recurrent import contest, exits
 
 
 def test_tasks_are_no_networks_and_need_no_checkpoints(tmp_path, monkeypatch):
@@ -71,25 +71,61 @@ def test_seenn_chooses_on_validation_images(tmp_path, monkeypatch):
     path = frame.run(
         experiments.get("seenn"), ["digits-cnn"], limit=60, folder=tmp_path, progress=False
     )
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-    assert [run["label"] for run in runs] == ["SEENN-I", "SEENN-II", "SEENN-I, trained directly"]
+    record = json.loads(path.read_text(encoding="utf-8"))
+    tried, runs = record["settings_tried"], record["runs"]
+    assert [row["label"] for row in tried] == list(seenn.SETTINGS)
+    assert sum(row["chosen"] for row in tried) == 1
+    assert [run["label"] for run in runs] == [
+        "SEENN-I, usual thresholds", "SEENN-I", "SEENN-II", "SEENN-I, trained directly"
+    ]  # fmt: skip
     for run in runs:
         assert len(run["accuracy"]) == run["steps"]
-        assert sum(exit["chosen"] for exit in run["sweep"]) <= 1
-        for exit in run["sweep"]:
-            assert sum(exit["by_step"]) == run["n"]
-            steps = sum(t * n for t, n in enumerate(exit["by_step"], 1)) / run["n"]
-            assert exit["mean_steps"] == pytest.approx(steps, rel=1e-5)
-    assert 0 < runs[1]["macs"] < runs[1]["ann_macs"] / 10
-    first = runs[0]["sweep"]
+        assert run["least_accuracy"] >= max(run["accuracy"])
+        for curve in run["curves"]:
+            for k, counts in enumerate(curve["by_step"]):
+                assert sum(counts) == run["n"]
+                right = curve["right_by_step"][k]
+                assert sum(right) / run["n"] == pytest.approx(curve["accuracy"][k], rel=1e-5)
+                steps = sum(t * n for t, n in enumerate(counts, 1)) / run["n"]
+                assert curve["mean_steps"][k] == pytest.approx(steps, rel=1e-5)
+        for row in run["reliability"]:
+            assert sum(row["images"]) == run["n"]
+            share = sum(n * r for n, r in zip(row["images"], row["right"], strict=True)) / run["n"]
+            assert share == pytest.approx(run["accuracy"][row["step"] - 1], rel=1e-4)
+    assert 0 < runs[2]["macs"] < runs[2]["ann_macs"] / 10
+    first = runs[0]["curves"][0]["mean_steps"]
     # Above the largest threshold nobody leaves early, at the lowest nearly everybody does.
-    assert first[0]["mean_steps"] < first[14]["mean_steps"]
+    assert first[0] < first[-1]
 
 
-def test_the_cheapest_of_the_good_is_chosen():
-    rows = [
-        {"validation_accuracy": a, "validation_steps": t, "chosen": False}
-        for a, t in ((0.9, 1.0), (0.9495, 1.4), (0.95, 1.3), (0.95, 2.0))
-    ]
-    seenn.choose(rows, 0.95)
-    assert [row["chosen"] for row in rows] == [False, False, True, False]
+def seen(*rows):
+    """Images of three classes whose sums of one step, (2, n, 3), are as given by names."""
+    shapes = {"sure": [6.0, 0.0, 0.0], "torn": [1.0, 0.9, 0.0], "wrong": [0.0, 6.0, 0.0]}
+    summed = torch.tensor([[shapes[name] for name in step] for step in rows])
+    return exit_curves.Seen(summed, torch.zeros(len(rows[0]), dtype=torch.int64))
+
+
+def test_the_fewest_steps_within_the_tolerance_are_chosen():
+    """The second image is torn at first and sure later, the third wrong at first if it leaves."""
+    images = seen(["sure", "torn", "wrong"], ["sure", "sure", "sure"])
+    decisions = [exits.first_exit(images.summed, c) for c in (0.3, 0.9, 1.0)]
+    chosen = exit_curves.curve(
+        "confidence", "sum", [1.0, 1.0], [0.3, 0.9, 1.0], [decisions, decisions],
+        (images, images), 1.0,
+    )  # fmt: skip
+    assert chosen["validation_accuracy"] == pytest.approx([2 / 3, 2 / 3, 1.0])
+    assert chosen["chosen"] == 2
+    easier = dict(chosen, chosen=1, validation_steps=[1.0, 1.4, 2.0])
+    none = dict(chosen, chosen=None)
+    assert exit_curves.best_of([chosen, none, easier]) == 2
+    assert exit_curves.best_of([none]) is None
+
+
+def test_reliability_counts_each_image_once():
+    images = seen(["sure", "torn", "wrong"], ["sure", "sure", "sure"])
+    row = exit_curves.reliability(images, images)[0]
+    assert (row["reading"], row["step"]) == ("sum", 1)
+    assert row["images"] == [0, 0, 0, 0, 1, 0, 0, 0, 0, 2]
+    assert row["right"][4] == 1.0
+    assert row["right"][9] == 0.5
+    assert row["confidence"][9] == pytest.approx(float(exits.confidence(images.summed[0, 0])))

@@ -67,6 +67,41 @@ def test_sums_get_sure_by_waiting():
     assert float(exits.certainty(one)) == pytest.approx(1.0)
 
 
+def test_temperatures_minimize_the_loss_of_each_step():
+    """Beside a grid; and no answer changes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 5, (400,), generator=generator)
+    signal = torch.nn.functional.one_hot(labels, 5) * torch.tensor([0.2, 1.0, 3.0])[:, None, None]
+    summed = 4 * (signal + torch.randn(3, 400, 5, generator=generator)).double()
+    found = exits.temperatures(summed, labels)
+    for z, tau in zip(summed, found, strict=True):
+
+        def loss(by, z=z):
+            return float(torch.nn.functional.cross_entropy(z / by, labels))
+
+        assert all(loss(tau) <= loss(tau * factor) for factor in (0.5, 0.99, 1.01, 2.0))
+        gap = exits.confidence(z / tau).mean() - (z.argmax(1) == labels).double().mean()
+        assert abs(float(gap)) < 0.05
+    assert found == sorted(found, reverse=True)  # the more the sums say, the less they are cooled
+
+
+def test_an_answer_that_is_always_right_or_of_no_use_has_the_end_of_the_range():
+    labels = torch.arange(10)
+    sure = 9.0 * torch.nn.functional.one_hot(labels, 10).double()
+    assert exits.temperatures(torch.stack([sure, -sure]), labels) == pytest.approx([1e-3, 1e3])
+
+
+def test_each_step_has_its_scale(digits):
+    net, x, labels = digits
+    summed = net(x, 6).logits * torch.arange(1, 7)[:, None, None]
+    scale = exits.temperatures(summed, labels)
+    by = torch.tensor(scale, dtype=torch.float64)[:, None, None]
+    expected = exits.first_exit(summed / by, 0.9)
+    found = exits.seenn(net, x, 0.9, 6, scale=scale, batch=37)
+    assert torch.equal(found.step, expected.step)
+    assert torch.equal(found.prediction, expected.prediction)
+
+
 def test_only_who_waits_is_computed():
     """After each step the batch is exactly those images that have no answer yet."""
     net, x = direct()
@@ -155,5 +190,9 @@ def test_what_is_wrong_is_said(digits):
         exits.seenn(net, x, 0.9, 4, score="luck")
     with pytest.raises(ValueError, match="threshold=2"):
         exits.seenn(net, x, 2, 4)
+    with pytest.raises(ValueError, match="3 numbers for 4 steps"):
+        exits.seenn(net, x, 0.9, 4, scale=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="scale=0"):
+        exits.seenn(net, x, 0.9, 2, scale=[1.0, 0.0])
     with pytest.raises(ValueError, match="whole numbers"):
         exits.seenn(net.quantize(), x, 0.9, 4)

@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from book.experiments.measure import paired_interval
 from book.tools.tables import loss, settled
-from bookext import late_panels, negative_panels, networks
+from bookext import exit_panels, late_panels, negative_panels, networks
 from bookext.axes import number
 from bookext.results import Result, of, steps
 from bookext.run_panels import PARTS_AFTER, method
@@ -276,6 +276,7 @@ ANSWERS: dict[str, tuple[str, Callable[[Result, str], str]]] = {
     "coefficients": ("frontier", coefficients),
     "layer-errors": ("layer-errors", layer_errors),
     "early-exit": ("early-exit", early_exit),
+    "seenn": ("seenn", exit_panels.answer),
     "robustness": ("robustness", robustness),
     "codes": ("codes", codes),
     "ablations": ("ablations", ablations),

@@ -19,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 from bookext import (
     allocation_panels,
     cost_panels,
+    exit_panels,
     grid_panels,
     image_panels,
     late_panels,
@@ -60,6 +61,7 @@ KINDS = {
     "coefficients": Kind("frontier", "The size of the spikes", cost_panels.coefficients),
     "layer-errors": Kind("layer-errors", "The error of each layer", run_panels.layer_errors),
     "early-exit": Kind("early-exit", "Early exit", run_panels.early_exit),
+    "seenn": Kind("seenn", "SEENN", exit_panels.exits),
     "extremes": Kind(
         "early-exit", "The order of the images", image_panels.extremes, section="images"
     ),

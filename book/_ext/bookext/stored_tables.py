@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from book.tools.scoreboard import code_cells
 from book.tools.tables import loss, percent, points
-from bookext import grid_panels, rank_tables
+from bookext import exit_panels, grid_panels, rank_tables
 from bookext.networks import ordered
 from bookext.results import Result, of, shown
 from bookext.table import Table, folded
@@ -45,6 +45,7 @@ def tables(result: Result) -> list[Table]:
         (_troubled, [*result.get("greedy", []), *result.get("noise", [])]),
         (_robustness, [run for run in runs if "disturbance" in run]),
         (_exits, [run for run in runs if "sweep" in run and "method" not in run]),
+        (exit_panels.table, [run for run in runs if "curves" in run]),
         (_allocation, [run for run in runs if "scales" in run]),
         (_grid, result.get("grid", [])),
     )
@@ -63,7 +64,8 @@ def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
 
 def _tested(run: dict[str, Any]) -> bool:
     """Is it accuracy over time steps on test images, and nothing that has a table of its own?"""
-    if {"axis", "sweep", "scales", "variant"} & run.keys() or run.get("images") == "validation":
+    own = {"axis", "sweep", "curves", "scales", "variant"}
+    if own & run.keys() or run.get("images") == "validation":
         return False
     last_alone = run.get("events_per_image", ()) is None
     return isinstance(run.get("accuracy"), list) and not last_alone
