@@ -60,21 +60,18 @@ class Maps {
     const {channels, rows, columns, across, gap} = this.tiles(), size = rows * columns, {raster} = this;
     raster.width = across * (columns + gap) - gap;
     raster.height = Math.ceil(channels / across) * (rows + gap) - gap;
-    const [up, down] = [rgb(style("--snn-if")), rgb(style("--snn-aug"))];
     const [bright, dark] = [rgb(style("--pst-color-text-base")), rgb(style("--pst-color-surface"))];
     const context = raster.getContext("2d"), picture = context.createImageData(raster.width, raster.height);
     const largest = rate ? rate.reduce((a, b) => Math.max(a, b), 1e-9) : 1;
+    this.spikes = [];
     for (let i = 0; i < channels * size; i++) {
       const channel = Math.floor(i / size), y = Math.floor((i % size) / columns), x = i % columns;
-      const at = (Math.floor(channel / across) * (rows + gap) + y) * raster.width
-        + (channel % across) * (columns + gap) + x;
-      const share = rate ? 0.75 * rate[i] / largest : 0, c = sent ? sent[i] : 0;
-      const strength = c ? Math.min(1, 0.5 + 0.16 * Math.abs(c)) : 0, lit = c > 0 ? up : down;
-      for (let k = 0; k < 3; k++) {
-        const gray = dark[k] + (bright[k] - dark[k]) * share;
-        picture.data[4 * at + k] = gray + (lit[k] - gray) * strength;
-      }
-      picture.data[4 * at + 3] = 255;
+      const right = (channel % across) * (columns + gap) + x;
+      const down = Math.floor(channel / across) * (rows + gap) + y, at = 4 * (down * raster.width + right);
+      const share = rate ? 0.75 * rate[i] / largest : 0;
+      for (let k = 0; k < 3; k++) picture.data[at + k] = dark[k] + (bright[k] - dark[k]) * share;
+      picture.data[at + 3] = 255;
+      if (sent?.[i]) this.spikes.push([right, down, sent[i]]);
     }
     context.putImageData(picture, 0, 0);
     if (sent) this.seen = {sent, rate, events};
@@ -93,11 +90,22 @@ class Maps {
     this.copy();
   }
 
+  /** Gray pixels, and a square for each spike: the larger it is, the larger, or the stronger where
+   *  a neuron has few pixels of the screen. */
   copy() {
-    const context = this.canvas.getContext("2d");
+    const {canvas, raster} = this, context = canvas.getContext("2d"), scale = canvas.width / raster.width;
     context.imageSmoothingEnabled = false;
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    context.drawImage(this.raster, 0, 0, this.canvas.width, this.canvas.height);
+    context.globalAlpha = 1;
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(raster, 0, 0, canvas.width, canvas.height);
+    const colors = [style("--snn-if"), style("--snn-aug")];
+    for (const [x, y, c] of this.spikes ?? []) {
+      const part = Math.min(1, 0.55 + Math.log2(Math.abs(c)) / 6), side = scale < 4 ? scale : scale * part;
+      const margin = (scale - side) / 2;
+      context.fillStyle = colors[Number(c < 0)];
+      context.globalAlpha = scale < 4 ? part : 1;
+      context.fillRect(x * scale + margin, y * scale + margin, side, side);
+    }
   }
 }
 

@@ -143,7 +143,8 @@ the site instead, <code>python -m http.server -d _build/html</code>.</p>
 </div>
 <div data-part="layers" class="layers"></div>
 <p class="legend">One square a neuron. Gray: how much it has sent. <b class="up">Orange</b>: it
-fires in this step; <b class="down">blue</b>: it takes back. Press a layer to see it larger.</p>
+fires in this step; <b class="down">blue</b>: it takes back; the larger the spike, the larger or
+stronger the mark. Press a layer to see it larger.</p>
 <dl class="bill">
 <div><dt>Events so far</dt><dd data-part="events">0</dd></div>
 <div><dt>Synaptic operations</dt><dd data-part="synops">0</dd></div>
