@@ -10,7 +10,7 @@ const tasks = {
     const {about = "", macs = null, macs_first_layer: first = null} = network.web;
     return {
       input: network.nodes[0].shape, layers: shapes, about, macs, first, neuron: network.neuron,
-      start: network.start, balances: Object.keys(network.balanced), classes: network.shape[network.output][0],
+      start: network.start, balances: Object.keys(network.balanced).sort((a, b) => a - b), classes: network.shape[network.output][0],
     };
   },
 

@@ -330,8 +330,12 @@ def test_pdf_is_a4_with_an_outline_and_links(made: Path, printed: list[str]) -> 
     titles = {entry.title for entry in reader.outline if not isinstance(entry, list)}
     assert titles
     assert len(reader.named_destinations) > 100
-    # The contents come first and may end anywhere.
-    empty = [k + 1 for k, text in enumerate(printed[6:], 6) if len(text.split()) < 12]
+    # The contents come first and may end anywhere; a chapter may begin behind a blank page.
+    begins = re.compile(r"^.*\n\d+\n\d+\. ")
+    empty = [
+        k + 1 for k, text in enumerate(printed[6:], 6)
+        if len(text.split()) < 12 and not begins.match("".join(printed[k + 1 : k + 2]))
+    ]  # fmt: skip
     assert not empty, f"almost empty pages: {empty}"
 
 
