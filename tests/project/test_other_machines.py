@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,27 +21,43 @@ TESTS = (
     "tests/conversion/test_balance.py", "tests/conversion/test_convert.py",
     "--ignore=tests/deploy/test_web.py",  # a page's arithmetic is the browser's
 )  # fmt: skip
-PLAIN = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OMP_NUM_THREADS": "1"}
-HURRIED = {"SNNLIB_THREADS": "4", "SNNLIB_SWITCH_INTERVAL": "1e-6"}
-
-
+SETTINGS = {
+    "plain": {
+        "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OMP_NUM_THREADS": "1"
+    },
+    "hurried": {"SNNLIB_THREADS": "4", "SNNLIB_SWITCH_INTERVAL": "1e-6"},
+}  # fmt: skip
+SAID = {"plain": "1 thread, DEFAULT,", "hurried": "4 threads, "}
 OURS = ("PYTEST_", "ATEN_", "ONEDNN_", "OMP_", "SNNLIB_THREADS", "SNNLIB_SWITCH")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("setting", "said"),
-    [(PLAIN, "1 thread, DEFAULT,"), (HURRIED, "4 threads, ")],
-    ids=["plain", "hurried"],
-)
-def test_arithmetic(setting: dict[str, str], said: str) -> None:
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[subprocess.Popen[bytes], Path]]]:
+    """Both settings side by side: where this file comes last, other cores are free."""
     surroundings = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     left_out = "not slow and not dataset and not browser and not cuda"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", left_out, *TESTS],
-        cwd=ROOT, env={**surroundings, **setting}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-8000:]
-    assert said in done.stdout, "the setting did not take hold"
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 500, done.stdout[-2000:]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", left_out, *TESTS]
+    found = {}
+    for name, setting in SETTINGS.items():
+        log = tmp_path_factory.mktemp(name) / "said.txt"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env={**surroundings, **setting}, stdout=file, stderr=file
+            )
+        found[name] = process, log
+    yield found
+    for process, _ in found.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_arithmetic(running: dict[str, tuple[subprocess.Popen[bytes], Path]], name: str) -> None:
+    process, log = running[name]
+    code, said = process.wait(), log.read_text(encoding="utf-8")
+    assert code == 0, said[-8000:]
+    assert SAID[name] in said, "the setting did not take hold"
+    assert int(re.search(r"(\d+) passed", said)[1]) > 500, said[-2000:]
