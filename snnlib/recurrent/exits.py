@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from snnlib._arguments import real, whole
 from snnlib.neurons import Neuron, State
 from snnlib.simulation.coding import Constant
-from snnlib.simulation.early_exit import Answers, Decision
+from snnlib.simulation.early_exit import Answers, Decision, first_sure, leave
 from snnlib.simulation.engine import Simulation
 from snnlib.simulation.images import checked
 from snnlib.simulation.network import SpikingNetwork
@@ -59,10 +59,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": confidence, "cert
 
 def first_exit(summed: Tensor, threshold: float, score: str = "confidence") -> Decision:
     """Where SEENN-I exits, read from runs that went to their ends: summed logits (T, B, C)."""
-    sure = _score(score)(summed) >= threshold
-    sure[-1] = True
-    step = sure.int().argmax(0)  # (B,)
-    return Decision(step + 1, summed.argmax(-1).gather(0, step[None])[0])
+    return first_sure(_score(score)(summed) >= threshold, summed.argmax(-1))
 
 
 def temperatures(summed: Tensor, labels: Tensor) -> list[float]:
@@ -108,22 +105,7 @@ def exit_early(
     """
     whole("most", most)
     measure, scales = _score(score), _scales(scale, most)
-    where = when = answer = torch.empty(0, dtype=torch.int64)
-    for t in range(1, most + 1):
-        summed = images.step()
-        if t == 1:
-            where = torch.arange(len(summed), device=summed.device)
-            when, answer = torch.full_like(where, most), torch.zeros_like(where)
-        sure = measure(summed / scales[t - 1]) >= threshold
-        if t == most:
-            sure = torch.ones_like(sure)
-        when[where[sure]], answer[where[sure]] = t, summed[sure].argmax(1)
-        where = where[~sure]
-        if len(where) == 0:
-            break
-        if bool(sure.any()):
-            images.keep(~sure)
-    return Decision(when, answer)
+    return leave(images, most, lambda summed, t: measure(summed / scales[t - 1]) >= threshold)
 
 
 def seenn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -64,13 +65,13 @@ class Answers(Protocol):
         """Go on with some of the images only; ``which`` is a mask of shape (b,)."""
 
 
-def decide(images: Answers, confidence: float, most: int) -> Decision:
+def leave(images: Answers, most: int, sure: Callable[[Tensor, int], Tensor]) -> Decision:
     """The decision on images that are no longer computed once they are decided.
 
     Args:
         images: on their way through time.
-        confidence: probability of the answer.
         most: images that never get there are answered at this step.
+        sure: of logits (b, classes) and the step, 1 …: whom to answer now, bool (b,).
     """
     logits = images.step()
     when = torch.full((len(logits),), most, device=logits.device)
@@ -78,14 +79,14 @@ def decide(images: Answers, confidence: float, most: int) -> Decision:
     waiting = torch.arange(len(logits), device=logits.device)
     for t in range(1, most + 1):
         logits = logits if t == 1 else images.step()
-        sure = confident(logits, confidence)
+        now = sure(logits, t)
         if t == most:
-            sure = torch.ones_like(sure)
-        done = waiting[sure]
-        when[done], answer[done] = t, logits[sure].argmax(1)
-        waiting = waiting[~sure]
+            now = torch.ones_like(now)
+        done = waiting[now]
+        when[done], answer[done] = t, logits[now].argmax(1)
+        waiting = waiting[~now]
         if len(waiting) == 0:
             break
-        if bool(sure.any()):
-            images.keep(~sure)
+        if bool(now.any()):
+            images.keep(~now)
     return Decision(when, answer)

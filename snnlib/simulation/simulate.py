@@ -187,11 +187,15 @@ def decide(ready: Ready, x: Tensor, confidence: float, request: Request) -> Deci
     size = request.batch or schedule.chunk(net, len(x), request.memory)
     readout = (request.readout or net.readout).check(request.steps)
     plan, found = ready.plan(constant_input=True), []
+
+    def sure(logits: Tensor, _: int) -> Tensor:
+        return early_exit.confident(logits, confidence)
+
     with _arithmetic(net):
         for start in range(0, len(x), size):
             simulation = Simulation(plan, x[start : start + size], coding, start)
             answers = _Answers(simulation, readout.reader())
-            found.append(early_exit.decide(answers, confidence, request.steps))
+            found.append(early_exit.leave(answers, request.steps, sure))
     return Decision(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,24 +46,19 @@ def test_counts_of_every_layer_at_every_step_equal_snnlibs(
 
 def test_ties_are_decided_alike(tmp_path: Path) -> None:
     """Potentials of exactly k/8 thresholds: where the networks above never come, by chance."""
-    if web.node() is None:
-        pytest.skip("needs Node.js 18 or later: install the package nodejs of your system")
-    (tmp_path / "spiking.mjs").write_bytes((web.STATIC / "spiking.js").read_bytes())
     neurons: list[snn.IF | snn.Ternary | snn.Augmented] = [snn.IF()]
     for negative in (0.0, 0.25, 1.0):
         neurons += [snn.Ternary(negative), snn.Augmented(1, negative)]
         neurons += [snn.Augmented(1, negative, cap=2)]
     specs = [{"kind": each.kind, **vars(each)} for each in neurons]
-    (tmp_path / "main.mjs").write_text(
-        "import {decide} from './spiking.mjs'; const all = [];"
+    script = (
+        "import {decide} from './spiking.js'; const all = [];"
         "for (const neuron of JSON.parse(process.argv[2]))"
         "  for (let count = 0; count < 5; count++)"
         "    for (let k = -40; k <= 40; k++) all.push(decide(neuron, k / 8, count) + 0);"
-        "console.log(JSON.stringify(all));",
-        encoding="utf-8",
+        "console.log(JSON.stringify(all));"
     )
-    command = [str(web.node()), "main.mjs", json.dumps(specs)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = web.says(tmp_path, script, json.dumps(specs))
     potential = torch.arange(-40, 41, dtype=torch.float64) / 8
     one = torch.ones((), dtype=torch.float64)
     wanted = [
@@ -72,7 +66,7 @@ def test_ties_are_decided_alike(tmp_path: Path) -> None:
         for each in neurons
         for count in range(5)
     ]
-    assert json.loads(done.stdout) == torch.cat(wanted).tolist()
+    assert json.loads(said) == torch.cat(wanted).tolist()
 
 
 # --- random networks -----------------------------------------------------------------------------
@@ -306,60 +300,44 @@ def test_the_command_writes_thresholds_of_several_percentiles(
 def test_enlarged_digits_are_those_of_the_library(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
-    if web.node() is None:
-        pytest.skip("needs Node.js 18 or later: install the package nodejs of your system")
     train, test = snn.data.load("digits")
     whole = {image.numpy().tobytes() for split in (train, test) for image in split.images}
     small = load_digits().images.astype(int).reshape(-1, 64).tolist()
-    (tmp_path / "pictures.mjs").write_bytes((web.STATIC / "pictures.js").read_bytes())
     (tmp_path / "digits.json").write_text(json.dumps(small), encoding="utf-8")
-    (tmp_path / "main.mjs").write_text(
-        "import {enlarged, offCenter} from './pictures.mjs'; import fs from 'node:fs';"
+    script = (
+        "import {enlarged, offCenter} from './pictures.js'; import fs from 'node:fs';"
         "const small = JSON.parse(fs.readFileSync('digits.json'));"
         "fs.writeFileSync('all.bin', Uint8Array.from(small.flatMap(s => [...enlarged(s)])));"
         "const spot = Float64Array.from({length: 25}, (_, i) => Number(i === 5 * 3 + 1));"
-        "console.log(JSON.stringify([offCenter(spot, 5), offCenter(new Float64Array(25), 5)]));",
-        encoding="utf-8",
+        "console.log(JSON.stringify([offCenter(spot, 5), offCenter(new Float64Array(25), 5)]));"
     )
-    command = [str(web.node()), "main.mjs"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = web.says(tmp_path, script, modules=("pictures.js",))
     raw = (tmp_path / "all.bin").read_bytes()
     assert {raw[i : i + 784] for i in range(0, len(raw), 784)} == whole
-    assert json.loads(done.stdout) == [[-1, 1], [0, 0]]
+    assert json.loads(said) == [[-1, 1], [0, 0]]
 
 
 def test_files_that_are_none_are_refused_in_the_page(tmp_path: Path) -> None:
-    if web.node() is None:
-        pytest.skip("needs Node.js 18 or later: install the package nodejs of your system")
-    (tmp_path / "spiking.mjs").write_bytes((web.STATIC / "spiking.js").read_bytes())
-    snn.models.load("digits-cnn")
     short, other = tmp_path / "short", tmp_path / "other.safetensors"
     short.write_bytes(b"1234")
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(3)}, other)
-    (tmp_path / "main.mjs").write_text(
-        "import {read} from './spiking.mjs'; import fs from 'node:fs';"
+    script = (
+        "import {read} from './spiking.js'; import fs from 'node:fs';"
         "for (const name of process.argv.slice(2)) {"
         " const b = fs.readFileSync(name);"
         " try { read(b.buffer.slice(b.byteOffset, b.byteOffset + b.length)); }"
-        " catch (error) { console.log(error.message); } }",
-        encoding="utf-8",
+        " catch (error) { console.log(error.message); } }"
     )
-    command = [str(web.node()), "main.mjs", str(short), str(other), str(Path(__file__))]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    said = done.stdout.splitlines()
+    files = map(str, (short, other, Path(__file__)))
+    said = web.says(tmp_path, script, *files).splitlines()
     assert len(said) == 3
     assert "shorter than its header" in said[0]
     assert all("snnlib export NETWORK --web FILE" in text for text in said[1:])
 
 
 def test_the_small_controls_compute_the_librarys_neurons(tmp_path: Path) -> None:
-    if web.node() is None:
-        pytest.skip("needs Node.js 18 or later: install the package nodejs of your system")
-    (tmp_path / "spiking.js").write_bytes((web.STATIC / "spiking.js").read_bytes())
-    (tmp_path / "widgets.js").write_bytes((web.STATIC / "widgets.js").read_bytes())
-    (tmp_path / "package.json").write_text('{"type": "module"}', encoding="utf-8")
     r, steps = random.Random(0), 30
     cases = [
         {"z": r.uniform(-0.3, 1.7), "theta": r.uniform(0.3, 1.5), "v0": r.uniform(0, 0.95),
@@ -368,17 +346,15 @@ def test_the_small_controls_compute_the_librarys_neurons(tmp_path: Path) -> None
     ]  # fmt: skip
     cases += [{**case, "kind": "if", "reset": "zero"} for case in cases]
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
-    (tmp_path / "main.js").write_text(
+    script = (
         "import {simulate} from './widgets.js'; import fs from 'node:fs';"
         "const cases = JSON.parse(fs.readFileSync('cases.json'));"
         "console.log(JSON.stringify(cases.map(simulate)));"
         "const {V, c} = simulate({z: 0.25, leak: 0.8, steps: 200, reset: 'zero'});"
-        "console.log(JSON.stringify([V.at(-1), c.filter(Boolean).length]));",
-        encoding="utf-8",
+        "console.log(JSON.stringify([V.at(-1), c.filter(Boolean).length]));"
     )
-    command = [str(web.node()), "main.js"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    all_found, leaky = map(json.loads, done.stdout.splitlines())
+    said = web.says(tmp_path, script, modules=("spiking.js", "widgets.js"))
+    all_found, leaky = map(json.loads, said.splitlines())
     for case, found in zip(cases, all_found, strict=True):
         one = snn.IF(case["v0"], case["reset"])
         neuron = one if case["kind"] == "if" else snn.Augmented(negative=0.0, v0=case["v0"])

@@ -112,10 +112,28 @@ def node() -> str | None:
     return found if int(said.lstrip("v").partition(".")[0] or 0) >= 18 else None
 
 
-def in_node(cases: Sequence[Case], folder: Path) -> list[Found]:
-    """All cases in one process of Node."""
+def need_node() -> None:
+    """Skip the test where Node.js is absent."""
     if node() is None:
         pytest.skip("needs Node.js 18 or later: install the package nodejs of your system")
+
+
+def says(folder: Path, script: str, *words: str, modules: Sequence[str] = ("spiking.js",)) -> str:
+    """What a script in a folder says in Node, with modules of the page beside it."""
+    need_node()
+    for name in modules:
+        shutil.copy(STATIC / name, folder)
+    # Node before 22 would read a file with this name ending as something else than a module.
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    (folder / "main.js").write_text(script, encoding="utf-8")
+    command = [str(node()), "main.js", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def in_node(cases: Sequence[Case], folder: Path) -> list[Found]:
+    """All cases in one process of Node."""
+    need_node()
     # A module is recognized by its name: Node before 22 would read spiking.js as something else.
     script = folder / "spiking.mjs"
     shutil.copy(STATIC / "spiking.js", script)
