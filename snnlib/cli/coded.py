@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snnlib.cli.options import UsageError, check_positive, refuse
-from snnlib.cli.output import write
+from snnlib.cli.output import stamp, write
 from snnlib.cli.table import ACCOUNTS
 from snnlib.simulation.costs import literature_energy
 
@@ -51,15 +51,13 @@ def execute(options: argparse.Namespace) -> None:
         UsageError: an option belongs to another code or to neurons in time.
     """
     from snnlib.cli import own
-    from snnlib.zoo import coded, distributed, provenance
+    from snnlib.zoo import coded, distributed
 
     _check(options)
     _prepare(options)
-    output = Path(options.output or "")
-    shown = [output.name if Path(w) == output.absolute() else w for w in options.arguments]
     images = own.images_of(options)
     work = own.converted(options, images)
-    made = provenance.record(work.net.device, "numpy", command=["snnlib", *shown])
+    made = stamp(options, work.net.device)
     split, origin = own.tried(options, images, work)
     if distributed.rank() > 0:  # process 0 does it all
         return
@@ -69,7 +67,7 @@ def execute(options: argparse.Namespace) -> None:
     result = coded.report(found, run, code, work.name, images.name, work.balance)
     result |= {"images_from": origin, "calibration_from": work.calibration_from}
     if options.output:
-        write(output, made, {"label": options.code, **result})
+        write(Path(options.output), made, {"label": options.code, **result})
     print(json.dumps(result) if options.json else table(result))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from snnlib._arguments import whole
 from snnlib.cli import coded
 from snnlib.cli.options import UsageError, add_conversion, add_network, check_positive, refuse
-from snnlib.cli.output import write
+from snnlib.cli.output import stamp, write
 
 if TYPE_CHECKING:
     from snnlib.simulation.coding import Coding
@@ -75,7 +75,7 @@ def execute(options: argparse.Namespace) -> None:
     """Run the command."""
     from snnlib.cli import own
     from snnlib.cli.table import table
-    from snnlib.zoo import distributed, provenance
+    from snnlib.zoo import distributed
     from snnlib.zoo.evaluate import LABELS, evaluate, report
     from snnlib.zoo.pictures import Folder
 
@@ -86,11 +86,9 @@ def execute(options: argparse.Namespace) -> None:
     options.steps = STEPS if options.steps is None else options.steps
     coding = _coding(options)
     check_positive(options, "steps", "limit", "batch", "calibration_images")
-    output = Path(options.output or "")
-    shown = [output.name if Path(w) == output.absolute() else w for w in options.arguments]
     images = own.images_of(options)
     work = own.converted(options, images)
-    made = provenance.record(work.net.device, "numpy", command=["snnlib", *shown])
+    made = stamp(options, work.net.device)
     split, origin = own.tried(options, images, work)
     answers = work.net.graph.shapes[work.net.graph.output]
     if isinstance(images.whole, Folder) and len(answers) == 1 and answers != (len(split.classes),):
@@ -111,7 +109,7 @@ def execute(options: argparse.Namespace) -> None:
     result |= {"images_from": origin, "calibration_from": work.calibration_from}
     if options.output:
         label = LABELS.get(result["neuron"], result["neuron"])
-        write(output, made, {"label": label, **result})
+        write(Path(options.output), made, {"label": label, **result})
     print(json.dumps(result) if options.json else table(result))
 
 
