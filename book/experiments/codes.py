@@ -47,7 +47,7 @@ STANDS = (1, 2, 4)  # frames that a moving picture stands still
 FRAMES, DELTA_BITS = 8, 4
 VALIDATION_IMAGES, FEW_IMAGES = 500, 300
 EXACT_IMAGES, SENT_IMAGES = 500, 100  # in float64; digit by digit
-OTHER_IMAGES, DEEP_IMAGES, DEEP_HEADLINE_IMAGES = 1000, 500, 2000
+OTHER_IMAGES, DEEP_IMAGES = 1000, 500
 SLOW_IMAGES = 100  # every slot, every frame is a pass
 DEEP = ("cifar10-vgg", "cifar10-vgg-max", "cifar10-resnet")
 BATCH = 20  # of networks in whole numbers: what fits a cache
@@ -190,9 +190,9 @@ def radix(network: str, bits: int, base: int, context: Context) -> list[CodeRun]
 
 
 def _images(subject: Subject, headline: bool) -> Split:
-    """All test images for a headline, the first for the rest; fewer of both of deep networks."""
+    """All test images for a headline, the first for the rest, fewer of deep networks."""
     if headline:
-        return subject.test[: DEEP_HEADLINE_IMAGES if subject.deep else None]
+        return subject.test
     return subject.test[: DEEP_IMAGES if subject.deep else OTHER_IMAGES]
 
 
