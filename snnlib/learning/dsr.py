@@ -96,8 +96,8 @@ class Neurons(nn.Module):
         theta = self.threshold()
         with torch.no_grad():
             sent = run(self.neuron, currents, theta.detach()) * theta
-            rate = torch.tensordot(weights, sent, 1)
-        return cast(Tensor, _RateMap.apply(current, theta, rate)), sent
+            rate = torch.tensordot(weights, sent.to(weights.dtype), 1)
+        return cast(Tensor, _RateMap.apply(current.to(weights.dtype), theta, rate)), sent
 
 
 class DSR(nn.Module):
@@ -173,6 +173,7 @@ class DSR(nn.Module):
         self, norm: Any, mean: Tensor, sent: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Batch norm of the means; the steps get the affine map that it was for this batch."""
+        mean = mean.to(norm.running_mean.dtype)  # 16 bits, in autocast, are too few for statistics
         if sent is not None:
             with torch.no_grad():
                 center, spread = norm.running_mean, norm.running_var

@@ -135,8 +135,11 @@ def run(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
         theta: firing threshold, broadcastable to one step's currents.
 
     Returns:
-        Spikes, shape (T, B, ...).
+        Spikes, shape (T, B, ...), in the dtype of the currents; potentials of 16-bit currents (in
+        autocast) are float32.
     """
+    if currents.dtype in (torch.bfloat16, torch.float16):
+        return run(neuron, currents.float(), theta.float()).to(currents.dtype)
     if type(neuron) is LIF and isinstance(neuron.spike, Surrogate) and not theta.requires_grad:
         return cast(Tensor, _Run.apply(currents, theta, neuron))
     return run_by_steps(neuron, currents, theta)

@@ -77,6 +77,14 @@ def test_written_out_equals_the_step(detach: bool, reset: str, shape: str) -> No
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-12, atol=1e-14)
 
 
+def test_potentials_of_narrow_currents_are_float32() -> None:
+    """1024 steps of 1/512 of a threshold: two spikes; in bfloat16 a sum would stay at a half."""
+    z = torch.full((1024, 1), 1 / 512, dtype=torch.bfloat16)
+    spikes = run(LIF(), z, torch.tensor(1.0))
+    assert spikes.dtype == torch.bfloat16
+    assert float(spikes.float().sum()) == 2
+
+
 def test_a_trained_threshold_gets_its_gradient() -> None:
     theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     run(LIF(), torch.ones(4, 2, dtype=torch.float64), theta).sum().backward()
