@@ -2,9 +2,9 @@
 
 The first stage begins with the book's trained network: its ReLUs become rate norm layers whose
 threshold clips nothing on training images (``relu``), or the network is then trained on, weights
-and thresholds together, for a few epochs at a small rate (``trained``). The second stage tunes the
-thresholds on training images, for several weights Λ of the rate inference loss. Validation images
-choose stage one and Λ: most answers right over the first 32 steps.
+and thresholds together, for an epoch of 10,000 images at a small rate (``trained``). The second
+stage tunes the thresholds on training images, for several weights Λ of the rate inference loss.
+Validation images choose stage one and Λ: most answers right over the first 32 steps.
 
 Test images then judge the choice beside IF neurons on the network as it is: balanced by the
 maximum and by percentiles, from zero potential and from half a threshold, each with its late
@@ -34,11 +34,12 @@ from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.training import accuracy, bfloat16_pays
 
 STEPS, CHOICE_STEPS = 64, 32
-IMAGES, VALIDATION_IMAGES = 4000, 1000
-TUNING_IMAGES, TUNING_STEPS, TUNING_BATCH = 5000, 400, 50
+IMAGES, VALIDATION_IMAGES, CHOICE_IMAGES = 2000, 500, 300
+FIRST_IMAGES, TUNING_IMAGES = 10_000, 4000
+TUNING_STEPS, TUNING_RATE, TUNING_BATCH = 200, 0.1, 20
 STARTS = ("relu", "trained")
-WEIGHTS = (0.03, 0.1, 0.3, 1.0)  # Λ
-PLAN, RATE = Plan(epochs=2), 0.01
+WEIGHTS = (0.1, 0.3, 1.0)  # Λ
+PLAN, RATE = Plan(epochs=1), 0.01
 POINTS = 0.5
 BALANCES: dict[str, Balance] = {
     "max": Max(), "percentile-99.9": Percentile(99.9), "percentile-99": Percentile(99)
@@ -82,6 +83,7 @@ class ConvertedRow(Labeled):
     late_steps_to_points: int | None
     events_per_image: list[float]
     neurons: int
+    dtype: str  # of the simulation; potentials are float32
 
 
 def cells(network: str) -> list[Cell]:
@@ -100,7 +102,7 @@ def cells(network: str) -> list[Cell]:
 
 def first_stage(network: str, start: str, context: Context) -> nn.Module:
     """The network with rate norm layers; trained on once, if it is to be."""
-    subject, images = context.subject(network), material(network, context)
+    subject, images = context.subject(network), material(network, context, FIRST_IMAGES)
     measured = images.fit[:1000].floats().to(context.device)
     net = from_relu(subject.ann, measured)
     if start == "trained":
@@ -121,14 +123,14 @@ def tuned_network(
     net = first_stage(network, start, context)
     x = material(network, context, TUNING_IMAGES).fit.floats().to(context.device)
     steps = TUNING_STEPS if context.limit is None else 5
-    return net, tune(net, x, weight, steps, batch=TUNING_BATCH, seed=SEED)
+    return net, tune(net, x, weight, steps, TUNING_RATE, batch=TUNING_BATCH, seed=SEED)
 
 
 def tuning(network: str, start: str, weight: float, context: Context) -> list[TuningRow]:
     """One start and Λ, judged on validation images by IF neurons from zero potential."""
     net, history = tuned_network(network, start, weight, context)
-    validation = material(network, context).validation[:VALIDATION_IMAGES]
-    snn = spiking(net, _few(network, context))
+    validation = material(network, context).validation[:CHOICE_IMAGES]
+    snn = context.subject(network).affordably(spiking(net, _few(network, context)))
     found = answered(snn, net, validation, CHOICE_STEPS)
     right = (found.logits.argmax(2) == validation.labels).double().mean(1)
     return [
@@ -169,6 +171,7 @@ def judge(network: str, method: str, v0: float, context: Context) -> list[Conver
     else:
         snn = subject.convert(Setting(IF(v0=v0), BALANCES[method]))
     validation, test = images.validation[:VALIDATION_IMAGES], images.test[:IMAGES]
+    snn = subject.affordably(snn)
     starts = best_starts(*answered(snn, ann, validation, STEPS)[:2])
     found = answered(snn, ann, test, STEPS)
     book = answered(snn, subject.ann, test, 1).ann if best is not None else found.ann
@@ -198,6 +201,7 @@ def judge(network: str, method: str, v0: float, context: Context) -> list[Conver
             late_steps_to_points=_arrival(late_shares, reference),
             events_per_image=found.events,
             neurons=sum(snn.sizes.values()),
+            dtype=str(snn.dtype).removeprefix("torch."),
         )
     ]
 
