@@ -23,7 +23,7 @@ NAMES = (
     *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
     *("activity", "bits", "playground"),
     # networks that learn to spike
-    *("surrogate-depth", "dsr", "rate-norm"),
+    *("surrogate-depth", "norms", "rate-norm", "dsr"),
 )
 
 
