@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +130,9 @@ def sgd(net: nn.Module, rate: float, decay: float) -> torch.optim.SGD:
     """SGD with momentum that decays convolutions alone, in the first group."""
     convolutions = [p for p in net.parameters() if p.ndim == 4]
     rest = [p for p in net.parameters() if p.ndim != 4]
-    groups = [{"params": convolutions, "weight_decay": decay}, {"params": rest}]
+    groups: list[dict[str, Any]] = [
+        {"params": convolutions, "weight_decay": decay}, {"params": rest}
+    ]  # fmt: skip
     return torch.optim.SGD(groups, lr=rate, momentum=0.9)
 
 
@@ -193,7 +196,8 @@ def decays(name: str, seed: int, context: Context) -> list[DecayRow]:
     x = images.fit[:8].floats().to(context.device)
     for kind in DECAYS:
         net = made("l2", x, seed)
-        weights, seen = weights_before_norm(net), []
+        weights: list[Tensor] = weights_before_norm(net)
+        seen: list[Tensor] = []
         optimizer = sgd(net, MIMIC_RATE, MIMIC_DECAY if kind == "on" else 0.0)
         mimic = Mimic(weights, norms, MIMIC_DECAY, partial(_rate, optimizer))
 
