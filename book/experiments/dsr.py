@@ -2,7 +2,7 @@
 
 One small convolutional network, the same for all: ReLU, DSR with T = 5, 10 and 20, and surrogate
 gradients through time with T = 10. DSR and back-propagation are tuned the same way before: each
-tries the same number of settings for one epoch of 10,000 images, and the validation images choose.
+tries the same number of settings for one epoch of 8,000 images, and the validation images choose.
 At T = 10, DSR, back-propagation and ReLU are means of three seeds.
 
 *Kept* is what autograd keeps for the backward pass of one batch, counted, not the peak of the
@@ -32,10 +32,10 @@ METHODS = ("dsr", "bptt", "relu")
 LABELS = {"dsr": "DSR", "bptt": "surrogate gradients through time", "relu": "ReLU network"}
 STEPS, MORE_STEPS = 10, (5, 20)
 PLAN, FULL_PLAN = Plan(epochs=3), Plan(epochs=4)
-TUNING_IMAGES, TUNING = 10_000, Plan(epochs=1)
+TUNING_IMAGES, TUNING = 8000, Plan(epochs=1)
 # First θ of every layer or width of the surrogate, and peak rates of SGD with momentum.
 CHOICES = {"dsr": (1.0, 2.0, 4.0), "bptt": (0.5, 1.0, 2.0), "relu": (0.0,)}
-RATES, DECAY = (0.05, 0.15), 5e-4
+RATES, DECAY = (0.05, 0.15, 0.4), 5e-4
 STAGES, FULL_STAGES = ((16, 2), (32, 2), (32, 1)), ((16, 1), (32, 2), (64, 2))
 
 
