@@ -32,6 +32,7 @@ METHODS = ("dsr", "bptt", "relu")
 LABELS = {"dsr": "DSR", "bptt": "surrogate gradients through time", "relu": "ReLU network"}
 STEPS, MORE_STEPS = 10, (5, 20)
 PLAN, FULL_PLAN = Plan(epochs=3), Plan(epochs=4)
+IMAGES = 36_000  # of the small network
 TUNING_IMAGES, TUNING = 8000, Plan(epochs=1)
 # First θ of every layer or width of the surrogate, and peak rates of SGD with momentum.
 CHOICES = {"dsr": (1.0, 2.0, 4.0), "bptt": (0.5, 1.0, 2.0), "relu": (0.0,)}
@@ -133,13 +134,13 @@ def chosen(name: str, method: str, context: Context) -> tuple[float, float]:
 
 def seeded(name: str, method: str, context: Context) -> list[DsrRow]:
     """One method at T = 10, or the ReLU network, a row a seed."""
-    images = material(name, context)
+    images = material(name, context, IMAGES)
     return [train(name, method, STEPS, seed, images, context) for seed in seeds(context)]
 
 
 def at_steps(name: str, steps: int, context: Context) -> list[DsrRow]:
     """DSR with another T, the first seed."""
-    return [train(name, "dsr", steps, SEED, material(name, context), context)]
+    return [train(name, "dsr", steps, SEED, material(name, context, IMAGES), context)]
 
 
 def full(name: str, context: Context) -> list[DsrRow]:

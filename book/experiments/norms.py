@@ -48,9 +48,9 @@ NORMS = {
 }
 DECAYS = {"on": "decay on", "off": "decay off", "mimic": "decay off, mimicked"}
 WIDTHS = (16, 32, 48)
-PLAN, RATE, DECAY = Plan(epochs=4), 0.1, 5e-4
+PLAN, RATE, DECAY = Plan(epochs=8), 0.1, 5e-4
 MIMIC_PLAN, MIMIC_RATE, MIMIC_DECAY = Plan(epochs=12, batch=100, constant=True), 0.1, 5e-3
-MIMIC_IMAGES, MIMIC_SEEDS = 10_000, 2
+MIMIC_IMAGES, MIMIC_SEEDS = 10_000, 3
 SNN_STEPS, SNN_IMAGES = 4, 1000
 SCALES = tuple(10.0**e for e in range(-6, 5))
 

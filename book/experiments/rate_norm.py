@@ -34,9 +34,9 @@ from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.training import accuracy, bfloat16_pays
 
 STEPS, CHOICE_STEPS = 64, 32
-IMAGES, VALIDATION_IMAGES, CHOICE_IMAGES = 2000, 500, 300
+IMAGES, VALIDATION_IMAGES, CHOICE_IMAGES = 5000, 1000, 300
 FIRST_IMAGES, TUNING_IMAGES = 10_000, 4000
-TUNING_STEPS, TUNING_RATE, TUNING_BATCH = 200, 0.1, 20
+TUNING_STEPS, TUNING_RATE, TUNING_BATCH = 400, 0.1, 20
 STARTS = ("relu", "trained")
 WEIGHTS = (0.1, 0.3, 1.0)  # Λ
 PLAN, RATE = Plan(epochs=1), 0.01

@@ -43,7 +43,7 @@ INITIAL = {  # of the weights → as tables call it
 SHAPE = "triangle"
 STAGES = ((16, 2), (32, 8), (48, 9))  # channels and convolutions: 19, and a linear layer
 TRAINED_WIDTH = 1.0
-PLAN = Plan(epochs=3, batch=128, clip=1.0)
+TRAINED_IMAGES, PLAN = 45_000, Plan(epochs=3, batch=128, clip=1.0)
 RATE, DECAY = 3e-3, 1e-2
 
 
@@ -143,7 +143,7 @@ def curve(network: str, layers: int, initial: str, context: Context) -> list[Gra
 
 def train(network: str, name: str, context: Context) -> list[DepthRow]:
     """Train the convolutional network and judge it on test images."""
-    images = material(network, context)
+    images = material(network, context, TRAINED_IMAGES)
     shortcut = name == "shortcut"
     torch.manual_seed(SEED)
     ann = deep_convolutional(STAGES, images.fit.images.shape[1], shortcut=shortcut)

@@ -93,7 +93,7 @@ def test_norms_start_from_the_same_weights():
     for weight in first:
         torch.testing.assert_close(weight, first[0])
     assert isinstance(nets["top-1"][1], ScaleNorm)
-    assert (nets["top-1"][1].k, nets["top-10"][1].k) == (1, 10)
+    assert [nets[name][1].k for name in ("top-1", "top-10")] == [1, 10]
 
 
 def test_errors_of_sixteen_bits_are_those_of_the_dtype():
