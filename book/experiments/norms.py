@@ -5,9 +5,11 @@ top-10 and L∞ batch norm and with L2 and bounded weights, three seeds each; th
 each folds into answers beside it.
 
 Then weight decay: on, off, and off with the gradients that `snnlib.learning.norms.Mimic` scales, a
-seed a triple, with momentum as in practice. *Distance* is the mean over epochs of how far the
-validation accuracy is from that of decay on. The rate stays at its peak and decay is strong, so
-that weights come to their equilibrium within the run.
+seed a triple, without momentum, where the law is exact, and with it, as in practice. *Distance* is
+the mean over epochs of how far the validation accuracy, or the training loss, is from that of decay
+on. The rate stays at its peak and decay is strong, so that weights come to their equilibrium within
+the run. It is in float64, and validation images are answered with the statistics of their batch:
+running ones lag behind the scale of the weights, which is what differs between the runs.
 
 Last, 16-bit numbers: the spread of a trained layer's currents, scaled by powers of ten, computed
 with each norm in float16 and bfloat16 against float64.
@@ -21,6 +23,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
@@ -49,7 +52,8 @@ NORMS = {
 DECAYS = {"on": "decay on", "off": "decay off", "mimic": "decay off, mimicked"}
 WIDTHS = (16, 32, 48)
 PLAN, RATE, DECAY = Plan(epochs=8), 0.1, 5e-4
-MIMIC_PLAN, MIMIC_RATE, MIMIC_DECAY = Plan(epochs=12, batch=100, constant=True), 0.1, 5e-3
+MIMIC_PLAN, MIMIC_DECAY = Plan(epochs=12, batch=100, constant=True), 2e-3
+MIMIC_RATES = {0.0: 0.5, 0.9: 0.05}  # momentum → rate: as fast as each other
 MIMIC_IMAGES, MIMIC_SEEDS = 10_000, 3
 SNN_STEPS, SNN_IMAGES = 4, 1000
 SCALES = tuple(10.0**e for e in range(-6, 5))
@@ -72,6 +76,7 @@ class DecayRow(Labeled):
 
     decay: str
     seed: int
+    momentum: float
     rate: float
     weight_decay: float
     history: list[float]  # validation accuracy after every epoch
@@ -83,11 +88,13 @@ class Distance(Labeled):
     """How far one seed's curves are from those of decay on; n counts validation images."""
 
     seed: int
+    momentum: float
     off: float  # mean over epochs of |validation accuracy − that of decay on|
     mimic: float
     share: float | None  # mimic / off; None: off is zero
     off_loss: float  # the same of the training loss
     mimic_loss: float
+    share_loss: float | None
 
 
 class PrecisionRow(Labeled):
@@ -126,14 +133,16 @@ def made(norm: str, x: Tensor, seed: int) -> nn.Sequential:
     return net.to(x.device)
 
 
-def sgd(net: nn.Module, rate: float, decay: float) -> torch.optim.SGD:
-    """SGD with momentum that decays convolutions alone, in the first group."""
+def sgd(
+    net: nn.Module, rate: float, decay: float, momentum: float = 0.9
+) -> torch.optim.SGD:  # fmt: skip
+    """SGD that decays convolutions alone, in the first group."""
     convolutions = [p for p in net.parameters() if p.ndim == 4]
     rest = [p for p in net.parameters() if p.ndim != 4]
     groups: list[dict[str, Any]] = [
         {"params": convolutions, "weight_decay": decay}, {"params": rest}
     ]  # fmt: skip
-    return torch.optim.SGD(groups, lr=rate, momentum=0.9)
+    return torch.optim.SGD(groups, lr=rate, momentum=momentum)
 
 
 def cells(name: str) -> list[Cell]:
@@ -142,8 +151,10 @@ def cells(name: str) -> list[Cell]:
     return [
         *runs,
         *(
-            Cell(f"{name}/decay/{seed}", partial(decays, name, seed), "decay")
-            for seed in range(SEED, SEED + MIMIC_SEEDS)
+            Cell(
+                f"{name}/decay/{momentum:g}/{seed}", partial(decays, name, momentum, seed), "decay"
+            )
+            for momentum, seed in _pairs()
         ),
         Cell(f"{name}/distance", partial(distances, name), "distances"),
         Cell(f"{name}/precision", partial(precision, name), "precision"),
@@ -188,17 +199,38 @@ def train(name: str, norm: str, context: Context) -> list[NormRow]:
     return rows
 
 
-def decays(name: str, seed: int, context: Context) -> list[DecayRow]:
+class _ByBatch(nn.Module):
+    """A network in float64 that always normalizes by the batch it sees."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.double())
+
+    def train(self, mode: bool = True) -> _ByBatch:
+        return super().train(True)
+
+
+def _exact_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy in the network's dtype."""
+    return F.cross_entropy(network(x), y)
+
+
+def decays(name: str, momentum: float, seed: int, context: Context) -> list[DecayRow]:
     """Decay on, off and mimicked, from the same weights and in the same order of images."""
     images, rows = material(name, context, MIMIC_IMAGES), []
     plan, norms = plan_for(context, MIMIC_PLAN), torch.empty(0)
     steps = len(images.fit) // plan.batch
     x = images.fit[:8].floats().to(context.device)
     for kind in DECAYS:
-        net = made("l2", x, seed)
+        plain = made("l2", x, seed)  # without batch norm's ε, which knows the scale of the weights
+        net = _ByBatch(with_norm(plain, lambda channels: ScaleNorm(channels, "l2", eps=1e-12)))
         weights: list[Tensor] = weights_before_norm(net)
         seen: list[Tensor] = []
-        optimizer = sgd(net, MIMIC_RATE, MIMIC_DECAY if kind == "on" else 0.0)
+        decay = MIMIC_DECAY if kind == "on" else 0.0
+        optimizer = sgd(net, MIMIC_RATES[momentum], decay, momentum)
         mimic = Mimic(weights, norms, MIMIC_DECAY, partial(_rate, optimizer))
 
         def each_step(
@@ -211,7 +243,8 @@ def decays(name: str, seed: int, context: Context) -> list[DecayRow]:
 
         history: list[Epoch] = fit(
             net, optimizer, images.fit, images.validation, replace(plan, constant=True), seed=seed,
-            each_step=each_step, label=f"decay {kind}", progress=context.scratch is not None,
+            loss=_exact_loss, each_step=each_step, label=f"decay {kind}",
+            progress=context.scratch is not None,
         )  # fmt: skip
         if kind == "on":
             norms = torch.stack(seen)
@@ -223,7 +256,8 @@ def decays(name: str, seed: int, context: Context) -> list[DecayRow]:
                 n=len(images.validation),
                 decay=kind,
                 seed=seed,
-                rate=MIMIC_RATE,
+                momentum=momentum,
+                rate=MIMIC_RATES[momentum],
                 weight_decay=MIMIC_DECAY,
                 history=[e["validation_accuracy"] for e in history],
                 losses=[e["loss"] for e in history],
@@ -233,6 +267,11 @@ def decays(name: str, seed: int, context: Context) -> list[DecayRow]:
     return rows
 
 
+def _pairs() -> list[tuple[float, int]]:
+    """Momentum and seed of every triple."""
+    return [(m, s) for m in MIMIC_RATES for s in range(SEED, SEED + MIMIC_SEEDS)]
+
+
 def _rate(optimizer: torch.optim.Optimizer) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
@@ -240,8 +279,8 @@ def _rate(optimizer: torch.optim.Optimizer) -> float:
 def distances(name: str, context: Context) -> list[Distance]:
     """Mean distance of the curves of every seed from decay on."""
     found = []
-    for seed in range(SEED, SEED + MIMIC_SEEDS):
-        rows: list[DecayRow] = context.rows[f"{name}/decay/{seed}"]
+    for momentum, seed in _pairs():
+        rows: list[DecayRow] = context.rows[f"{name}/decay/{momentum:g}/{seed}"]
         curves = {row["decay"]: row["history"] for row in rows}
         losses = {row["decay"]: row["losses"] for row in rows}
         off, mimic = (_apart(curves["on"], curves[kind]) for kind in ("off", "mimic"))
@@ -249,14 +288,16 @@ def distances(name: str, context: Context) -> list[Distance]:
         found.append(
             Distance(
                 model=name,
-                label=f"seed {seed}",
+                label=f"momentum {momentum:g}, seed {seed}",
                 n=rows[0]["n"],
                 seed=seed,
+                momentum=momentum,
                 off=off,
                 mimic=mimic,
                 share=mimic / off if off else None,
                 off_loss=off_loss,
                 mimic_loss=mimic_loss,
+                share_loss=mimic_loss / off_loss if off_loss else None,
             )
         )
     return found
