@@ -22,6 +22,8 @@ NAMES = (
     *("accuracy-over-time", "late-answer", "negative", "ablations", "layer-errors"),
     *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
     *("activity", "bits", "playground", "rank-coding", "seenn", "codes"),
+    # networks that learn to spike
+    *("surrogate-depth", "norms", "rate-norm", "dsr"),
 )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnlib import IF
-from snnlib.learning.lif import AREAS, LIF, SHAPES, Surrogate, run
+from snnlib.learning.lif import AREAS, LIF, SHAPES, Surrogate, run, run_by_steps
 
 THETA = torch.tensor(0.7, dtype=torch.float64)
 
@@ -54,6 +54,41 @@ def test_gradients_are_those_derived_by_hand(detach: bool, reset: str) -> None:
         here = weight[t] * slope + later * through  # dL/du
         torch.testing.assert_close(z.grad[t], here, rtol=1e-12, atol=1e-14)
         later = 0.9 * here
+
+
+@pytest.mark.parametrize(
+    ("detach", "reset", "shape"), list(product((False, True), ("subtract", "zero"), SHAPES))
+)
+def test_written_out_equals_the_step(detach: bool, reset: str, shape: str) -> None:
+    """The fast path and autograd through the common step: same spikes, same gradients."""
+    torch.manual_seed(2)
+    neuron = LIF(0.3, reset, leak=0.8, spike=Surrogate(shape, 1.3, area=True), detach=detach)
+    z = torch.randn(11, 3, 5, dtype=torch.float64, requires_grad=True)
+    theta = torch.rand(5, dtype=torch.float64) + 0.5
+    weight = torch.randn(11, 3, 5, dtype=torch.float64)
+    found = []
+    for way in (run, run_by_steps):
+        z.grad = None
+        spikes = way(neuron, z, theta)
+        (spikes * weight).sum().backward()
+        found.append((spikes.detach(), z.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert 0.05 < float(found[0][0].mean()) < 0.9
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-12, atol=1e-14)
+
+
+def test_potentials_of_narrow_currents_are_float32() -> None:
+    """1024 steps of 1/512 of a threshold: two spikes; in bfloat16 a sum would stay at a half."""
+    z = torch.full((1024, 1), 1 / 512, dtype=torch.bfloat16)
+    spikes = run(LIF(), z, torch.tensor(1.0))
+    assert spikes.dtype == torch.bfloat16
+    assert float(spikes.float().sum()) == 2
+
+
+def test_a_trained_threshold_gets_its_gradient() -> None:
+    theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    run(LIF(), torch.ones(4, 2, dtype=torch.float64), theta).sum().backward()
+    assert theta.grad is not None
 
 
 @pytest.mark.parametrize("shape", SHAPES)
