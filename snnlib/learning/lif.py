@@ -123,19 +123,22 @@ class LIF(IF):
         return potential * (1 - sent) if self.reset == "zero" else potential - sent * theta
 
 
-def run(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
+def run(neuron: LIF, currents: Tensor, theta: Tensor, leaks: Tensor | None = None) -> Tensor:
     """Spikes of one layer over all steps, through which gradients go.
 
     Args:
         neuron: the neuron model.
         currents: z_t of every step, shape (T, B, ...).
         theta: firing threshold, broadcastable to one step's currents.
+        leaks: a leak for every step, shape (T, ...), beside the neuron's own: one that is learned.
 
     Returns:
         Spikes, shape (T, B, ...).
     """
     state, spikes = neuron.initial(currents[0], theta), []
-    for current in currents:  # (B, ...)
+    for t, current in enumerate(currents):  # (B, ...)
+        if leaks is not None:
+            state = State(leaks[t] * state.potential, state.count)
         spike, state = neuron.step(state, current, theta)
         spikes.append(spike)
     return torch.stack(spikes)  # (T, B, ...)
