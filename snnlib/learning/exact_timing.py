@@ -27,16 +27,20 @@ the weight that revives silent neurons (a neuron without a spike has no gradient
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib._arguments import real, whole
 
-LONGEST = 80.0  # horizon / τ: beyond, e^{2t/τ} leaves the range of float32
 STEEPEST = 100.0  # bound on 1/V′, in units of τ/θ
 
 
@@ -55,80 +59,124 @@ class _Times(torch.autograd.Function):
     ) -> Tensor:
         # All input spikes of an image in the order of their times; which neuron sent each.
         flat = times.flatten(1)  # (B, n_in · K)
-        flat = flat.masked_fill(flat >= horizon, math.inf)
-        events = max(1, int(torch.isfinite(flat).sum(1).max()))
+        events = max(1, int((flat < horizon).sum(1).max()))
         when, order = flat.topk(events, dim=1, largest=False)  # (B, E)
-        sender = order // times.shape[2]
-        spikes, slopes = _simulate(when, sender, weight, tau, theta, most, horizon)
-        ctx.save_for_backward(when, order, weight, spikes, slopes)
-        ctx.shape, ctx.tau, ctx.theta, ctx.horizon = times.shape, tau, theta, horizon
-        return spikes
+        numbers = np.array([tau, theta, horizon], _dtype(weight))
+        found = weight.new_full((2, len(when), len(weight), most), math.inf)
+        columns = weight.detach().T.contiguous()
+        _loop(_fire)(when.numpy(), (order // times.shape[2]).numpy(), columns.numpy(), numbers,
+                     found.numpy())  # fmt: skip
+        ctx.save_for_backward(when, order, columns, found)
+        ctx.shape, ctx.numbers = times.shape, numbers
+        return found[0].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        when, order, weight, spikes, slopes = ctx.saved_tensors
-        tau, middle = ctx.tau, ctx.horizon / 2
-        fired = torch.isfinite(spikes)
-        share = _own_spikes(gradients[0], spikes, slopes, tau, ctx.theta)  # dL/dV at each spike
-        # Sums over all spikes after an input spike: put each at its last input spike, then sum
-        # from the end. Times count from the middle, so that e^{2t/τ} stays in range.
-        late = torch.where(fired, spikes, 0) - middle
-        early = torch.where(torch.isfinite(when), when, ctx.horizon) - middle
-        place = torch.searchsorted(when, spikes.flatten(1)).clamp(1, when.shape[1]) - 1
-        place = place.view(spikes.shape).transpose(1, 2)  # (B, K, n)
-        after = []
-        for rate in (1 / tau, 2 / tau):
-            part = (share * torch.exp(-rate * late)).transpose(1, 2)
-            sums = share.new_zeros(*when.shape, spikes.shape[1]).scatter_add_(1, place, part)
-            sums = sums.flip(1).cumsum(1).flip(1)
-            after.append(sums * torch.exp(rate * early)[..., None])
-        slow, fast = after  # (B, E, n)
-        sender = order // ctx.shape[2]
-        for_weight = torch.zeros_like(weight.T).index_add_(
-            0, sender.flatten(), (4 * (slow - fast)).flatten(0, 1)
-        )
-        for_times = None
-        if ctx.needs_input_grad[0]:
-            change = (4 / tau) * ((slow - 2 * fast) * weight.T[sender]).sum(2)  # (B, E)
-            change = change.masked_fill(torch.isinf(when), 0)
-            for_times = change.new_zeros(len(when), ctx.shape[1] * ctx.shape[2])
-            for_times = for_times.scatter_(1, order, change).view(ctx.shape)
+        when, order, columns, (spikes, slopes) = ctx.saved_tensors
+        tau, theta, _ = ctx.numbers.tolist()
+        share = _own_spikes(gradients[0], spikes, slopes, tau, theta)  # dL/dV at each spike
+        for_weight, for_events = torch.zeros_like(columns), torch.zeros_like(when)
+        arrays = [t.numpy() for t in (when, order // ctx.shape[2], columns, spikes, share)]
+        _loop(_reach)(*arrays, ctx.numbers, for_weight.numpy(), for_events.numpy())
+        for_times = for_events.new_zeros(len(when), ctx.shape[1] * ctx.shape[2])
+        for_times = for_times.scatter_(1, order, for_events).view(ctx.shape)
         return for_times, for_weight.T, None, None, None, None
 
 
-def _simulate(
-    when: Tensor, sender: Tensor, weight: Tensor, tau: float, theta: float, most: int,
-    horizon: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Spike times and the slopes V′ there, (B, n, most); infinite where there is no spike.
+def _dtype(like: Tensor) -> np.dtype[Any]:
+    return like.detach().numpy().dtype
 
-    After each input spike V = a x − b x² with x = e^{−(t − now)/τ}, from 1 downward.
+
+@functools.cache
+def _loop(function: Callable[..., None]) -> Callable[..., None]:
+    """Compiled where numba is (the extra ``fast``); else it runs as it is, far slower."""
+    if find_spec("numba") is None:
+        return function
+    from numba import njit
+
+    return cast("Callable[..., None]", njit(nogil=True, error_model="numpy")(function))
+
+
+def _fire(
+    when: np.ndarray, sender: np.ndarray, columns: np.ndarray, numbers: np.ndarray,
+    found: np.ndarray,
+) -> None:  # fmt: skip
+    """Spike times and the slopes V′ there into ``found``, (2, B, n, most).
+
+    After each input spike V = a x − b x² with x = e^{−(t − now)/τ}, from 1 downward: θ is reached,
+    from below, at the larger root.
+
+    Args:
+        when: input spikes of an image in order, (B, E), from the horizon on none.
+        sender: who sent them, (B, E).
+        columns: weights, (n_in, n).
+        numbers: τ, θ, horizon, in the precision of all.
+        found: infinite throughout.
     """
-    batch, n = len(when), len(weight)
-    spikes = weight.new_full((batch, n, most), math.inf)
-    slopes = torch.full_like(spikes, math.inf)
-    count = torch.zeros(batch, n, dtype=torch.int64, device=weight.device)
-    a, b = weight.new_zeros(batch, n), weight.new_zeros(batch, n)
-    gaps = torch.cat([when, torch.full_like(when[:, :1], math.inf)], 1).clamp_max(horizon).diff()
-    for e, now in enumerate(when.T):  # (B,)
-        arrives = 4 * weight.T[sender[:, e]] * torch.isfinite(now)[:, None]
-        a, b = a + arrives, b + arrives
-        left = torch.exp(-gaps[:, e, None] / tau)  # x at the next input spike
-        while True:
-            root = a * a - 4 * theta * b
-            x = (a + root.clamp_min(0).sqrt()) / (2 * b)
-            fires = (b > 0) & (root > 0) & (x <= 1) & (x > left) & (count < most)
-            if not fires.any():
+    tau, theta, horizon = numbers
+    n, most = columns.shape[1], found.shape[3]
+    for image in range(len(when)):
+        a, b, count = np.zeros_like(columns[0]), np.zeros_like(columns[0]), np.zeros(n, np.int64)
+        for e in range(when.shape[1]):
+            now = when[image, e]
+            if not now < horizon:
                 break
-            where = fires.nonzero(as_tuple=True)
-            at = x[where]
-            slot = (*where, count[where])
-            spikes[slot] = now[where[0]] - tau * torch.log(at)
-            slopes[slot] = at * root[where].sqrt() / tau
-            a = a.index_put(where, a[where] - theta / at)
-            count[where] += 1
-        a, b = a * left, b * left * left
-    return spikes, slopes
+            last = e + 1 == when.shape[1] or not when[image, e + 1] < horizon
+            left = np.exp((now - (horizon if last else when[image, e + 1])) / tau)
+            column = columns[sender[image, e]]
+            for i in range(n):
+                a[i] += 4 * column[i]
+                b[i] += 4 * column[i]
+                while b[i] > 0 and count[i] < most:
+                    root = a[i] * a[i] - 4 * theta * b[i]
+                    if root <= 0:
+                        break
+                    root = np.sqrt(root)
+                    x = (a[i] + root) / (2 * b[i])
+                    if x > 1 or x <= left:
+                        break
+                    found[0, image, i, count[i]] = now - tau * np.log(x)
+                    found[1, image, i, count[i]] = x * root / tau
+                    a[i] -= theta / x
+                    count[i] += 1
+                a[i] *= left
+                b[i] *= left * left
+
+
+def _reach(
+    when: np.ndarray, sender: np.ndarray, columns: np.ndarray, spikes: np.ndarray,
+    share: np.ndarray, numbers: np.ndarray, for_weight: np.ndarray, for_events: np.ndarray,
+) -> None:  # fmt: skip
+    """From dL/dV at the spikes (``share``) to weights (n_in, n) and input times (B, E).
+
+    Backward through the input spikes of an image: ``slow`` and ``fast`` hold, for each neuron, the
+    sums of dL/dV over its later spikes, decayed with τ and τ/2 back to now.
+    """
+    tau, _, horizon = numbers
+    n, most = spikes.shape[1], spikes.shape[2]
+    for image in range(len(when)):
+        slow, fast = np.zeros_like(columns[0]), np.zeros_like(columns[0])
+        k = np.full(n, most - 1)
+        later = horizon
+        for e in range(when.shape[1] - 1, -1, -1):
+            now = when[image, e]
+            if not now < horizon:
+                continue
+            left = np.exp((now - later) / tau)
+            total = 0 * tau
+            for i in range(n):
+                slow[i] *= left
+                fast[i] *= left * left
+                while k[i] >= 0 and spikes[image, i, k[i]] > now:
+                    if spikes[image, i, k[i]] < horizon:
+                        decay = np.exp((now - spikes[image, i, k[i]]) / tau)
+                        slow[i] += share[image, i, k[i]] * decay
+                        fast[i] += share[image, i, k[i]] * decay * decay
+                    k[i] -= 1
+                for_weight[sender[image, e], i] += 4 * (slow[i] - fast[i])
+                total += (slow[i] - 2 * fast[i]) * columns[sender[image, e], i]
+            for_events[image, e] = 4 / tau * total
+            later = now
 
 
 def _own_spikes(
@@ -154,7 +202,7 @@ def spike_times(
     """Spike times of a layer, with exact gradients.
 
     Args:
-        times: of the inputs, (B, n_in, K_in), ≥ 0; infinite where there is no spike.
+        times: of the inputs, (B, n_in, K_in), on the CPU; infinite where there is no spike.
         weight: (n, n_in).
         tau: time constant of the membrane; that of the current is half of it.
         theta: threshold, > 0.
@@ -165,11 +213,11 @@ def spike_times(
         Times, (B, n, most), ascending, infinite where there is no spike.
 
     Raises:
-        ValueError: a number out of range; τ is too short for the horizon.
+        ValueError: a number out of range.
     """
     real("spike_times: theta", theta, 0.0, above=True)
     real("spike_times: horizon", horizon, 0.0, above=True)
-    real("spike_times: tau", tau, horizon / LONGEST)
+    real("spike_times: tau", tau, 0.0, above=True)
     whole("spike_times: most", most)
     return cast(Tensor, _Times.apply(times, weight, tau, theta, most, horizon))
 
@@ -191,11 +239,11 @@ class ExactTiming(nn.Module):
         drive: float = 8.0, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.tau = real("ExactTiming: tau", tau, horizon / LONGEST)
+        self.tau = real("ExactTiming: tau", tau, 0.0, above=True)
         self.most, self.horizon = whole("ExactTiming: most", most), horizon
         generator = torch.Generator().manual_seed(whole("ExactTiming: seed", seed, 0))
         self.weights = nn.ParameterList()
-        for inputs, size in zip(sizes, sizes[1:], strict=False):
+        for inputs, size in pairwise(sizes):
             drawn = torch.randn(size, inputs, generator=generator)
             self.weights.append(nn.Parameter(drive / inputs + drawn / math.sqrt(inputs)))
         self.sent = 0.0  # spikes an image in the last pass, all layers

@@ -32,6 +32,7 @@ The paper's: all of the above. Ours:
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -194,7 +195,7 @@ class STRSBP(nn.Module):
         self.rounds = whole("STRSBP: rounds", rounds, 0)
         generator = torch.Generator().manual_seed(whole("STRSBP: seed", seed, 0))
         self.weights, self.recurrent = nn.ParameterList(), nn.ParameterList()
-        for inputs, size in zip(sizes, sizes[1:], strict=False):
+        for inputs, size in pairwise(sizes):
             drawn = torch.randn(size, inputs, generator=generator)
             self.weights.append(nn.Parameter(drawn / math.sqrt(inputs)))
         for size in sizes[1:-1]:

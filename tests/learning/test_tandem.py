@@ -39,7 +39,7 @@ def test_forward_is_what_the_simulator_counts(subject):
         atol=1e-10,
     )  # fmt: skip
     assert ours.spikes() == pytest.approx(float(run.spikes[-1]))
-    assert 0 < ours.spikes()
+    assert ours.spikes() > 0
 
 
 def test_backward_is_the_twin_network_at_the_rates(subject):
