@@ -22,6 +22,7 @@ NAMES = (
     *("accuracy-over-time", "late-answer", "negative", "ablations", "layer-errors"),
     *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
     *("activity", "bits", "playground"),
+    *("st-rsbp", "tandem", "hybrid-coding", "single-spike", "exact-timing", "throughput"),
 )
 
 

@@ -6,23 +6,22 @@ Without Single-Spike Restrictions*, arXiv:2211.16113, 2022.
 No steps: a spike has a time, a real number. A neuron with input spikes at s_j (weights w_j) and
 its own spikes at t_1 < t_2 < …::
 
-    V(t) = Σ_{s_j < t} w_j ε(t − s_j) − θ Σ_{t_m < t} e^{−(t − t_m)/τ}
-    ε(u) = 4 (e^{−u/τ} − e^{−2u/τ})                    peak 1, at u = τ ln 2
+    V(t) = Σ_{s_j < t} w_j ε(t − s_j) − θ · (spikes before t)
+    ε(u) = 1 − e^{−u/τ}                 the charge of a current that decays with τ
     t_k  : V reaches θ from below
 
-    dt_k = −(1/V′(t_k)) [Σ_j ε(t_k − s_j) dw_j − Σ_j w_j ε′(t_k − s_j) ds_j
-                         − (θ/τ) Σ_{m<k} e^{−(t_k − t_m)/τ} dt_m]
+    t_k  = τ ln (Σ w_j e^{s_j/τ} / (Σ w_j − kθ))       sums over the inputs before t_k
+    dt_k = −(1/V′(t_k)) Σ_j [ε(t_k − s_j) dw_j − w_j ε′(t_k − s_j) ds_j]
 
-Between two input spikes V is a quadratic polynomial of x = e^{−t/τ}, so t_k has a closed form. The
-last line is the implicit function theorem: an exact gradient wherever no spike appears or
-vanishes. Earlier spikes of the same neuron shift later ones by their reset: the last sum, which is
-empty if a neuron may fire only once.
+The last line is the implicit function theorem: an exact gradient wherever no spike appears or
+vanishes. The membrane does not leak, so a reset by θ is the same whenever it came, and the k-th
+spike is the first one of a neuron with threshold kθ.
 
 The paper's: gradients of all spike times, several a neuron, and the question which time constant
-serves best. Ours: that the current's time constant is half of the membrane's (what makes V
-quadratic: Göltz et al., Nature Machine Intelligence 3, 2021), a loss on the first output spikes,
-the weight that revives silent neurons (a neuron without a spike has no gradient), the bound on
-1/V′ (it has no limit where V only just reaches θ), at most `most` spikes a neuron.
+serves best. Ours: a membrane without leak (the closed form of Mostafa, TNNLS 29(7), 2018, whose
+neurons fire once), a loss on the first output spikes, the weight that revives silent neurons (a
+neuron without a spike has no gradient), the bound on 1/V′ (it has no limit where V only just
+reaches θ), at most `most` spikes a neuron.
 """
 
 from __future__ import annotations
@@ -74,7 +73,8 @@ class _Times(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         when, order, columns, (spikes, slopes) = ctx.saved_tensors
         tau, theta, _ = ctx.numbers.tolist()
-        share = _own_spikes(gradients[0], spikes, slopes, tau, theta)  # dL/dV at each spike
+        steep = (1 / slopes).clamp_max(STEEPEST * tau / theta)  # 0 where there is no spike
+        share = -steep * torch.where(torch.isfinite(spikes), gradients[0], 0)  # dL/dV at each
         for_weight, for_events = torch.zeros_like(columns), torch.zeros_like(when)
         arrays = [t.numpy() for t in (when, order // ctx.shape[2], columns, spikes, share)]
         _loop(_reach)(*arrays, ctx.numbers, for_weight.numpy(), for_events.numpy())
@@ -103,8 +103,7 @@ def _fire(
 ) -> None:  # fmt: skip
     """Spike times and the slopes V′ there into ``found``, (2, B, n, most).
 
-    After each input spike V = a x − b x² with x = e^{−(t − now)/τ}, from 1 downward: θ is reached,
-    from below, at the larger root.
+    After each input spike V = a − b x with x = e^{−(t − now)/τ}, from 1 downward.
 
     Args:
         when: input spikes of an image in order, (B, E), from the horizon on none.
@@ -125,22 +124,15 @@ def _fire(
             left = np.exp((now - (horizon if last else when[image, e + 1])) / tau)
             column = columns[sender[image, e]]
             for i in range(n):
-                a[i] += 4 * column[i]
-                b[i] += 4 * column[i]
-                while b[i] > 0 and count[i] < most:
-                    root = a[i] * a[i] - 4 * theta * b[i]
-                    if root <= 0:
-                        break
-                    root = np.sqrt(root)
-                    x = (a[i] + root) / (2 * b[i])
-                    if x > 1 or x <= left:
-                        break
+                a[i] += column[i]
+                b[i] += column[i]
+                while b[i] > 0 and count[i] < most and a[i] - theta > left * b[i]:
+                    x = (a[i] - theta) / b[i]
                     found[0, image, i, count[i]] = now - tau * np.log(x)
-                    found[1, image, i, count[i]] = x * root / tau
-                    a[i] -= theta / x
+                    found[1, image, i, count[i]] = (a[i] - theta) / tau
+                    a[i] -= theta
                     count[i] += 1
-                a[i] *= left
-                b[i] *= left * left
+                b[i] *= left
 
 
 def _reach(
@@ -149,50 +141,33 @@ def _reach(
 ) -> None:  # fmt: skip
     """From dL/dV at the spikes (``share``) to weights (n_in, n) and input times (B, E).
 
-    Backward through the input spikes of an image: ``slow`` and ``fast`` hold, for each neuron, the
-    sums of dL/dV over its later spikes, decayed with τ and τ/2 back to now.
+    Backward through the input spikes of an image: for each neuron the sum of dL/dV over its later
+    spikes, as it is (``held``) and decayed with τ back to now (``left``).
     """
     tau, _, horizon = numbers
     n, most = spikes.shape[1], spikes.shape[2]
     for image in range(len(when)):
-        slow, fast = np.zeros_like(columns[0]), np.zeros_like(columns[0])
+        held, left = np.zeros_like(columns[0]), np.zeros_like(columns[0])
         k = np.full(n, most - 1)
         later = horizon
         for e in range(when.shape[1] - 1, -1, -1):
             now = when[image, e]
             if not now < horizon:
                 continue
-            left = np.exp((now - later) / tau)
-            total = 0 * tau
+            decay, total = np.exp((now - later) / tau), 0 * tau
             for i in range(n):
-                slow[i] *= left
-                fast[i] *= left * left
+                left[i] *= decay
                 while k[i] >= 0 and spikes[image, i, k[i]] > now:
                     if spikes[image, i, k[i]] < horizon:
-                        decay = np.exp((now - spikes[image, i, k[i]]) / tau)
-                        slow[i] += share[image, i, k[i]] * decay
-                        fast[i] += share[image, i, k[i]] * decay * decay
+                        held[i] += share[image, i, k[i]]
+                        left[i] += share[image, i, k[i]] * np.exp(
+                            (now - spikes[image, i, k[i]]) / tau
+                        )
                     k[i] -= 1
-                for_weight[sender[image, e], i] += 4 * (slow[i] - fast[i])
-                total += (slow[i] - 2 * fast[i]) * columns[sender[image, e], i]
-            for_events[image, e] = 4 / tau * total
+                for_weight[sender[image, e], i] += held[i] - left[i]
+                total -= left[i] * columns[sender[image, e], i]
+            for_events[image, e] = total / tau
             later = now
-
-
-def _own_spikes(
-    gradient: Tensor, spikes: Tensor, slopes: Tensor, tau: float, theta: float
-) -> Tensor:
-    """dL/dV at each spike: −(1/V′) dL/dt_k, what later spikes owe to t_k included; (B, n, K)."""
-    inverse = (1 / slopes).clamp_max(STEEPEST * tau / theta)  # 0 where there is no spike
-    share = torch.zeros_like(spikes)
-    total = torch.where(torch.isfinite(spikes), gradient, 0)
-    for k in reversed(range(spikes.shape[2])):
-        share[..., k] = -inverse[..., k] * total[..., k]
-        if k:
-            gap = spikes[..., k, None] - spikes[..., :k]
-            decay = torch.where(torch.isfinite(gap), torch.exp(-gap / tau), 0)
-            total[..., :k] -= share[..., k, None] * (theta / tau) * decay
-    return share
 
 
 def spike_times(
@@ -204,7 +179,7 @@ def spike_times(
     Args:
         times: of the inputs, (B, n_in, K_in), on the CPU; infinite where there is no spike.
         weight: (n, n_in).
-        tau: time constant of the membrane; that of the current is half of it.
+        tau: time constant of the current.
         theta: threshold, > 0.
         most: spikes a neuron may fire; 1 is the single-spike restriction.
         horizon: spikes from here on do not count.

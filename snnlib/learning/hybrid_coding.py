@@ -65,13 +65,14 @@ class Adaptive(nn.Module):
     Args:
         steps: T.
         per_step: own leak and gain for every step; else the same for all.
+        gain: what the gains start from.
     """
 
-    def __init__(self, steps: int, per_step: bool) -> None:
+    def __init__(self, steps: int, per_step: bool, gain: float = 0.5) -> None:
         super().__init__()
         self.steps = steps
         self.leak = nn.Parameter(torch.full((steps if per_step else 1,), 0.5))
-        self.gain = nn.Parameter(torch.full((steps if per_step else 1,), 0.5))
+        self.gain = nn.Parameter(torch.full((steps if per_step else 1,), gain))
         self.sent: Tensor | None = None  # spikes of the last pass, for who counts them
 
     def forward(self, currents: Tensor) -> Tensor:
@@ -91,6 +92,8 @@ class HybridCoding(nn.Module):
         steps: T.
         form: what enters, see `encode`.
         per_step: own leaks, gains and weights of the answer for every step.
+        gain: what the gains start from. The paper's ½ leaves most neurons silent at first, which
+            takes long to mend; 1 does not.
 
     Raises:
         ValueError: no ReLU, an unknown form, steps below 1; one step leaves the mixed input
@@ -98,8 +101,9 @@ class HybridCoding(nn.Module):
     """
 
     def __init__(
-        self, layers: nn.Sequential, steps: int, form: Input = "mixed", per_step: bool = True
-    ) -> None:
+        self, layers: nn.Sequential, steps: int, form: Input = "mixed", per_step: bool = True,
+        gain: float = 0.5,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.steps = whole("HybridCoding: steps", steps, least=2 if form == "mixed" else 1)
         if form not in INPUTS:
@@ -110,7 +114,7 @@ class HybridCoding(nn.Module):
         if not places:
             raise ValueError("HybridCoding: there is no nn.ReLU to put neurons in the place of")
         for i in places:
-            chain[i] = Adaptive(steps, per_step)
+            chain[i] = Adaptive(steps, per_step, gain)
         self.first = chain[: places[0]]  # weighted layer and batch norm before the first neurons
         self.analog = copy.deepcopy(self.first) if form == "mixed" else None
         self.rest = cast("nn.Sequential", chain[places[0] :])
