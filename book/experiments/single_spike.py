@@ -1,6 +1,6 @@
 """``single-spike``: what it costs that a neuron may fire only once.
 
-A convolutional network about as large as ``fashion-cnn``, five steps, the image at the first and
+A small convolutional network, five steps, the image at the first and
 every pixel once afterward (`snnlib.learning.single_spike`), trained from scratch with and without
 the restriction to one spike: same initial weights, same order of images. Accuracy and spikes.
 """
@@ -18,8 +18,8 @@ from book.experiments.learning import Learned, Recipe
 from snnlib.learning import single_spike
 from snnlib.learning.single_spike import Neurons, SingleSpike
 
-STEPS, WIDTHS, SEEDS = 5, (32, 64, 128), 2
-RECIPE = Recipe(images=20_000, epochs=3, rate=3e-3)
+STEPS, WIDTHS, SEEDS = 5, (16, 32, 64), 2
+RECIPE = Recipe(images=10_000, epochs=3, batch=50, rate=3e-3)
 METHODS = {"single": "one spike at most", "free": "any number of spikes"}
 
 
