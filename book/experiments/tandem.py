@@ -34,7 +34,7 @@ from snnlib.zoo.data import Split, to_float
 from snnlib.zoo.models import Network
 
 STEPS = (8, 4)
-RECIPE = Recipe(images=20_000, epochs=1, batch=50, rate=3e-4)
+RECIPE = Recipe(images=8_000, epochs=1, batch=50, rate=3e-4)
 SETTING = Setting(IF(v0=0.5), Percentile(99.0))
 METHODS = {
     "conversion": "conversion, 99 %, v0 = ½",
