@@ -24,6 +24,7 @@ NAMES = (
     *("activity", "bits", "playground", "rank-coding", "seenn", "codes"),
     # networks that learn to spike
     *("surrogate-depth", "norms", "rate-norm", "dsr"),
+    *("st-rsbp", "tandem", "hybrid-coding", "single-spike", "exact-timing", "throughput"),
 )
 
 

@@ -123,7 +123,7 @@ class LIF(IF):
         return potential * (1 - sent) if self.reset == "zero" else potential - sent * theta
 
 
-def run(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
+def run(neuron: LIF, currents: Tensor, theta: Tensor, leaks: Tensor | None = None) -> Tensor:
     """Spikes of one layer over all steps, through which gradients go.
 
     With a `Surrogate` and a threshold that is not trained the backward pass is written out: it
@@ -133,6 +133,7 @@ def run(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
         neuron: the neuron model.
         currents: z_t of every step, shape (T, B, ...).
         theta: firing threshold, broadcastable to one step's currents.
+        leaks: a leak for every step, shape (T, ...), beside the neuron's own: one that is learned.
 
     Returns:
         Spikes, shape (T, B, ...), in the dtype of the currents; potentials of 16-bit currents (in
@@ -148,7 +149,9 @@ def run(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
 def run_by_steps(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
     """`run` by the step itself, for any neuron and any spike function; arguments as there."""
     state, spikes = neuron.initial(currents[0], theta), []
-    for current in currents:  # (B, ...)
+    for t, current in enumerate(currents):  # (B, ...)
+        if leaks is not None:
+            state = State(leaks[t] * state.potential, state.count)
         spike, state = neuron.step(state, current, theta)
         spikes.append(spike)
     return torch.stack(spikes)  # (T, B, ...)

@@ -112,6 +112,17 @@ def test_potential_leaks_by_a_geometric_series(leak: float, steps: int) -> None:
     assert float(state.potential) == pytest.approx(wanted, rel=1e-12)
 
 
+def test_leaks_of_every_step_act_as_the_leak_and_learn() -> None:
+    torch.manual_seed(2)
+    z = torch.randn(6, 2, 3, dtype=torch.float64)
+    leaks = torch.full((6,), 0.8, dtype=torch.float64, requires_grad=True)
+    ours, theirs = run(LIF(), z, THETA, leaks), run(LIF(leak=0.8), z, THETA)
+    assert torch.equal(ours, theirs)
+    ours.sum().backward()
+    assert leaks.grad[0] == 0  # nothing is there to leak before the first step
+    assert bool((leaks.grad[1:] != 0).all())
+
+
 def test_wrong_parameters_are_named() -> None:
     for make, word in (
         (lambda: Surrogate("square"), "rectangle"),

@@ -1,0 +1,69 @@
+"""``hybrid-coding``: what enters at each step, and neurons that change from step to step.
+
+Direct, time-coded and mixed input × one set of neuron parameters for all steps or one for each, at
+2, 4 and 7 steps, on a small convolutional network trained from scratch
+(`snnlib.learning.hybrid_coding`). Three seeds at 4 steps, one at the others.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from book.experiments import learning
+from book.experiments.frame import Cell, Context, Experiment
+from book.experiments.learning import Learned, Recipe
+from snnlib.learning.hybrid_coding import INPUTS, HybridCoding, Input
+
+WIDTHS, GAIN = (8, 16, 32), 1.0
+SEEDS = {4: 3, 2: 1, 7: 1}  # by number of steps
+RECIPE = Recipe(images=10_000, epochs=3, rate=5e-3)
+
+
+def cells(network: str) -> list[Cell]:
+    """A cell a number of steps, input, kind of parameters and seed."""
+    return [
+        Cell(
+            f"{network}/{steps}/{form}/{'per-step' if own else 'shared'}/{seed}",
+            partial(measure, network, steps, form, own, seed),
+        )
+        for steps, seeds in SEEDS.items()
+        for seed in range(seeds)
+        for form in INPUTS
+        for own in (False, True)
+    ]
+
+
+def measure(
+    network: str, steps: int, form: Input, per_step: bool, seed: int, context: Context
+) -> list[Learned]:
+    """Train one network."""
+    parts = learning.images(network, context)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # of the initial weights
+        net = HybridCoding(learning.cnn(parts.shape, *WIDTHS), steps, form, per_step, GAIN)
+    net = net.to(context.device)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(net(x), y)
+
+    trained = learning.train(net, loss, parts.fit, RECIPE, seed, context.limit)
+    label = f"{form} input, {'per-step' if per_step else 'shared'} parameters"
+    return [
+        learning.row(
+            network, label, f"{form}/{'per-step' if per_step else 'shared'}",
+            f"cnn {'-'.join(map(str, WIDTHS))}", seed, steps, trained, net, parts, net.spikes,
+            learning.neurons(parts.shape, *WIDTHS), context.device,
+        )
+    ]  # fmt: skip
+
+
+EXPERIMENT = Experiment(
+    name="hybrid-coding",
+    summary="direct, time-coded and mixed input, neurons with and without parameters of each step",
+    networks=("fashion-cnn",),
+    cells=cells,
+)
