@@ -126,8 +126,8 @@ class LIF(IF):
 def run(neuron: LIF, currents: Tensor, theta: Tensor, leaks: Tensor | None = None) -> Tensor:
     """Spikes of one layer over all steps, through which gradients go.
 
-    With a `Surrogate` and a threshold that is not trained the backward pass is written out: it
-    keeps one potential a neuron and step, and is some times faster than autograd's.
+    With a `Surrogate`, and neither threshold nor leaks trained, the backward pass is written out:
+    it keeps one potential a neuron and step, and is some times faster than autograd's.
 
     Args:
         neuron: the neuron model.
@@ -141,12 +141,15 @@ def run(neuron: LIF, currents: Tensor, theta: Tensor, leaks: Tensor | None = Non
     """
     if currents.dtype in (torch.bfloat16, torch.float16):
         return run(neuron, currents.float(), theta.float()).to(currents.dtype)
-    if type(neuron) is LIF and isinstance(neuron.spike, Surrogate) and not theta.requires_grad:
+    fixed = leaks is None and not theta.requires_grad
+    if fixed and type(neuron) is LIF and isinstance(neuron.spike, Surrogate):
         return cast(Tensor, _Run.apply(currents, theta, neuron))
-    return run_by_steps(neuron, currents, theta)
+    return run_by_steps(neuron, currents, theta, leaks)
 
 
-def run_by_steps(neuron: LIF, currents: Tensor, theta: Tensor) -> Tensor:
+def run_by_steps(
+    neuron: LIF, currents: Tensor, theta: Tensor, leaks: Tensor | None = None
+) -> Tensor:
     """`run` by the step itself, for any neuron and any spike function; arguments as there."""
     state, spikes = neuron.initial(currents[0], theta), []
     for t, current in enumerate(currents):  # (B, ...)
