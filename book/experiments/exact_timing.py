@@ -9,19 +9,22 @@ neurons that never fired.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from book.experiments import learning
 from book.experiments.frame import Cell, Context, Experiment
 from book.experiments.learning import Learned, Recipe
+from book.experiments.material import Material, material
 from snnlib.learning.exact_timing import ExactTiming, latencies
+from snnlib.learning.loop import Plan
 
 TAUS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # inputs come within 1, the answer is due at 2
 HIDDEN, SOFTNESS = 200, 0.1
-SWEEP = Recipe(images=10_000, epochs=3, batch=50, rate=4e-3)
-RECIPE = Recipe(images=None, epochs=10, batch=50, rate=4e-3)
+SWEEP = Recipe(Plan(epochs=3, batch=50, clip=5.0), rate=4e-3, images=10_000)
+RECIPE = Recipe(Plan(epochs=10, batch=50, clip=5.0), rate=4e-3)
 METHODS = {"single": 1, "several": 8}  # spikes a hidden neuron may fire
 
 
@@ -30,13 +33,31 @@ class Timed(Learned):
 
     tau: float
     most: int
-    silent: float  # share of outputs without a spike, validation and test images
+    silent: float  # share of outputs without a spike, test images
 
 
 class Swept(Timed):
-    """One point of the sweep; ``test_accuracy`` is of validation images here."""
+    """One point of the sweep; ``test_accuracy`` and ``silent`` are of validation images here."""
 
     images: str
+
+
+class Earliest(nn.Module):
+    """Images → minus the first spike times of the output neurons: the earliest is the largest."""
+
+    def __init__(self, net: ExactTiming) -> None:
+        super().__init__()
+        self.net = net
+        self.silent = 0.0  # share of the outputs without a spike, in the pass answered last
+
+    def forward(self, x: Tensor) -> Tensor:
+        times: Tensor = self.net(latencies(x))
+        self.silent = float((times == self.net.horizon).double().mean())
+        return -times
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """What is trained: the loss of the times, with the penalty that wakes silent neurons."""
+        return self.net.loss(latencies(x), y, SOFTNESS)
 
 
 def cells(network: str) -> list[Cell]:
@@ -52,45 +73,42 @@ def cells(network: str) -> list[Cell]:
 
 def sweep_one(network: str, method: str, tau: float, context: Context) -> list[Swept]:
     """A short training at one time constant, judged on validation images."""
-    parts = learning.images(network, context)
-    parts = parts._replace(test=parts.validation)
-    return [{**fit(network, method, tau, SWEEP, parts, context), "images": "validation"}]
+    images = material(network, context)
+    images = replace(images, test=images.validation)
+    return [{**fit(network, method, tau, SWEEP, images, context), "images": "validation"}]
 
 
 def measure(network: str, method: str, context: Context) -> list[Timed]:
     """The long training, at the time constant that was best in the sweep."""
     swept = [context.rows[f"{network}/sweep/{method}/{tau}"][0] for tau in TAUS]
     best = max(swept, key=lambda row: row["validation_accuracy"])
-    parts = learning.images(network, context)
-    return [fit(network, method, best["tau"], RECIPE, parts, context)]
+    images = material(network, context)
+    return [fit(network, method, best["tau"], RECIPE, images, context)]
 
 
 def fit(
-    network: str, method: str, tau: float, recipe: Recipe, parts: learning.Images, context: Context
+    network: str, method: str, tau: float, recipe: Recipe, images: Material, context: Context
 ) -> Timed:
     """Train one network and answer; on the CPU, where the compiled loops are."""
-    pixels = parts.fit.images[0].numel()
-    net = ExactTiming((pixels, HIDDEN, 10), tau, METHODS[method])
-    silent: list[tuple[int, float]] = []
+    pixels, most = images.fit.images[0].numel(), METHODS[method]
+    net = ExactTiming((pixels, HIDDEN, 10), tau, most)
+    module = Earliest(net)
+    name = f"{network}/{method}/{tau}/{recipe.images}"
+    trained = learning.train(
+        module, images, recipe, 0, context, name, lambda _, x, y: module.loss(x, y)
+    )
+    silent: list[float] = []
 
-    def answer(x: Tensor) -> Tensor:
-        times = net(latencies(x))
-        silent.append((len(x), float((times == net.horizon).double().mean())))
-        return -times
+    def spikes() -> float:
+        silent.append(module.silent)
+        return net.sent
 
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return net.loss(latencies(x), y, SOFTNESS)
-
-    trained = learning.train(net, loss, parts.fit, recipe, 0, context.limit)
-
-    most = METHODS[method]
     label = "one spike a neuron" if most == 1 else f"up to {most} spikes a neuron"
     made = learning.row(
-        network, f"{label}, τ = {tau:g}", method, f"{pixels}-{HIDDEN}-10", 0, 0, trained, answer,
-        parts, lambda: net.sent, HIDDEN + 10,
+        network, f"{label}, τ = {tau:g}", method, f"{pixels}-{HIDDEN}-10", 0, 0, trained, module,
+        images, spikes, HIDDEN + 10,
     )  # fmt: skip
-    share = sum(n * s for n, s in silent) / sum(n for n, _ in silent)
-    return {**made, "tau": tau, "most": most, "silent": share}
+    return {**made, "tau": tau, "most": most, "silent": sum(silent) / len(silent)}
 
 
 EXPERIMENT = Experiment(

@@ -10,17 +10,17 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from book.experiments import learning
 from book.experiments.frame import Cell, Context, Experiment
 from book.experiments.learning import Learned, Recipe
+from book.experiments.material import material
 from snnlib.learning.hybrid_coding import INPUTS, HybridCoding, Input
+from snnlib.learning.loop import Plan
 
 WIDTHS, GAIN = (8, 16, 32), 1.0
 SEEDS = {4: 3, 2: 1, 7: 1}  # by number of steps
-RECIPE = Recipe(images=10_000, epochs=3, rate=5e-3)
+RECIPE = Recipe(Plan(epochs=3, batch=100, clip=5.0), rate=5e-3, images=10_000)
 
 
 def cells(network: str) -> list[Cell]:
@@ -41,22 +41,19 @@ def measure(
     network: str, steps: int, form: Input, per_step: bool, seed: int, context: Context
 ) -> list[Learned]:
     """Train one network."""
-    parts = learning.images(network, context)
+    images = material(network, context)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # of the initial weights
-        net = HybridCoding(learning.cnn(parts.shape, *WIDTHS), steps, form, per_step, GAIN)
+        net = HybridCoding(learning.cnn(images.shape, *WIDTHS), steps, form, per_step, GAIN)
     net = net.to(context.device)
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(net(x), y)
-
-    trained = learning.train(net, loss, parts.fit, RECIPE, seed, context.limit)
-    label = f"{form} input, {'per-step' if per_step else 'shared'} parameters"
+    kind = "per-step" if per_step else "shared"
+    name = f"{network}/{steps}/{form}/{kind}/{seed}"
+    trained = learning.train(net, images, RECIPE, seed, context, name)
     return [
         learning.row(
-            network, label, f"{form}/{'per-step' if per_step else 'shared'}",
-            f"cnn {'-'.join(map(str, WIDTHS))}", seed, steps, trained, net, parts, net.spikes,
-            learning.neurons(parts.shape, *WIDTHS), context.device,
+            network, f"{form} input, {kind} parameters", f"{form}/{kind}",
+            f"cnn {'-'.join(map(str, WIDTHS))}", seed, steps, trained, net, images, net.spikes,
+            learning.neurons(images.shape, *WIDTHS),
         )
     ]  # fmt: skip
 

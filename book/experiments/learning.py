@@ -1,42 +1,26 @@
-"""What the experiments on training share: images, a short training loop, and what a row says.
+"""What the experiments on small trained networks share: training one, and what its row says.
 
-Weights are trained on the part of the training images that validation leaves, every choice is made
-on validation images, and the test images are answered once, at the end. With a limit (a quick look)
-training sees no more images than that, once.
+A network here is any module from images (B, C, H, W) in [0, 1] to logits (B, classes). Adam trains
+it in one cycle of the rate (`snnlib.learning.loop`); validation images choose, and the test images
+are answered once, at the end.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from book.experiments.frame import Context, Labeled
-from snnlib.zoo import data, models
+from book.experiments.frame import Context
+from book.experiments.material import Material, TrainedRow, plan_for
+from snnlib.learning.loop import Loss, Plan, cross_entropy, fit, kept_bytes
 from snnlib.zoo.data import Split, to_float
-
-Answer = Callable[[Tensor], Tensor]  # images (B, C, H, W) in [0, 1] → logits (B, classes)
-Loss = Callable[[Tensor, Tensor], Tensor]  # images and labels (B,) → the loss of a batch
+from snnlib.zoo.training import accuracy
 
 _EVALUATED = 200  # images answered at a time
-
-
-class Images(NamedTuple):
-    """The parts of a data set."""
-
-    fit: Split
-    validation: Split
-    test: Split
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        c, h, w = self.fit.images.shape[1:]
-        return c, h, w
 
 
 @dataclass(frozen=True)
@@ -44,18 +28,14 @@ class Recipe:
     """How long and how fast to train.
 
     Attributes:
+        plan: epochs, batch, clipping.
+        rate: peak learning rate of Adam.
         images: the first so many training images; None: all.
-        epochs: passes over them.
-        batch: images a step.
-        rate: peak learning rate of Adam, in one cycle.
-        clip: largest norm of a gradient.
     """
 
-    images: int | None
-    epochs: int
-    batch: int = 100
-    rate: float = 2e-3
-    clip: float = 5.0
+    plan: Plan
+    rate: float
+    images: int | None = None
 
 
 class Trained(NamedTuple):
@@ -63,36 +43,23 @@ class Trained(NamedTuple):
 
     images: int
     epochs: int
-    seconds: float  # an epoch
-    kept: float  # MB that the backward pass of one batch needs, parameters left out
+    seconds: float  # an epoch, mean
+    kept: float  # MB that autograd keeps for the backward pass of a batch
     batch: int
 
 
-class Learned(Labeled):
+class Learned(TrainedRow):
     """A row on one trained network."""
 
     method: str
     architecture: str
-    seed: int
     steps: int  # T
-    training_images: int
-    epochs: int
-    batch: int
-    seconds_per_epoch: float
-    kept_mb: float  # by autograd for the backward pass of a batch
-    validation_accuracy: float
-    test_accuracy: float
-    spikes_per_neuron: float  # an image, mean
+    kept_megabytes: float  # by autograd, for the backward pass of a batch
+    kept_batch: int
+    spikes_per_neuron: float  # an image, mean over test images
 
 
-def images(network: str, context: Context) -> Images:
-    """The data set that a network of the book is for."""
-    train, test = data.load(models.dataset_of(network))
-    fit, validation = data.validation_split(train)
-    return Images(fit, validation[: context.limit], test[: context.limit])
-
-
-def cnn(shape: tuple[int, int, int], *widths: int) -> nn.Sequential:
+def cnn(shape: tuple[int, ...], *widths: int) -> nn.Sequential:
     """Conv–BN–ReLU layers with average pooling after each, then one linear layer."""
     layers: list[nn.Module] = []
     inputs, side = shape[0], shape[1]
@@ -103,116 +70,97 @@ def cnn(shape: tuple[int, int, int], *widths: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * side * side, 10))
 
 
-def neurons(shape: tuple[int, int, int], *widths: int) -> int:
+def neurons(shape: tuple[int, ...], *widths: int) -> int:
     """How many neurons the ReLUs of `cnn` are."""
     return sum(width * (shape[1] >> i) ** 2 for i, width in enumerate(widths))
 
 
 def train(
-    module: nn.Module, loss: Loss, split: Split, recipe: Recipe, seed: int, limit: int | None
+    network: nn.Module,
+    images: Material,
+    recipe: Recipe,
+    seed: int,
+    context: Context,
+    name: str,
+    loss: Loss = cross_entropy,
 ) -> Trained:
     """Train in place.
 
     Args:
-        module: whose parameters learn; in training mode meanwhile.
-        loss: of a batch.
-        split: training images; the first ``recipe.images`` of them are used.
+        network: whose parameters learn.
+        images: the first ``recipe.images`` training images are used, and those of validation.
         recipe: how long, how fast.
         seed: of the order of the images.
-        limit: of a quick look: so many images, one epoch.
+        context: whose limit makes it a quick look.
+        name: of the training, unlike any other of the experiment: its state is kept under it.
+        loss: of the network on a batch.
     """
-    split = split[: recipe.images][:limit]
-    epochs = recipe.epochs if limit is None else 1
-    generator = torch.Generator().manual_seed(seed)
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    device = parameters[0].device
-    optimizer = torch.optim.Adam(parameters, recipe.rate)
-    batches = -(-len(split) // recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, epochs * batches + 1)
-    module.train()
-    held, seconds = 0.0, 0.0
-    for _ in range(epochs):
-        began = time.perf_counter()
-        for chosen in torch.randperm(len(split), generator=generator).split(recipe.batch):
-            x, y = to_float(split.images[chosen]).to(device), split.labels[chosen].to(device)
-            if held == 0:
-                held = kept(lambda x=x, y=y: loss(x, y), module)  # type: ignore[misc]
-                began = time.perf_counter()
-            optimizer.zero_grad()
-            loss(x, y).backward()
-            nn.utils.clip_grad_norm_(parameters, recipe.clip)
-            optimizer.step()
-            schedule.step()
-        seconds += time.perf_counter() - began
-    module.eval()
-    return Trained(len(split), epochs, seconds / epochs, held, min(recipe.batch, len(split)))
+    split, plan = images.fit[: recipe.images], plan_for(context, recipe.plan)
+    plan = replace(plan, batch=min(plan.batch, len(split)))
+    learned = [p for p in network.parameters() if p.requires_grad]
+    x, y = (part.to(learned[0].device) for part in (split[: plan.batch].floats(), split.labels))
+    kept = kept_bytes(lambda: loss(network.train(), x, y[: plan.batch]))
+    history = fit(
+        network, torch.optim.Adam(learned, recipe.rate), split, images.validation, plan,
+        seed=seed, loss=loss, state=context.state(name), label=name,
+    )  # fmt: skip
+    seconds = sum(epoch["seconds"] for epoch in history) / len(history)
+    return Trained(len(split), plan.epochs, seconds, kept / 1e6, plan.batch)
 
 
-def kept(forward: Callable[[], Tensor], module: nn.Module) -> float:
-    """MB that autograd holds between a forward and a backward pass, each storage once."""
-    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    found: dict[int, int] = {}
-
-    def pack(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in own:
-            found[storage.data_ptr()] = storage.nbytes()
-        return value
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-        result = forward()  # held until all is counted, so that no memory is used twice
-    assert result.requires_grad
-    return sum(found.values()) / 1e6
-
-
-def answers(answer: Answer, split: Split, device: torch.device | str = "cpu") -> Tensor:
-    """Predicted classes, int64 (n,)."""
-    with torch.no_grad():
-        parts = split.images.split(_EVALUATED)
-        return torch.cat([answer(to_float(part).to(device)).argmax(1).cpu() for part in parts])
-
-
-def accuracy(answer: Answer, split: Split, device: torch.device | str = "cpu") -> float:
-    """Share of the images answered right."""
-    return float((answers(answer, split, device) == split.labels).double().mean())
+def answers(network: nn.Module, split: Split, then: Callable[[int], None] | None = None) -> Tensor:
+    """Predicted classes, int64 (n,); ``then`` hears of every batch's size after its answer."""
+    device, found = next(network.parameters()).device, []
+    with torch.inference_mode():
+        for part in split.images.split(_EVALUATED):
+            found.append(network(to_float(part).to(device)).argmax(1).cpu())
+            if then is not None:
+                then(len(part))
+    return torch.cat(found)
 
 
 def row(
     network: str, label: str, method: str, architecture: str, seed: int, steps: int,
-    trained: Trained, answer: Answer, parts: Images, spikes: Callable[[], float], neurons: int,
-    device: torch.device | str = "cpu",
+    trained: Trained, module: nn.Module, images: Material, spikes: Callable[[], float],
+    neurons: int,
 ) -> Learned:  # fmt: skip
     """The row of a trained network; answers its validation and test images.
 
     Args:
-        answer: images to logits.
+        network: of the book, whose data set it is trained on.
+        label: as tables call it.
+        method: the same in one word.
+        architecture: of the trained network.
+        seed: of its first weights and order of images.
+        steps: T.
+        trained: what the training took.
+        module: the trained network.
+        images: as it was trained with.
         spikes: an image, of the batch answered last.
         neurons: that can spike.
     """
-    counts: list[tuple[int, float]] = []
+    validation = accuracy(module, images.validation, batch=_EVALUATED)
+    sent = 0.0
 
-    def counted(x: Tensor) -> Tensor:
-        logits = answer(x)
-        counts.append((len(x), spikes()))
-        return logits
+    def count(batch: int) -> None:
+        nonlocal sent
+        sent += batch * spikes()
 
-    validation = accuracy(answer, parts.validation, device)
-    test = accuracy(counted, parts.test, device)
-    sent = sum(n * s for n, s in counts) / sum(n for n, _ in counts)
+    test = answers(module, images.test, count)
     return {
         "model": network,
         "label": label,
-        "n": len(parts.test),
+        "n": len(images.test),
         "method": method,
         "architecture": architecture,
         "seed": seed,
         "steps": steps,
-        "training_images": trained.images,
         "epochs": trained.epochs,
-        "batch": trained.batch,
-        "seconds_per_epoch": trained.seconds,
-        "kept_mb": trained.kept,
+        "fitted_images": trained.images,
         "validation_accuracy": validation,
-        "test_accuracy": test,
-        "spikes_per_neuron": sent / neurons,
+        "test_accuracy": float((test == images.test.labels).double().mean()),
+        "seconds_per_epoch": trained.seconds,
+        "kept_megabytes": trained.kept,
+        "kept_batch": trained.batch,
+        "spikes_per_neuron": sent / len(images.test) / neurons,
     }

@@ -25,6 +25,11 @@ class Material:
     validation: Split
     test: Split
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return tuple(self.fit.images.shape[1:])
+
 
 class TrainedRow(Labeled):
     """One trained network: n counts its test images."""

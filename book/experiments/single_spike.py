@@ -10,16 +10,18 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from book.experiments import learning
 from book.experiments.frame import Cell, Context, Experiment
 from book.experiments.learning import Learned, Recipe
+from book.experiments.material import material
 from snnlib.learning import single_spike
+from snnlib.learning.loop import Plan
 from snnlib.learning.single_spike import Neurons, SingleSpike
 
 STEPS, WIDTHS, SEEDS = 5, (16, 32, 64), 2
-RECIPE = Recipe(images=10_000, epochs=3, batch=50, rate=3e-3)
+RECIPE = Recipe(Plan(epochs=3, batch=50, clip=5.0), rate=3e-3, images=10_000)
 METHODS = {"single": "one spike at most", "free": "any number of spikes"}
 
 
@@ -27,6 +29,18 @@ class Spiked(Learned):
     """A trained network and the most that any neuron sent for one image."""
 
     most_spikes: int
+
+
+class Last(nn.Module):
+    """Images → the logits of a `SingleSpike` alone, without the times of its outputs."""
+
+    def __init__(self, net: SingleSpike) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)[0]
+        return logits
 
 
 def cells(network: str) -> list[Cell]:
@@ -40,22 +54,19 @@ def cells(network: str) -> list[Cell]:
 
 def measure(network: str, method: str, seed: int, context: Context) -> list[Spiked]:
     """Train one network."""
-    parts = learning.images(network, context)
+    images = material(network, context)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # of the initial weights
-        net = SingleSpike(learning.cnn(parts.shape, *WIDTHS), STEPS, method == "single")
-    net = net.to(context.device)
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return single_spike.loss(net(x), y)
-
-    def answer(x: Tensor) -> Tensor:
-        return net(x)[0]
-
-    trained = learning.train(net, loss, parts.fit, RECIPE, seed, context.limit)
+        net = SingleSpike(learning.cnn(images.shape, *WIDTHS), STEPS, method == "single")
+    module = Last(net).to(context.device)
+    name = f"{network}/{method}/{seed}"
+    trained = learning.train(
+        module, images, RECIPE, seed, context, name,
+        lambda _, x, y: single_spike.loss(net(x), y),
+    )  # fmt: skip
     made = learning.row(
         network, METHODS[method], method, f"cnn {'-'.join(map(str, WIDTHS))}", seed, STEPS,
-        trained, answer, parts, net.spikes, learning.neurons(parts.shape, *WIDTHS), context.device,
+        trained, module, images, net.spikes, learning.neurons(images.shape, *WIDTHS),
     )  # fmt: skip
     sent = [m.sent for m in net.modules() if isinstance(m, Neurons) and m.sent is not None]
     return [{**made, "most_spikes": max(int(s.sum(0).max()) for s in sent)}]

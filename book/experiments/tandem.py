@@ -15,26 +15,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypedDict
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from book.experiments import learning
 from book.experiments.frame import Cell, Context, Experiment, Labeled
 from book.experiments.learning import Recipe
+from book.experiments.material import material
 from book.experiments.measure import INTERVAL, Interval, loss_intervals
 from book.experiments.setting import Setting, Subject
 from snnlib.conversion.balance import Percentile
+from snnlib.learning.loop import Plan
 from snnlib.learning.tandem import Tandem
 from snnlib.neurons import IF
 from snnlib.zoo.data import Split, to_float
 from snnlib.zoo.models import Network
+from snnlib.zoo.training import accuracy
 
 STEPS = (8, 4)
-RECIPE = Recipe(images=8_000, epochs=1, batch=50, rate=3e-4)
+IMAGES = 8_000
+RECIPE = Recipe(Plan(epochs=1, batch=50, clip=5.0), rate=3e-4)
 SETTING = Setting(IF(v0=0.5), Percentile(99.0))
 METHODS = {
     "conversion": "conversion, 99 %, v0 = ½",
@@ -72,7 +76,7 @@ class TandemRun(Labeled):
     steps: int
     training_images: int
     seconds: float
-    kept_mb: float
+    kept_megabytes: float
     ann_accuracy: float
     full: Reading  # all steps
     late: Reading
@@ -125,7 +129,7 @@ def measure(network: str, method: str, steps: int, context: Context) -> list[Tan
             "steps": steps,
             "training_images": images,
             "seconds": seconds,
-            "kept_mb": held,
+            "kept_megabytes": held,
             "ann_accuracy": ann,
             "full": full,
             "late": late,
@@ -139,35 +143,26 @@ def tune(
     tuned: Tandem, method: str, subject: Subject, context: Context, insertions: list[Insertion]
 ) -> tuple[int, float, float]:
     """Train by one of the methods; images seen, seconds, largest MB kept of a batch."""
-    parts = learning.images(subject.name, context)
-    look = parts.validation[:LOOK]
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(tuned(x), y)
-
-    def accuracy() -> float:
-        return learning.accuracy(tuned, look, subject.device)
+    images = material(subject.name, context, IMAGES)
+    look, name = images.validation[:LOOK], f"{subject.name}/{method}/{tuned.steps}"
 
     if method == "at-once":
         tuned.spiking = len(tuned.names)
-        done = learning.train(tuned, loss, parts.fit, RECIPE, 0, context.limit)
+        done = learning.train(tuned, images, RECIPE, 0, context, name)
         return done.images * done.epochs, done.seconds * done.epochs, done.kept
-    assert RECIPE.images is not None
-    share = RECIPE.images // len(tuned.names)
+    share = len(images.fit) // len(tuned.names)
     seen, seconds, held = 0, 0.0, 0.0
     for i in range(len(tuned.names)):
-        before = accuracy()
+        before = accuracy(tuned, look)
         layer = tuned.insert(freeze=method == "frozen" and i > 0)
-        inserted = accuracy()
+        inserted = accuracy(tuned, look)
         # Other images for every insertion, as many in all as the other methods see.
-        piece = parts.fit[i * share : (i + 1) * share]
-        if context.limit is not None:
-            piece = parts.fit
-        done = learning.train(tuned, loss, piece, RECIPE, i, context.limit)
+        piece = replace(images, fit=images.fit[i * share : (i + 1) * share])
+        done = learning.train(tuned, piece, RECIPE, i, context, f"{name}/{i}")
         seen, seconds = seen + done.images * done.epochs, seconds + done.seconds * done.epochs
-        held = max(held, done.kept)
+        held, after = max(held, done.kept), accuracy(tuned, look)
         insertions.append(
-            {"layer": layer, "before": before, "inserted": inserted, "trained": accuracy()}
+            {"layer": layer, "before": before, "inserted": inserted, "trained": after}
         )
     return seen, seconds, held
 
@@ -195,7 +190,7 @@ def readings(values: InTime, subject: Subject) -> tuple[Reading, Reading, float]
     share = (validation == subject.validation.labels).double().mean(1)
     test = by_start(values, subject.test, subject.device)
     labels = subject.test.labels
-    ann = learning.answers(subject.ann, subject.test, subject.device)
+    ann = learning.answers(subject.ann, subject.test)
     intervals = loss_intervals(test, ann, labels)
     made: list[Reading] = [
         {

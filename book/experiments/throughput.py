@@ -19,22 +19,23 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments import learning
 from book.experiments.frame import Cell, Context, Experiment, Labeled
 from book.experiments.learning import Learned, Recipe
+from book.experiments.material import material
 from book.experiments.setting import Setting
 from snnlib.conversion.balance import Percentile
 from snnlib.learning.lif import LIF, Surrogate, run
+from snnlib.learning.loop import Plan
 from snnlib.neurons import Augmented
 from snnlib.zoo.data import to_float
 
 STEPS, BATCHES, REPEATS = (1, 2, 4, 8, 16), (1, 16, 128), 5
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SETTING = Setting(Augmented(levels=4, negative=0.0), Percentile(99.9))
-RECIPE = Recipe(images=20_000, epochs=4, rate=2e-3)
+RECIPE = Recipe(Plan(epochs=4, batch=100, clip=5.0), rate=2e-3, images=20_000)
 HIDDEN, SEEDS = 512, 3
 FORMS = {"time": (10, 1), "width": (1, 10)}  # steps, output neurons a class
 NEURON = LIF(leak=0.9, spike=Surrogate("triangle"))
@@ -119,35 +120,32 @@ class Leaky(nn.Module):
         self.sent = 0.0  # spikes an image in the last pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, ...) → mean over steps and population of the spikes, (B, 10)."""
+        """Images (B, ...) → 10 times the spikes, mean over steps and population, (B, 10)."""
         theta = torch.ones((), device=x.device)
         once = self.norm(self.hidden(x.flatten(1)))  # the same at every step
         spikes = run(NEURON, once.expand(self.steps, *once.shape), theta)
         last = run(NEURON, self.out(spikes), theta)  # (T, B, 10 · width)
         self.sent = float(spikes.detach().sum() + last.detach().sum()) / len(x)
-        return last.mean(0).unflatten(1, (10, self.width)).mean(2)
+        return 10 * last.mean(0).unflatten(1, (10, self.width)).mean(2)
 
 
 def population(network: str, form: str, seed: int, context: Context) -> list[Population]:
     """Train one network, answer the test images, and time it."""
-    parts = learning.images(network, context)
+    images = material(network, context)
     steps, width = FORMS[form]
-    pixels = parts.fit.images[0].numel()
+    pixels = images.fit.images[0].numel()
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # of the initial weights
         net = Leaky(pixels, steps, width)
     net = net.to(context.device)
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(10 * net(x), y)
-
-    trained = learning.train(net, loss, parts.fit, RECIPE, seed, context.limit)
+    name = f"{network}/{form}/{seed}"
+    trained = learning.train(net, images, RECIPE, seed, context, name)
     made = learning.row(
         network, f"{steps} step{'s' * (steps > 1)}, {width} output neurons a class", form,
-        f"{pixels}-{HIDDEN}-{10 * width}", seed, steps, trained, net, parts, lambda: net.sent,
-        HIDDEN + 10 * width, context.device,
+        f"{pixels}-{HIDDEN}-{10 * width}", seed, steps, trained, net, images, lambda: net.sent,
+        HIDDEN + 10 * width,
     )  # fmt: skip
-    x = to_float(parts.test.images[:1000]).to(context.device)
+    x = images.test[:1000].floats().to(context.device)
     with torch.no_grad():
         found = rate(lambda: net(x), len(x), context)
     return [{**made, "width": width, "images_per_second": found}]

@@ -1,56 +1,71 @@
 """The short training loop of the experiments: what it counts, keeps apart and repeats."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from book import experiments
 from book.experiments import learning, tandem
 from book.experiments.learning import Recipe
+from book.experiments.material import material
 from book.experiments.st_rsbp import unrolled
+from snnlib.learning.loop import Plan
 from snnlib.learning.st_rsbp import STRSBP, simulate
 
-
-def test_kept_counts_each_storage_once_and_no_parameters():
-    layer = nn.Linear(8, 4, bias=False)
-    x = torch.zeros(10, 8)
-    assert learning.kept(lambda: layer(x).sum(), layer) == x.numel() * 4 / 1e6
-    assert learning.kept(lambda: (layer(x) + layer(x)).sum(), layer) == x.numel() * 4 / 1e6
-    squared = learning.kept(lambda: layer(x).square().sum(), layer)
-    assert squared == (x.numel() + 40) * 4 / 1e6
+CPU = torch.device("cpu")
 
 
 def test_training_repeats_and_learns():
-    parts = learning.images("digits-cnn", experiments.Context(torch.device("cpu"), None))
-    assert len(parts.fit) + len(parts.validation) + len(parts.test) == 1797
+    images = material("digits-cnn", experiments.Context(CPU, None))
     losses, weights = [], []
     for _ in range(2):
         torch.manual_seed(0)
-        net = learning.cnn(parts.shape, 4)
+        net = learning.cnn(images.shape, 4)
 
-        def loss(x, y, net=net):
-            found = F.cross_entropy(net(x), y)
+        def loss(network, x, y):
+            found = F.cross_entropy(network(x), y)
             losses.append(float(found.detach()))
             return found
 
-        done = learning.train(net, loss, parts.fit, Recipe(400, 2, 50), 0, None)
+        recipe = Recipe(Plan(epochs=2, batch=50), rate=2e-3, images=400)
+        context = experiments.Context(CPU, None)
+        done = learning.train(net, images, recipe, 0, context, "digits-cnn/a", loss)
         weights.append(net[0].weight.detach().clone())
         assert (done.images, done.epochs, done.batch) == (400, 2, 50)
+        assert done.kept > 0
     torch.testing.assert_close(*weights)
     half = len(losses) // 2
     assert losses[half - 1] < losses[0]
-    assert learning.neurons(parts.shape, 4, 8) == 4 * 28**2 + 8 * 14**2
+    assert learning.neurons(images.shape, 4, 8) == 4 * 28**2 + 8 * 14**2
 
 
-def test_quick_look_sees_no_more_images_and_trains_once():
-    parts = learning.images("digits-cnn", experiments.Context(torch.device("cpu"), 20))
-    assert len(parts.validation) == len(parts.test) == 20
-    net = learning.cnn(parts.shape, 2)
-    done = learning.train(
-        net, lambda x, y: F.cross_entropy(net(x), y), parts.fit, Recipe(None, 9), 0, 20
+def test_row_counts_every_test_image_once():
+    context = experiments.Context(CPU, 250)  # more than are answered at a time
+    images = material("digits-cnn", context)
+    net = learning.cnn(images.shape, 2)
+    sizes = []
+
+    def spikes():
+        sizes.append(len(sizes))
+        return 10.0 if len(sizes) == 1 else 20.0  # of 200 images, then of 50
+
+    done = learning.Trained(400, 1, 1.0, 1.0, 50)
+    row = learning.row(
+        "digits-cnn", "a network", "a", "cnn 2", 0, 1, done, net, images, spikes, neurons=4
     )
-    assert (done.images, done.epochs) == (20, 1)
+    assert row["n"] == 250
+    assert row["spikes_per_neuron"] == pytest.approx((200 * 10 + 50 * 20) / 250 / 4)
+
+
+def test_a_batch_is_not_larger_than_what_there_is():
+    images = material("digits-cnn", experiments.Context(CPU, 20))
+    piece = dataclasses.replace(images, fit=images.fit[:7])
+    recipe = Recipe(Plan(epochs=9), rate=1e-3)
+    net = learning.cnn(images.shape, 2)
+    done = learning.train(net, piece, recipe, 0, experiments.Context(CPU, 20), "digits-cnn/a")
+    assert (done.images, done.epochs, done.batch) == (7, 1, 7)
 
 
 def test_late_readings_are_those_of_the_run():
@@ -59,8 +74,8 @@ def test_late_readings_are_those_of_the_run():
     values = torch.randn(5, 30, 10)
     means = values.cumsum(0) / torch.arange(1, 6).view(-1, 1, 1)
     torch.testing.assert_close(tandem.in_time(means), values, rtol=1e-4, atol=1e-5)
-    split = learning.images("digits-cnn", experiments.Context(torch.device("cpu"), 30)).test
-    found = tandem.by_start(lambda x: values, split, torch.device("cpu"))
+    split = material("digits-cnn", experiments.Context(CPU, 30)).test
+    found = tandem.by_start(lambda x: values, split, CPU)
     for start in range(5):
         assert torch.equal(found[start], values[start:].mean(0).argmax(1))
 
