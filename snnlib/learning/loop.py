@@ -12,7 +12,6 @@ same network as one that was not (on the same machine and number of threads; wit
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -25,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from snnlib.deploy.files import write_bytes
+from snnlib.zoo import states
 from snnlib.zoo.data import Split
 from snnlib.zoo.training import accuracy, one_cycle
 
@@ -135,7 +134,8 @@ def fit(
             history.append(Epoch(loss=total / steps, validation_accuracy=found, seconds=seconds))
             bar.set_postfix_str(f"validation {100 * found:.2f} %")
             if state is not None:
-                _save(state, settings, network, optimizer, history)
+                held = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+                states.write(state, settings, {"history": history, **held})
     for group, peak in zip(optimizer.param_groups, peaks, strict=True):
         group["lr"] = peak
     network.eval()
@@ -169,31 +169,18 @@ def _batches(images: Split, batch: int, seed: int, epoch: int) -> Any:
         yield piece.floats(), piece.labels
 
 
-def _save(
-    path: Path, settings: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer,
-    history: list[Epoch],
-) -> None:  # fmt: skip
-    content = io.BytesIO()
-    held = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({"settings": settings, "history": history, **held}, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, content.getvalue())
-
-
 def _restore(
     path: Path, settings: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[Epoch]:
     """The history so far; weights and optimizer are put back."""
-    device = next(network.parameters()).device
-    held = torch.load(path, map_location=device, weights_only=True)
-    if held["settings"] != settings:
-        raise ValueError(
-            f"{path} is the state of another training: {held['settings']}, not {settings}. Move it "
-            "away to begin anew."
-        )
-    network.load_state_dict(held["network"])
-    optimizer.load_state_dict(held["optimizer"])
-    history: list[Epoch] = held["history"]
+    history: list[Epoch] = []
+
+    def take(held: dict[str, Any]) -> None:
+        network.load_state_dict(held["network"])
+        optimizer.load_state_dict(held["optimizer"])
+        history.extend(held["history"])
+
+    states.read(path, settings, take, "Move it away to begin anew.")
     return history
 
 
