@@ -38,6 +38,7 @@ SETTING = Setting(Augmented(levels=4, negative=0.0), Percentile(99.9))
 RECIPE = Recipe(Plan(epochs=4, batch=100, clip=5.0), rate=2e-3, images=20_000)
 HIDDEN, SEEDS = 512, 3
 FORMS = {"time": (10, 1), "width": (1, 10)}  # steps, output neurons a class
+LABELS = {"time": "ten steps, one output neuron a class", "width": "one step, ten output neurons"}
 NEURON = LIF(leak=0.9, spike=Surrogate("triangle"))
 
 
@@ -141,7 +142,7 @@ def population(network: str, form: str, seed: int, context: Context) -> list[Pop
     name = f"{network}/{form}/{seed}"
     trained = learning.train(net, images, RECIPE, seed, context, name)
     made = learning.row(
-        network, f"{steps} step{'s' * (steps > 1)}, {width} output neurons a class", form,
+        network, LABELS[form], form,
         f"{pixels}-{HIDDEN}-{10 * width}", seed, steps, trained, net, images, lambda: net.sent,
         HIDDEN + 10 * width,
     )  # fmt: skip
