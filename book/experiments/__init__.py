@@ -22,6 +22,9 @@ NAMES = (
     *("accuracy-over-time", "late-answer", "negative", "ablations", "layer-errors"),
     *("early-exit", "frontier", "robustness", "allocation", "peers", "integer"),
     *("activity", "bits", "playground", "rank-coding", "seenn", "codes"),
+    # networks that learn to spike
+    *("surrogate-depth", "norms", "rate-norm", "dsr"),
+    *("st-rsbp", "tandem", "hybrid-coding", "single-spike", "exact-timing", "throughput"),
 )
 
 

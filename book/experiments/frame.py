@@ -1,9 +1,10 @@
 """The frame of every experiment: named cells, one after another, each kept as soon as it is done.
 
 The results file is written whole when the last cell is done. Until then finished cells lie beside
-it in ``NAME.partial``, rewritten whole after every cell. A resumed run goes on from there (or adds
-networks to a finished file), and refuses where its setting or a checkpoint is another one: numbers
-of different settings never meet in one file. With a limit on the images the file has another name,
+it in ``NAME.partial``, rewritten whole after every cell; a long cell may keep the state of its
+training in ``NAME.training.partial/``. A resumed run goes on from there (or adds networks to a
+finished file), and refuses where its setting or a checkpoint is another one: numbers of different
+settings never meet in one file. With a limit on the images the file has another name,
 ``NAME-first-N.json``, so that it cannot be taken for the full result.
 """
 
@@ -13,6 +14,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,11 +63,13 @@ class Context:
         device: where to compute.
         limit: the first so many test and validation images; None: all.
         rows: rows of the cells done so far, by name.
+        scratch: folder for what long cells keep between interruptions; None: nothing is kept.
     """
 
     device: torch.device
     limit: int | None
     rows: Rows = field(default_factory=dict)
+    scratch: Path | None = None
     _subject: Subject | None = None
 
     def subject(self, network: str) -> Subject:
@@ -73,6 +77,10 @@ class Context:
         if self._subject is None or self._subject.name != network:
             self._subject = Subject(network, self.device, self.limit)
         return self._subject
+
+    def state(self, name: str) -> Path | None:
+        """The file that keeps the state of a cell's training; None: nowhere."""
+        return None if self.scratch is None else self.scratch / f"{name.replace('/', '-')}.state"
 
 
 @dataclass(frozen=True)
@@ -175,10 +183,14 @@ def run(
             )
     state |= {"networks": chosen, "checkpoints": digests}
     cells = [cell for network in chosen for cell in experiment.cells(network)]
-    _compute(cells, Context(device, limit), state, unfinished, progress)
+    scratch = unfinished.with_suffix(".training.partial")
+    if not resume:
+        shutil.rmtree(scratch, ignore_errors=True)
+    _compute(cells, Context(device, limit, scratch=scratch), state, unfinished, progress)
     record = _record(experiment, cells, state)
     write_bytes(target, _text(record).encode())
     unfinished.unlink(missing_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)  # states of trainings that are done
     index.write(target.parent)
     return target
 

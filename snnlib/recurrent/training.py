@@ -17,7 +17,6 @@ interrupted and taken up gives the same weights as one that was not.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import time
 import warnings
@@ -30,10 +29,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnlib._arguments import flag, real, whole
-from snnlib.deploy.files import write_bytes
 from snnlib.recurrent import crossing
 from snnlib.recurrent.network import Recurrent
-from snnlib.zoo.checkpoints import CheckpointError
+from snnlib.zoo import states
 from snnlib.zoo.sequences import Sequences
 
 WHEN = ("first", "every", "end")
@@ -204,15 +202,12 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write the state, whole or not at all."""
-        content = io.BytesIO()
         state = {
-            "settings": self._settings(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
         }
-        torch.save(state, content)
-        write_bytes(path, content.getvalue(), CheckpointError)
+        states.write(path, self._settings(), state)
 
     def restore(self, path: Path) -> None:
         """Go on from a state that `save` wrote.
@@ -220,22 +215,10 @@ class Training:
         Raises:
             ValueError: it is of another run, or cannot be read.
         """
-        try:
-            state = dict(torch.load(path, map_location="cpu", weights_only=True))
-            settings = state["settings"]
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise ValueError(
-                f"{path} is not the state of a training run ({reason}): move it away, or choose "
-                "another file"
-            ) from error
-        own = self._settings()
-        if settings != own:
-            differ = [key for key in own if settings.get(key) != own[key]]
-            raise ValueError(
-                f"{path} is the state of a run with another {', '.join(differ)}: choose another "
-                "file, or move it away"
-            )
+        remedy = "Move it away, or choose another file."
+        states.read(path, self._settings(), self._go_on, remedy)
+
+    def _go_on(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = state["history"]

@@ -12,7 +12,6 @@ same network as one that was not (on the same machine and number of threads).
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable
@@ -27,8 +26,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from snnlib.deploy.files import write_bytes
-from snnlib.zoo import checkpoints, data, models
+from snnlib.zoo import data, models, states
 from snnlib.zoo.augment import cutout, shift_flip, warp
 from snnlib.zoo.data import Split
 from snnlib.zoo.recipes import Recipe
@@ -128,9 +126,7 @@ class Run:
         Raises:
             CheckpointError: the file cannot be written.
         """
-        content = io.BytesIO()
-        torch.save({"settings": self._settings(), **self._state()}, content)
-        write_bytes(path, content.getvalue(), checkpoints.CheckpointError)
+        states.write(path, self._settings(), self._state())
 
     def restore(self, path: Path) -> None:
         """Go on from a state that :meth:`save` wrote.
@@ -138,22 +134,10 @@ class Run:
         Raises:
             ValueError: the state belongs to a run of other settings, or cannot be read.
         """
-        try:
-            state = dict(torch.load(path, map_location="cpu", weights_only=True))
-            settings, own = state["settings"], self._settings()
-            if settings == own:
-                self._go_on(state)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise ValueError(
-                f"{path} is not the state of a training run ({reason}). Move it away, choose "
-                "another output, or overwrite it with resume=False (--no-resume)."
-            ) from error
-        if settings != own:
-            raise ValueError(
-                f"{path} is the state of a run with other settings: {settings}. Choose another "
-                "output, or begin anew with resume=False (--no-resume)."
-            )
+        remedy = (
+            "Move it away, choose another output, or overwrite it with resume=False (--no-resume)."
+        )
+        states.read(path, self._settings(), self._go_on, remedy)
 
     def _go_on(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])

@@ -29,6 +29,8 @@ from book.tools import tables as readme
 from snnlib import plots
 
 RESULTS = ROOT / "book" / "results"
+LEARNED = ("surrogate-depth", "norms", "dsr", "st-rsbp", "rate-norm", "tandem", "hybrid-coding",
+           "single-spike", "exact-timing", "throughput")  # fmt: skip
 PAGE = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
 MODEL = "mnist-cnn"
 
@@ -533,7 +535,8 @@ def test_tables_have_full_rows_and_no_twins():
     for name, result in stored.read(RESULTS).items():
         for found in stored_tables.tables(result):
             assert {len(row) for row in found.rows} == {len(found.head)}, (name, found.title)
-            assert found.network or name == "rank-coding", (name, found.title)
+            alone = name == "rank-coding" or name in LEARNED
+            assert bool(found.network) != alone, (name, found.title)
             if name in ("ablations", "frontier", "peers"):
                 said = [tuple(row[1:]) for row in found.rows]
                 assert len(set(said)) == len(said), (name, found.network, found.title)
@@ -650,3 +653,55 @@ def test_rank_coding_is_one_table_of_all_tasks():
     (cells,) = found.rows
     assert cells[:6] == ["digits, rank coding", "0.95", "2", "95.00 ± 1.41", "2.00", "20.0"]
     assert stored_tables.tables({"runs": []}) == []
+
+
+def learned(label, accuracy, **more):
+    return {
+        "model": "fashion-cnn", "n": 1000, "label": label, "seed": 0, "epochs": 2,
+        "fitted_images": 5000, "validation_accuracy": 0.9, "test_accuracy": accuracy,
+        "seconds_per_epoch": 12.4, **more,
+    }  # fmt: skip
+
+
+def test_trained_networks_are_means_over_seeds_and_name_their_data():
+    runs = [
+        learned("DSR", accuracy, steps=steps, kept_megabytes=3.2, kept_batch=128)
+        for steps, accuracy in ((10, 0.90), (10, 0.92), (5, 0.85))
+    ]
+    (found,) = stored_tables.tables({"runs": runs})
+    assert (found.network, found.title) == ("", "trained on Fashion-MNIST, 1,000 test images")
+    assert "Spikes a neuron" not in found.head  # nobody counted them
+    ten, five = found.rows
+    assert ten == ["DSR", "10", "2", "5,000 × 2", "91.00 ± 1.41", "12", "3, 128"]
+    assert five[2:5] == ["1", "5,000 × 2", "85.00"]
+
+
+def test_what_learns_for_conversion_is_told_in_points_lost():
+    reading = {"validation_accuracy": 0.9, "loss_interval": [-0.001, 0.003]}
+    tandem = {
+        "model": "fashion-cnn", "n": 1000, "label": "tandem", "steps": 8, "ann_accuracy": 0.93,
+        "full": {"start": 1, "test_accuracy": 0.925, **reading}, "spikes_per_neuron": 0.5,
+        "late": {"start": 3, "test_accuracy": 0.93, **reading}, "seconds": 60.0, "insertions": [],
+    }  # fmt: skip
+    (found,) = stored_tables.tables({"runs": [tandem]})
+    assert found.rows[0][2].startswith("+0.50")
+    assert found.rows[0][4] == "3"
+    rates = {
+        "model": "fashion-cnn", "n": 1000, "label": "maximum", "ann_accuracy": 0.93,
+        "accuracy": [0.5] * 31 + [0.92] * 33, "steps_to_points": None, "late_steps_to_points": 12,
+    }  # fmt: skip
+    (found,) = stored_tables.tables({"runs": [rates]})
+    assert found.rows[0][1:] == ["43.00", "43.00", "43.00", "1.00", "1.00", "never", "12"]
+
+
+def test_distances_and_speeds_are_one_row_a_kind():
+    away = {"model": "fashion-cnn", "n": 10, "momentum": 0.9, "off_loss": 0.5, "mimic_loss": 0.1}
+    rows = [away | {"seed": seed, "off": 0.02 * seed, "mimic": 0.01} for seed in (0, 1)]
+    (found,) = stored_tables.tables({"distances": rows})
+    assert found.rows == [["momentum 0.9", "2", "1.00", "1.00", "0.5000", "0.1000"]]
+    speed = {"model": "fashion-mlp", "n": 1, "batch": 1, "precision": "float32"}
+    rows = [speed | {"steps": t, "images_per_second": 1000.0 / t} for t in (1, 4)]
+    (found,) = stored_tables.tables({"runs": rows})
+    assert (found.head, found.rows) == (
+        ["Simulator", "1", "4"], [["float32, batch 1", "1,000", "250"]]
+    )  # fmt: skip

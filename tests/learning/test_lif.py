@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnlib import IF
-from snnlib.learning.lif import AREAS, LIF, SHAPES, Surrogate, run
+from snnlib.learning.lif import AREAS, LIF, SHAPES, Surrogate, run, run_by_steps
 
 THETA = torch.tensor(0.7, dtype=torch.float64)
 
@@ -56,6 +56,41 @@ def test_gradients_are_those_derived_by_hand(detach: bool, reset: str) -> None:
         later = 0.9 * here
 
 
+@pytest.mark.parametrize(
+    ("detach", "reset", "shape"), list(product((False, True), ("subtract", "zero"), SHAPES))
+)
+def test_written_out_equals_the_step(detach: bool, reset: str, shape: str) -> None:
+    """The fast path and autograd through the common step: same spikes, same gradients."""
+    torch.manual_seed(2)
+    neuron = LIF(0.3, reset, leak=0.8, spike=Surrogate(shape, 1.3, area=True), detach=detach)
+    z = torch.randn(11, 3, 5, dtype=torch.float64, requires_grad=True)
+    theta = torch.rand(5, dtype=torch.float64) + 0.5
+    weight = torch.randn(11, 3, 5, dtype=torch.float64)
+    found = []
+    for way in (run, run_by_steps):
+        z.grad = None
+        spikes = way(neuron, z, theta)
+        (spikes * weight).sum().backward()
+        found.append((spikes.detach(), z.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert 0.05 < float(found[0][0].mean()) < 0.9
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-12, atol=1e-14)
+
+
+def test_potentials_of_narrow_currents_are_float32() -> None:
+    """1024 steps of 1/512 of a threshold: two spikes; in bfloat16 a sum would stay at a half."""
+    z = torch.full((1024, 1), 1 / 512, dtype=torch.bfloat16)
+    spikes = run(LIF(), z, torch.tensor(1.0))
+    assert spikes.dtype == torch.bfloat16
+    assert float(spikes.float().sum()) == 2
+
+
+def test_a_trained_threshold_gets_its_gradient() -> None:
+    theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    run(LIF(), torch.ones(4, 2, dtype=torch.float64), theta).sum().backward()
+    assert theta.grad is not None
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_areas_are_the_integrals(shape: str) -> None:
     x = torch.linspace(-4000, 4000, 8_000_001, dtype=torch.float64)
@@ -75,6 +110,17 @@ def test_potential_leaks_by_a_geometric_series(leak: float, steps: int) -> None:
         _, state = neuron.step(state, current, theta)
     wanted = sum(0.01 * leak**k for k in range(steps))
     assert float(state.potential) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_leaks_of_every_step_act_as_the_leak_and_learn() -> None:
+    torch.manual_seed(2)
+    z = torch.randn(6, 2, 3, dtype=torch.float64)
+    leaks = torch.full((6,), 0.8, dtype=torch.float64, requires_grad=True)
+    ours, theirs = run(LIF(), z, THETA, leaks), run(LIF(leak=0.8), z, THETA)
+    assert torch.equal(ours, theirs)
+    ours.sum().backward()
+    assert leaks.grad[0] == 0  # nothing is there to leak before the first step
+    assert bool((leaks.grad[1:] != 0).all())
 
 
 def test_wrong_parameters_are_named() -> None:

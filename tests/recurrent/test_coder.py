@@ -166,9 +166,9 @@ def test_a_run_that_was_interrupted_gives_the_same_weights(when, tmp_path, monke
     assert [e["loss"] for e in again] == [e["loss"] for e in history]
     for a, b in zip(straight.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match=r"other settings: .*recipe"):
         coder().fit(data, Recipe(when, epochs=5), state=tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="another data"):
+    with pytest.raises(ValueError, match=r"other settings: .*data"):
         coder().fit(sequences(seed=1), recipe, state=tmp_path / "run.pt")
     (tmp_path / "run.pt").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not the state of a training run"):

@@ -25,7 +25,7 @@ HEAD = [
 
 def tables(result: Result) -> list[Table]:
     """One table of all tasks and ways to train; none where no run says how it was trained."""
-    runs: list[RankRun] = [run for run in result.get("runs", []) if "method" in run]
+    runs: list[RankRun] = [run for run in result.get("runs", []) if "waited" in run]
     groups: dict[tuple[str, str], list[RankRun]] = {}
     for run in runs:
         groups.setdefault((run["task"], run["method"]), []).append(run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from book.tools.scoreboard import code_cells
 from book.tools.tables import loss, percent, points
-from bookext import exit_panels, grid_panels, rank_tables
+from bookext import exit_panels, grid_panels, learned_tables, rank_tables
 from bookext.networks import ordered
 from bookext.results import Result, of, shown
 from bookext.table import Table, folded
@@ -50,7 +50,7 @@ def tables(result: Result) -> list[Table]:
         (_grid, result.get("grid", [])),
     )
     found = [make(*each) for make, rows in kinds for each in _by_network(rows).items()]
-    own = [*found, *_paretos(result), *rank_tables.tables(result)]
+    own = [*found, *_paretos(result), *rank_tables.tables(result), *learned_tables.tables(result)]
     return [table for table in own if table.rows]
 
 
@@ -64,7 +64,7 @@ def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
 
 def _tested(run: dict[str, Any]) -> bool:
     """Is it accuracy over time steps on test images, and nothing that has a table of its own?"""
-    own = {"axis", "sweep", "curves", "scales", "variant"}
+    own = {"axis", "sweep", "curves", "scales", "variant", "late_steps_to_points"}
     if own & run.keys() or run.get("images") == "validation":
         return False
     last_alone = run.get("events_per_image", ()) is None

@@ -1,0 +1,217 @@
+"""``dsr``: training through rates (DSR) beside back-propagation through time and the ReLU network.
+
+One small convolutional network, the same for all: ReLU, DSR with T = 5, 10 and 20, and surrogate
+gradients through time with T = 10. DSR and back-propagation are tuned the same way before: each
+tries the same number of settings for one epoch of 8,000 images, and the validation images choose.
+At T = 10, DSR, back-propagation and ReLU are means of three seeds.
+
+*Kept* is what autograd keeps for the backward pass of one batch, counted, not the peak of the
+process. ``full`` is a larger network at full resolution, trained with DSR alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any, NotRequired
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.material import Material, TrainedRow, material, plan_for, seeds
+from snnlib.learning.dsr import DSR
+from snnlib.learning.lif import LIF, Surrogate
+from snnlib.learning.loop import Plan, fit, kept_bytes
+from snnlib.learning.surrogate import unrolled
+from snnlib.zoo.training import accuracy, bfloat16_pays
+
+METHODS = ("dsr", "bptt", "relu")
+LABELS = {"dsr": "DSR", "bptt": "surrogate gradients through time", "relu": "ReLU network"}
+STEPS, MORE_STEPS = 10, (5, 20)
+PLAN, FULL_PLAN = Plan(epochs=3), Plan(epochs=4)
+IMAGES = 36_000  # of the small network
+TUNING_IMAGES, TUNING = 8000, Plan(epochs=1)
+# First θ of every layer or width of the surrogate, and peak rates of SGD with momentum.
+CHOICES = {"dsr": (1.0, 2.0, 4.0), "bptt": (0.5, 1.0, 2.0), "relu": (0.0,)}
+RATES, DECAY = (0.05, 0.15, 0.4), 5e-4
+STAGES, FULL_STAGES = ((16, 2), (32, 2), (32, 1)), ((16, 1), (32, 2), (64, 2))
+
+
+class ChoiceRow(Labeled):
+    """What a setting reached in tuning; n counts validation images."""
+
+    method: str
+    value: float  # first θ, or width of the surrogate
+    rate: float
+    validation_accuracy: float
+
+
+class DsrRow(TrainedRow):
+    """One training of one network."""
+
+    method: str
+    steps: int  # 1 for the ReLU network
+    value: float
+    rate: float
+    history: list[float]  # validation accuracy after every epoch
+    kept_megabytes: float  # by autograd, for the backward pass of a batch
+    kept_batch: int
+    spikes_per_neuron: NotRequired[float]  # of DSR, in all steps, by the simulator
+    thresholds: NotRequired[list[float]]  # of DSR, trained
+    full: bool
+
+
+def network(channels: int, stages: tuple[tuple[int, int], ...]) -> nn.Sequential:
+    """3×3 convolutions (channels, stride) with batch norm and ReLU, the mean, a linear layer."""
+    layers, before = nn.Sequential(), channels
+    for width, stride in stages:
+        conv = nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
+        layers.extend([conv, nn.BatchNorm2d(width), nn.ReLU()])
+        before = width
+    return layers.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10)])
+
+
+def made(method: str, ann: nn.Sequential, steps: int, value: float) -> nn.Module:
+    """The network of a method; ``value`` as in `CHOICES`."""
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "dsr": lambda: DSR(ann, steps, theta=value),
+        "bptt": lambda: unrolled(ann, LIF(leak=0.9, spike=Surrogate(width=value)), steps),
+        "relu": lambda: ann,
+    }
+    return makers[method]()
+
+
+def sgd(net: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum and decay; vectors (and thresholds) have none."""
+    matrices = [p for p in net.parameters() if p.ndim > 1]
+    vectors = [p for p in net.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}
+    ]  # fmt: skip
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+
+
+def cells(name: str) -> list[Cell]:
+    """Tuning of each method; trainings at T = 10, at other T, and of the larger network."""
+    tuning = [Cell(f"{name}/tuning/{m}", partial(tune, name, m), "tuning") for m in METHODS]
+    runs = [Cell(f"{name}/{m}/{STEPS}-steps", partial(seeded, name, m)) for m in METHODS]
+    more = [Cell(f"{name}/dsr/{t}-steps", partial(at_steps, name, t)) for t in MORE_STEPS]
+    return [*tuning, *runs, *more, Cell(f"{name}/full", partial(full, name))]
+
+
+def tune(name: str, method: str, context: Context) -> list[ChoiceRow]:
+    """Every setting for one short epoch."""
+    images = material(name, context, TUNING_IMAGES)
+    plan, rows = plan_for(context, TUNING), []
+    for value, rate in product(CHOICES[method], RATES):
+        torch.manual_seed(SEED)
+        ann = network(images.fit.images.shape[1], STAGES)
+        net = made(method, ann, STEPS, value).to(context.device)
+        history = fit(net, sgd(net, rate), images.fit, images.validation, plan, seed=SEED)
+        rows.append(
+            ChoiceRow(
+                model=name,
+                label=LABELS[method],
+                n=len(images.validation),
+                method=method,
+                value=value,
+                rate=rate,
+                validation_accuracy=history[-1]["validation_accuracy"],
+            )
+        )
+    return rows
+
+
+def chosen(name: str, method: str, context: Context) -> tuple[float, float]:
+    """Value and rate of the best setting of the tuning."""
+    rows: list[ChoiceRow] = context.rows[f"{name}/tuning/{method}"]
+    best = max(rows, key=lambda row: row["validation_accuracy"])
+    return best["value"], best["rate"]
+
+
+def seeded(name: str, method: str, context: Context) -> list[DsrRow]:
+    """One method at T = 10, or the ReLU network, a row a seed."""
+    images = material(name, context, IMAGES)
+    return [train(name, method, STEPS, seed, images, context) for seed in seeds(context)]
+
+
+def at_steps(name: str, steps: int, context: Context) -> list[DsrRow]:
+    """DSR with another T, the first seed."""
+    return [train(name, "dsr", steps, SEED, material(name, context, IMAGES), context)]
+
+
+def full(name: str, context: Context) -> list[DsrRow]:
+    """DSR on a larger network at full resolution; the rate that the small one chose."""
+    return [train(name, "dsr", STEPS, SEED, material(name, context), context, large=True)]
+
+
+def train(
+    name: str, method: str, steps: int, seed: int, images: Material, context: Context,
+    large: bool = False,
+) -> DsrRow:  # fmt: skip
+    """Train one network and judge it on test images."""
+    value, rate = chosen(name, method, context)
+    torch.manual_seed(seed)
+    ann = network(images.fit.images.shape[1], FULL_STAGES if large else STAGES)
+    net = made(method, ann, steps, value).to(context.device)
+    base = FULL_PLAN if large else PLAN
+    plan = plan_for(context, Plan(**{**vars(base), "reduced": large and _narrow(context)}))
+    label = f"{method}, T = {steps}, seed {seed}{', full' if large else ''}"
+    history = fit(
+        net, sgd(net, rate), images.fit, images.validation, plan, seed=seed, label=label,
+        state=context.state(f"{name}-{method}-{steps}-{seed}{'-full' * large}"),
+        progress=context.scratch is not None,
+    )  # fmt: skip
+    row = DsrRow(
+        model=name,
+        label=LABELS[method] + (", larger network" if large else ""),
+        n=len(images.test),
+        seed=seed,
+        epochs=plan.epochs,
+        fitted_images=len(images.fit),
+        validation_accuracy=history[-1]["validation_accuracy"],
+        test_accuracy=accuracy(net, images.test, batch=250),
+        seconds_per_epoch=sum(e["seconds"] for e in history) / len(history),
+        method=method,
+        steps=1 if method == "relu" else steps,
+        value=value,
+        rate=rate,
+        history=[e["validation_accuracy"] for e in history],
+        kept_megabytes=_kept(net, images, plan.batch, context) / 1e6,
+        kept_batch=plan.batch,
+        full=large,
+    )
+    if isinstance(net, DSR):
+        x = images.test[:100].floats().to(context.device)
+        run = (spiking := net.spiking(x[:8]))(x, steps)
+        assert run.spikes is not None
+        row["spikes_per_neuron"] = float(run.spikes[-1]) / sum(spiking.sizes.values())
+        row["thresholds"] = [float(value) for value in spiking.thresholds.values()]
+    return row
+
+
+def _kept(net: nn.Module, images: Material, batch: int, context: Context) -> int:
+    """Bytes kept for the backward pass of a training batch; statistics are put back."""
+    held = {key: value.clone() for key, value in net.state_dict().items()}
+    piece = images.fit[:batch]
+    x, y = piece.floats().to(context.device), piece.labels.to(context.device)
+    net.train()
+    found = kept_bytes(lambda: F.cross_entropy(net(x), y))
+    net.eval()
+    net.load_state_dict(held)
+    return found
+
+
+def _narrow(context: Context) -> bool:
+    return bfloat16_pays(context.device)
+
+
+EXPERIMENT = Experiment(
+    name="dsr",
+    summary="training through rates beside training through time: accuracy, memory, seconds",
+    networks=("fashion-cnn",),
+    cells=cells,
+)

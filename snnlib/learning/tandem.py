@@ -1,0 +1,193 @@
+"""Progressive tandem learning: count spikes forward, differentiate a ReLU layer backward.
+
+Source: Wu, Xu, Han, Zhou, Zhang, Li and Tan, *Progressive Tandem Learning for Pattern Recognition
+with Deep Spiking Neural Networks*, TPAMI 44(11), 2022 (online 2021; arXiv:2007.01204).
+
+A trained ReLU network becomes spiking layer by layer; what is trained after each step is the
+network that spikes so far. For a layer that spikes, with a(x) = its weighted sum, batch norm and
+bias included, and s_t the messages (θ a spike) of the layer before, T steps::
+
+    V_t = V_{t−1} + a(s_t) − θ n_t,  n_t = [V_{t−1} + a(s_t) ≥ θ]      (B, ...)
+    forward     r = θ/T Σ_t n_t               the mean message, θ/T times the spike count
+    backward    ∂r/∂· := ∂/∂· clip(a(r'), 0, θ)   r': the mean message of the layer before
+
+The spike trains have no gradient: what is kept for the backward pass is that of the twin ReLU
+network, whatever T is.
+
+The paper's: spike counts forward with the gradient of a weight-sharing twin layer, one layer after
+another, thresholds from a percentile of the trained network's activations.
+
+Ours: constant input at every step, as everywhere in this book (the release injects the image at
+step 1 and a bias of b/T a step); θ in the units of the network, so activations and rates meet
+without the factor T at which the release dips; the gradient cut above θ, where no more spikes can
+come (`cut`); an initial potential v0; layers that go on training after they were inserted
+(`freeze=False`), or all inserted at once. Batch norm uses its trained statistics throughout, so it
+is part of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from snnlib._arguments import real, whole
+from snnlib.learning.lif import LIF, run
+from snnlib.zoo.models import Network
+
+_NOT_IN_TIME = (nn.ReLU, nn.Dropout)  # dropout is off: it would be another mask every step
+
+
+class Tandem(nn.Module):
+    """A trained chain of layers, the first of whose ReLU layers spike: images → logits.
+
+    Its parameters are those of ``network``, which learns with it.
+
+    Args:
+        network: a chain of layers (`snnlib.models.create`, `load`); its ReLUs are top-level.
+        thresholds: θ of every ReLU by its name, scalars or broadcastable to its values.
+        steps: T.
+        v0: initial potential, a fraction of θ.
+        cut: no gradient where the twin lies above θ; else that of a ReLU.
+
+    Attributes:
+        spiking: how many ReLU layers spike, from the first on; begins with 0.
+
+    Raises:
+        ValueError: no threshold for a ReLU, or no top-level ReLU; v0 or steps out of range.
+    """
+
+    def __init__(
+        self, network: Network, thresholds: Mapping[str, Tensor], steps: int, v0: float = 0.5,
+        cut: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.steps = whole("Tandem: steps", steps)
+        self.neuron = LIF(v0=real("Tandem: v0", v0, 0.0, 1.0))
+        self.cut, self.spiking, self.network = cut, 0, network
+        self.names = [name for name, layer in network.named_children() if type(layer) is nn.ReLU]
+        hidden = sum(isinstance(layer, nn.ReLU) for layer in network.modules())
+        if not self.names or hidden != len(self.names):
+            raise ValueError("Tandem: the network must be a chain of layers with ReLUs among them")
+        if missing := [name for name in self.names if name not in thresholds]:
+            raise ValueError(f"Tandem: there is no threshold for {', '.join(missing)}")
+        self.thresholds = {name: thresholds[name].detach() for name in self.names}
+        self.sent: dict[str, Tensor] = {}  # spikes of the last pass: (T,) means over images
+
+    def stages(self) -> list[list[nn.Module]]:
+        """What stands before each ReLU, and after the last one."""
+        found: list[list[nn.Module]] = [[]]
+        for layer in self.network.children():
+            if isinstance(layer, nn.ReLU):
+                found.append([])
+            elif not isinstance(layer, _NOT_IN_TIME):
+                found[-1].append(layer)
+        return found
+
+    def train(self, mode: bool = True) -> Tandem:
+        """Batch norm and dropout stay as in evaluation: the same weights at every step."""
+        super().train(mode)
+        self.network.train(False)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, ...) → logits (B, classes), the mean over all steps."""
+        return self.over_time(x)[0]
+
+    def over_time(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits, and the last layer's values at every step without gradient, (T, B, classes).
+
+        Where not all layers spike, the rest of the network sees the mean message.
+        """
+        self.sent = {}
+        mean, trains = x, None  # the input is the same at every step
+        *stages, last = self.stages()
+        for i, (name, stage) in enumerate(zip(self.names, stages, strict=True)):
+            twin = _through(stage, mean)
+            if i >= self.spiking:
+                mean, trains = torch.relu(twin), None
+                continue
+            trains, mean = self._spike(name, stage, twin, trains)
+        logits = _through(last, mean)
+        steps = logits.detach().expand(self.steps, *logits.shape)
+        if trains is not None:
+            with torch.no_grad():
+                steps = _in_time(last, trains)
+        return logits, steps
+
+    def _spike(
+        self, name: str, stage: list[nn.Module], twin: Tensor, trains: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Messages of a spiking layer at every step (T, B, ...), and their mean (B, ...)."""
+        theta = self.thresholds[name].to(twin)
+        with torch.no_grad():
+            held = twin.detach()
+            currents = held.expand(self.steps, *held.shape) if trains is None else _in_time(
+                stage, trains
+            )  # fmt: skip
+            spikes = run(self.neuron, currents, theta)
+            self.sent[name] = spikes.sum(tuple(range(2, spikes.ndim))).mean(1)
+            messages = theta * spikes  # (T, B, ...)
+            rate = messages.mean(0)
+        smooth = torch.relu(twin)
+        if self.cut:
+            smooth = torch.minimum(smooth, theta)
+        # The value of the rate, to the last bit, with the gradient of the twin.
+        return messages, cast(Tensor, _Tandem.apply(smooth, rate))
+
+    def insert(self, freeze: bool = False) -> str:
+        """One ReLU layer more spikes; returns its name.
+
+        Args:
+            freeze: its weights learn no more, as in the paper's release for every layer after the
+                first.
+
+        Raises:
+            ValueError: all layers spike already.
+        """
+        if self.spiking == len(self.names):
+            raise ValueError("Tandem: all layers spike already")
+        stage = self.stages()[self.spiking]
+        self.spiking += 1
+        for layer in stage:
+            layer.requires_grad_(not freeze)
+        return self.names[self.spiking - 1]
+
+    def spikes(self) -> float:
+        """Spikes an image in the last pass, all layers and steps."""
+        return sum(float(sent.sum()) for sent in self.sent.values())
+
+
+class _Tandem(torch.autograd.Function):
+    """The spiking layer's value, the twin's gradient."""
+
+    @staticmethod
+    def forward(ctx: object, twin: Tensor, rate: Tensor) -> Tensor:
+        return rate.clone()
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def _through(stage: list[nn.Module], value: Tensor) -> Tensor:
+    for layer in stage:
+        value = layer(value)
+    return value
+
+
+def _in_time(stage: list[nn.Module], trains: Tensor) -> Tensor:
+    """A stage on every step, one after another, which is easier on the cache: (T, B, ...)."""
+    return torch.stack([_through(stage, step) for step in trains])
+
+
+def tandem(
+    network: Network, thresholds: Mapping[str, Tensor], steps: int, v0: float = 0.5,
+    cut: bool = True,
+) -> Tandem:  # fmt: skip
+    """A network all of whose ReLU layers spike, ready to train; arguments as for `Tandem`."""
+    made = Tandem(network, thresholds, steps, v0, cut)
+    made.spiking = len(made.names)
+    return made
