@@ -28,7 +28,8 @@ weight decay acts as a learning rate: steps that are multiplied, a channel at a 
 For SGD without momentum directions are then equal, step for step; the factor 1 − η λ, without which
 they are equal to first order, is ours. Running statistics follow PyTorch's momentum. In evaluation
 mode all is an affine map or a fixed weight, written with PyTorch's own functions: `snnlib.convert`
-folds it into the layer before, with no rule of its own.
+folds it into the layer before, with no rule of its own. Derived in chapter *Why deep spiking
+networks fail to learn, and what mends it*.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ which grows over time where the slope exceeds 2; a layer passes on E[slope²] ·
 gradient's square, which grows or vanishes over depth. So width, peak and initial weights decide
 together (`gradient_norms`; ours, as are the comparison of peak 1 with area 1 and the initial
 weights that keep neurons firing, `scale_to_fire`). A membrane shortcut (`Shortcut`) adds currents
-past the neurons, so the gradient always has a way of slope 1.
+past the neurons, so the gradient always has a way of slope 1. Chapter *Why deep spiking networks
+fail to learn, and what mends it*.
 """
 
 from __future__ import annotations
