@@ -20,7 +20,8 @@ The paper's: the layer, Ω, the loss, one α a layer. Ours: ŷ comes from a froz
 which begins with a trained ReLU network instead of a training from scratch, whose first threshold
 clips as little as one asks for. A layer made from a ReLU multiplies the rate by the first θ
 (``unit``), so that the network computes what it did: a rate of 1 stands for that many units of the
-ANN.
+ANN, also after θ has moved. A lower θ then makes the layer louder, not only clipped. Chapter
+*Learning for conversion* proves that neurons arrive at the rates and says what Ω measures.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ bias included, and s_t the messages (θ a spike) of the layer before, T steps::
     backward    ∂r/∂· := ∂/∂· clip(a(r'), 0, θ)   r': the mean message of the layer before
 
 The spike trains have no gradient: what is kept for the backward pass is that of the twin ReLU
-network, whatever T is.
+network, whatever T is. Chapter *Learning for conversion* proves whose gradient it is: under
+constant current, that of r averaged over initial potentials.
 
 The paper's: spike counts forward with the gradient of a weight-sharing twin layer, one layer after
 another, thresholds from a percentile of the trained network's activations.

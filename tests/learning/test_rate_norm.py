@@ -70,6 +70,16 @@ def test_it_takes_the_place_of_relu_and_converts_without_a_rule():
     )  # fmt: skip
 
 
+def test_a_lower_threshold_makes_a_layer_louder():
+    """``unit`` stays: half the threshold is twice the message, until it is clipped."""
+    layer = RateNorm(0.8, 2.0, unit=1.6).double().eval()
+    z = torch.tensor([0.0, 0.4, 0.8, 1.6]).double()
+    torch.testing.assert_close(layer(z), z)
+    with torch.no_grad():
+        layer.alpha.fill_(torch.logit(torch.tensor(0.4)))
+    torch.testing.assert_close(layer(z), torch.tensor([0.0, 0.8, 1.6, 1.6]).double())
+
+
 def test_omega_is_least_for_rates_of_zero_and_one():
     rates = torch.tensor([[0, 1, 1.0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 0], [0.1, 1, 1, 1]]).double()
     torch.testing.assert_close(omega(rates), torch.tensor([1, 2, 1, 3.1 / 3.01]).double())
