@@ -38,7 +38,7 @@ def tables(result: Result) -> list[Table]:
         (_least, result.get("least", [])),
         (_accuracies, [run for run in runs if _tested(run)]),
         (_ablations, [run for run in runs if "axis" in run]),
-        (_layers, [run for run in runs if "layers" in run and "macs_with_input" not in run]),
+        (_layers, [run for run in runs if _layered(run) and "macs_with_input" not in run]),
         (_activity, [run for run in runs if "macs_with_input" in run]),
         (_codes, [run for run in runs if _coded(run) and "every" not in run]),
         (_changes, [run for run in runs if "every" in run]),
@@ -60,6 +60,11 @@ def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
     for run in runs:
         found.setdefault(str(run["model"]), []).append(run)
     return {name: found[name] for name in ordered(found)}
+
+
+def _layered(run: dict[str, Any]) -> bool:
+    """Does it say something of every layer? (Some runs count their layers, no more.)"""
+    return isinstance(run.get("layers"), list)
 
 
 def _tested(run: dict[str, Any]) -> bool:
