@@ -8,7 +8,8 @@ in the simulator, the median of several runs after a first one that is not timed
 ``populations``: a leaky network, pixels-512-classes, trained with surrogate gradients (the common
 step, `snnlib.learning.lif`), three seeds. Either ten steps and one output neuron a class, or a
 single step and ten output neurons a class, whose spikes are added: as many spikes can tell the
-classes apart. Accuracy on the test images and images a second of the same forward pass.
+classes apart. Accuracy on the test images and images a second of the same forward pass. Chapter
+*Time in the input, time in the gradient* says when that is exact.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ its own spikes at t_1 < t_2 < …::
 
 The last line is the implicit function theorem: an exact gradient wherever no spike appears or
 vanishes. The membrane does not leak, so a reset by θ is the same whenever it came, and the k-th
-spike is the first one of a neuron with threshold kθ.
+spike is the first one of a neuron with threshold kθ. Derived in chapter *Time in the input, time in
+the gradient*.
 
 The paper's: gradients of all spike times, several a neuron, and the question which time constant
 serves best. Ours: a membrane without leak (the closed form of Mostafa, TNNLS 29(7), 2018, whose

@@ -23,7 +23,7 @@ whose first step has its own first layer, the surrogate (slope of a sigmoid, pea
 Ours: any chain of layers with ReLUs in their places; x = 1 belongs to the brightest interval; a
 black pixel never fires and none fires twice, also in the time code, whose last interval in the
 released code is met by all pixels again. With T = 1, direct input, it is the plain network with a
-step for each ReLU: the test.
+step for each ReLU: the test. Shown in chapter *Time in the input, time in the gradient*.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ restriction to one spike, a loss of both potential and spike time, learned θ an
 
 Ours: the exact form of the loss above, which the abstract does not give; batch norm on currents
 over all T·B; the surrogate (`SPIKE`); answers are the largest U; `single=False` lifts the
-restriction, for comparison.
+restriction, for comparison. Shown in chapter *Time in the input, time in the gradient*.
 """
 
 from __future__ import annotations
