@@ -1,7 +1,8 @@
 """Gradients without time: forward the spikes, backward the map of rates (DSR).
 
 Source: Meng, Xiao, Yan, Wang, Lin and Luo, *Training High-Performance Low-Latency Spiking Neural
-Networks by Differentiation on Spike Representation*, CVPR 2022.
+Networks by Differentiation on Spike Representation*, CVPR 2022. Derived in chapter *Gradients
+without time*.
 
 What a layer has sent is summed up by a weighted mean over the T steps, and that mean is nearly a
 clipped line of the mean current::

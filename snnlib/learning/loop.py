@@ -187,7 +187,8 @@ def _restore(
 def kept_bytes(compute: Callable[[], Tensor]) -> int:
     """Bytes that autograd keeps for the backward pass of what is computed, parameters included.
 
-    A storage that is kept by several operations counts once.
+    A storage that is kept by several operations counts once. Chapter *Gradients without time*
+    counts three ways to learn.
 
     Example:
         >>> x = torch.ones(1000, requires_grad=True)

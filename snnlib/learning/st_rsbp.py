@@ -1,7 +1,8 @@
 """ST-RSBP: gradients on spike counts, through recurrent layers, without unrolling time.
 
 Source: Zhang and Li, *Spike-Train Level Backpropagation for Training Deep Recurrent Spiking Neural
-Networks*, Advances in Neural Information Processing Systems 32, 2019.
+Networks*, Advances in Neural Information Processing Systems 32, 2019. Derived in chapter *Gradients
+without time*.
 
 A layer of n neurons with presynaptic trains s_j(t), its own of the step before among them if it is
 recurrent; leak β, threshold θ, reset to zero::
