@@ -12,6 +12,7 @@ process. ``full`` is a larger network at full resolution, trained with DSR alone
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any, NotRequired
@@ -21,7 +22,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
-from book.experiments.material import Material, TrainedRow, material, plan_for, seeds
+from book.experiments.material import (
+    Material,
+    TrainedRow,
+    material,
+    plan_for,
+    seeds,
+    trained_row,
+)
 from snnlib.learning.dsr import DSR
 from snnlib.learning.lif import LIF, Surrogate
 from snnlib.learning.loop import Plan, fit, kept_bytes
@@ -158,32 +166,27 @@ def train(
     ann = network(images.fit.images.shape[1], FULL_STAGES if large else STAGES)
     net = made(method, ann, steps, value).to(context.device)
     base = FULL_PLAN if large else PLAN
-    plan = plan_for(context, Plan(**{**vars(base), "reduced": large and _narrow(context)}))
+    plan = plan_for(context, replace(base, reduced=large and _narrow(context)))
     label = f"{method}, T = {steps}, seed {seed}{', full' if large else ''}"
     history = fit(
         net, sgd(net, rate), images.fit, images.validation, plan, seed=seed, label=label,
         state=context.state(f"{name}-{method}-{steps}-{seed}{'-full' * large}"),
         progress=context.scratch is not None,
     )  # fmt: skip
-    row = DsrRow(
-        model=name,
-        label=LABELS[method] + (", larger network" if large else ""),
-        n=len(images.test),
-        seed=seed,
-        epochs=plan.epochs,
-        fitted_images=len(images.fit),
-        validation_accuracy=history[-1]["validation_accuracy"],
-        test_accuracy=accuracy(net, images.test, batch=250),
-        seconds_per_epoch=sum(e["seconds"] for e in history) / len(history),
-        method=method,
-        steps=1 if method == "relu" else steps,
-        value=value,
-        rate=rate,
-        history=[e["validation_accuracy"] for e in history],
-        kept_megabytes=_kept(net, images, plan.batch, context) / 1e6,
-        kept_batch=plan.batch,
-        full=large,
-    )
+    row: DsrRow = {
+        **trained_row(
+            name, LABELS[method] + (", larger network" if large else ""), seed, images, plan,
+            history, accuracy(net, images.test, batch=250),
+        ),
+        "method": method,
+        "steps": 1 if method == "relu" else steps,
+        "value": value,
+        "rate": rate,
+        "history": [e["validation_accuracy"] for e in history],
+        "kept_megabytes": _kept(net, images, plan.batch, context) / 1e6,
+        "kept_batch": plan.batch,
+        "full": large,
+    }  # fmt: skip
     if isinstance(net, DSR):
         x = images.test[:100].floats().to(context.device)
         run = (spiking := net.spiking(x[:8]))(x, steps)

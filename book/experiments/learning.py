@@ -98,8 +98,9 @@ def train(
     split, plan = images.fit[: recipe.images], plan_for(context, recipe.plan)
     plan = replace(plan, batch=min(plan.batch, len(split)))
     learned = [p for p in network.parameters() if p.requires_grad]
-    x, y = (part.to(learned[0].device) for part in (split[: plan.batch].floats(), split.labels))
-    kept = kept_bytes(lambda: loss(network.train(), x, y[: plan.batch]))
+    batch, device = split[: plan.batch], learned[0].device
+    x, y = batch.floats().to(device), batch.labels.to(device)
+    kept = kept_bytes(lambda: loss(network.train(), x, y))
     history = fit(
         network, torch.optim.Adam(learned, recipe.rate), split, images.validation, plan,
         seed=seed, loss=loss, state=context.state(name), label=name,

@@ -7,10 +7,11 @@ numbers say only that the command runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from book.experiments.frame import SEED, Context, Labeled
-from snnlib.learning.loop import Plan
+from snnlib.learning.loop import Epoch, Plan
 from snnlib.zoo import data, models
 from snnlib.zoo.data import Split
 
@@ -40,6 +41,24 @@ class TrainedRow(Labeled):
     validation_accuracy: float  # after the last epoch; fractions
     test_accuracy: float
     seconds_per_epoch: float  # of training
+
+
+def trained_row(
+    network: str, label: str, seed: int, images: Material, plan: Plan, history: Sequence[Epoch],
+    test_accuracy: float,
+) -> TrainedRow:  # fmt: skip
+    """The row of a network that `snnlib.learning.loop.fit` trained by a plan."""
+    return {
+        "model": network,
+        "label": label,
+        "n": len(images.test),
+        "seed": seed,
+        "epochs": plan.epochs,
+        "fitted_images": len(images.fit),
+        "validation_accuracy": history[-1]["validation_accuracy"],
+        "test_accuracy": test_accuracy,
+        "seconds_per_epoch": sum(epoch["seconds"] for epoch in history) / len(history),
+    }
 
 
 def material(network: str, context: Context, images: int | None = None) -> Material:

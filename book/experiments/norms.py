@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
-from book.experiments.material import TrainedRow, material, plan_for, seeds
+from book.experiments.material import TrainedRow, material, plan_for, seeds, trained_row
 from snnlib.conversion.convert import convert
 from snnlib.learning.loop import Epoch, Plan, fit
 from snnlib.learning.norms import (
@@ -163,7 +163,8 @@ def cells(name: str) -> list[Cell]:
 
 def train(name: str, norm: str, context: Context) -> list[NormRow]:
     """One norm, a row a seed."""
-    images, rows = material(name, context), []
+    images = material(name, context)
+    rows: list[NormRow] = []
     plan = plan_for(context, PLAN)
     x = images.fit[:200].floats().to(context.device)
     for seed in seeds(context):
@@ -177,24 +178,18 @@ def train(name: str, norm: str, context: Context) -> list[NormRow]:
         snn = convert(net, x, Augmented(levels=4, negative=0.0))
         answers = snn(few.floats().to(context.device), SNN_STEPS, only_last=True).predictions[-1]
         rows.append(
-            NormRow(
-                model=name,
-                label=NORMS[norm],
-                n=len(images.test),
-                seed=seed,
-                epochs=plan.epochs,
-                fitted_images=len(images.fit),
-                validation_accuracy=history[-1]["validation_accuracy"],
-                test_accuracy=accuracy(net, images.test),
-                seconds_per_epoch=sum(e["seconds"] for e in history) / len(history),
-                norm=norm,
-                history=[e["validation_accuracy"] for e in history],
-                snn_steps=SNN_STEPS,
-                snn_images=len(few),
-                snn_accuracy=float((answers.cpu() == few.labels).double().mean()),
-                snn_ann_accuracy=accuracy(net, few),
-                scales_left=sum(node.op == "affine" for node in snn.graph),
-            )
+            {
+                **trained_row(
+                    name, NORMS[norm], seed, images, plan, history, accuracy(net, images.test)
+                ),
+                "norm": norm,
+                "history": [e["validation_accuracy"] for e in history],
+                "snn_steps": SNN_STEPS,
+                "snn_images": len(few),
+                "snn_accuracy": float((answers.cpu() == few.labels).double().mean()),
+                "snn_ann_accuracy": accuracy(net, few),
+                "scales_left": sum(node.op == "affine" for node in snn.graph),
+            }
         )
     return rows
 

@@ -12,6 +12,7 @@ was chosen by the curves, not by its accuracy.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
-from book.experiments.material import TrainedRow, material, plan_for
+from book.experiments.material import TrainedRow, material, plan_for, trained_row
 from snnlib.learning.lif import LIF, Surrogate
 from snnlib.learning.loop import Plan, fit
 from snnlib.learning.surrogate import (
@@ -149,7 +150,7 @@ def train(network: str, name: str, context: Context) -> list[DepthRow]:
     ann = deep_convolutional(STAGES, images.fit.images.shape[1], shortcut=shortcut)
     neuron = LIF(leak=LEAK, spike=Surrogate(SHAPE, TRAINED_WIDTH))
     net = unrolled(ann, neuron, STEPS).to(context.device)
-    plan = plan_for(context, Plan(**{**vars(PLAN), "reduced": bfloat16_pays(context.device)}))
+    plan = plan_for(context, replace(PLAN, reduced=bfloat16_pays(context.device)))
     history = fit(
         net, adamw(net, RATE, DECAY), images.fit, images.validation, plan, seed=SEED,
         state=context.state(f"{network}-trained-{name}"), label=name,
@@ -157,23 +158,18 @@ def train(network: str, name: str, context: Context) -> list[DepthRow]:
     )  # fmt: skip
     rates = net.rates(images.test[:100].floats().to(context.device))
     return [
-        DepthRow(
-            model=network,
-            label=f"20 layers, {'membrane shortcut' if shortcut else 'plain'}",
-            n=len(images.test),
-            seed=SEED,
-            epochs=plan.epochs,
-            fitted_images=len(images.fit),
-            validation_accuracy=history[-1]["validation_accuracy"],
-            test_accuracy=accuracy(net, images.test, batch=250),
-            seconds_per_epoch=sum(e["seconds"] for e in history) / len(history),
-            shortcut=shortcut,
-            width=TRAINED_WIDTH,
-            steps=STEPS,
-            spikes_per_neuron=STEPS * sum(rates) / len(rates),
-            history=[e["validation_accuracy"] for e in history],
-        )
-    ]
+        {
+            **trained_row(
+                network, f"20 layers, {'membrane shortcut' if shortcut else 'plain'}", SEED,
+                images, plan, history, accuracy(net, images.test, batch=250),
+            ),
+            "shortcut": shortcut,
+            "width": TRAINED_WIDTH,
+            "steps": STEPS,
+            "spikes_per_neuron": STEPS * sum(rates) / len(rates),
+            "history": [e["validation_accuracy"] for e in history],
+        }
+    ]  # fmt: skip
 
 
 def adamw(net: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:

@@ -5,13 +5,12 @@ Each is on one data set, so the page shows them whatever network of the book is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from book.tools.tables import loss, percent
+from book.tools.tables import loss
 from bookext.networks import ordered
-from bookext.results import Result, of
+from bookext.results import Result, of, spread
 from bookext.table import Table
 from snnlib.zoo import models
 
@@ -74,13 +73,6 @@ def _trained(model: str, rows: list[Any]) -> Table:
 def same_number(rows: list[Any]) -> str:
     """How many images the rows are judged on."""
     return " or ".join(f"{n:,}" for n in sorted({row["n"] for row in rows}))
-
-
-def spread(values: Iterable[float]) -> str:
-    """Mean in percent, and the standard deviation of the seeds where there are several."""
-    found = list(values)
-    deviation = f" ± {100 * stdev(found):.2f}" if len(found) > 1 else ""
-    return f"{percent(mean(found))}{deviation}"
 
 
 def _mean(rows: list[Any], key: str, form: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from book.tools.tables import percent
-from bookext.results import Result
+from bookext.results import Result, spread
 from bookext.table import Table
 
 if TYPE_CHECKING:
@@ -44,16 +43,9 @@ def _row(name: str, runs: list[RankRun]) -> list[str]:
         name,
         f"{runs[0]['read']:g}",
         f"{len(runs)}",
-        _spread(run["accuracy"] for run in runs),
+        spread(run["accuracy"] for run in runs),
         f"{mean(run['mean_time'] for run in runs):.2f}",
         f"{100 * mean(run['share'] for run in runs):.1f}",
         percent(mean(run["first_step"] for run in runs)),
         percent(mean(run["waited"] for run in runs)),
     ]
-
-
-def _spread(values: Iterable[float]) -> str:
-    """Mean, and the standard deviation of the seeds where there are several."""
-    found = list(values)
-    deviation = f" ± {100 * stdev(found):.2f}" if len(found) > 1 else ""
-    return f"{percent(mean(found))}{deviation}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from statistics import mean, stdev
 from typing import Any
+
+from book.tools.tables import percent
 
 Result = dict[str, Any]
 
@@ -26,3 +30,10 @@ def shown(label: str) -> str:
 def steps(count: int) -> str:
     """So many steps, in words."""
     return f"{count} step{'s' * (count != 1)}"
+
+
+def spread(shares: Iterable[float]) -> str:
+    """Mean in percent, and the standard deviation of the seeds where there are several."""
+    found = list(shares)
+    deviation = f" ± {100 * stdev(found):.2f}" if len(found) > 1 else ""
+    return f"{percent(mean(found))}{deviation}"
