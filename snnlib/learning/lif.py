@@ -140,7 +140,8 @@ def run(neuron: LIF, currents: Tensor, theta: Tensor, leaks: Tensor | None = Non
         autocast) are float32.
     """
     if currents.dtype in (torch.bfloat16, torch.float16):
-        return run(neuron, currents.float(), theta.float()).to(currents.dtype)
+        wide = None if leaks is None else leaks.float()
+        return run(neuron, currents.float(), theta.float(), wide).to(currents.dtype)
     fixed = leaks is None and not theta.requires_grad
     if fixed and type(neuron) is LIF and isinstance(neuron.spike, Surrogate):
         return cast(Tensor, _Run.apply(currents, theta, neuron))

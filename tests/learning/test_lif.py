@@ -83,6 +83,8 @@ def test_potentials_of_narrow_currents_are_float32() -> None:
     spikes = run(LIF(), z, torch.tensor(1.0))
     assert spikes.dtype == torch.bfloat16
     assert float(spikes.float().sum()) == 2
+    held = run(LIF(), z, torch.tensor(1.0), torch.zeros(1024))  # nothing is left after a step
+    assert float(held.float().sum()) == 0
 
 
 def test_a_trained_threshold_gets_its_gradient() -> None:
