@@ -2,7 +2,8 @@
 
 The *networks* of this experiment are what is read. ``spoken-events`` stands in for touch: 40
 channels of spoken digits (log-mel energies, a step of 10 ms, recordings cut after a second) as a
-fingertip's taxels would send them, by their changes (`snnlib.learning.touch`). ``braille`` are the
+fingertip's taxels would send them, by their changes (`snnlib.learning.touch`); the signals
+themselves are kept in 8 bits. ``braille`` are the
 published recordings, where ``$SNNLIB_DATA/braille/reading_braille_data.zip`` holds them; none of
 its numbers are stored here.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import mean
@@ -90,7 +92,7 @@ class Front(nn.Module):
     def __init__(self, clips: Tensor) -> None:
         super().__init__()
         inside = clips[..., -1] > 0
-        x = clips[..., :-1][inside]  # (steps, F)
+        x = clips[..., :-1][inside]  # (steps of all, F)
         self.register_buffer("mean", x.mean(0))
         self.register_buffer("deviation", x.std(0).clamp_min(1e-6))
 
@@ -101,38 +103,63 @@ class Front(nn.Module):
         return x
 
 
-@lru_cache(maxsize=2)
-def recordings(network: str, theta: float | None, limit: int | None) -> Material:
-    """Clips to fit, for choices and for the test; events of a threshold, or the signals (None).
+Parts = tuple[Sequences, Sequences, Sequences]  # to fit, validation, test
+
+
+@lru_cache(maxsize=1)
+def heard() -> Parts:
+    """Spoken digits, cut after `LONGEST` steps."""
+    fit, validation, test = (
+        replace(part, values=part.values[:, :LONGEST], lengths=part.lengths.clamp(max=LONGEST))
+        for part in spoken.split(spoken.load())
+        if part.lengths is not None
+    )
+    return fit, validation, test
+
+
+@lru_cache(maxsize=1)
+def touched(theta: float) -> Parts:
+    """The published recordings of a threshold.
 
     Raises:
         DatasetUnavailable: they are not here.
     """
-    if network == "braille":
-        folder = Path(os.environ.get("SNNLIB_DATA", "")).expanduser() / "braille"
-        held = braille.load(folder / braille.ARCHIVE, threshold=round(theta or 1))
-        parts = braille.split(held)
-    else:
-        parts = spoken.split(spoken.load())
+    folder = Path(os.environ.get("SNNLIB_DATA", "")).expanduser() / "braille"
+    return braille.split(braille.load(folder / braille.ARCHIVE, threshold=round(theta)))
+
+
+def recordings(network: str, theta: float | None, limit: int | None) -> Material:
+    """Clips to fit, for choices and for the test; events of a threshold, or the signals (None)."""
+    parts = touched(theta or 1.0) if network == "braille" else heard()
+    low, high = span(parts[0])
     sizes = (None, None, None) if limit is None else (5 * limit, limit, limit)
-    fit, validation, test = (
-        clips(part.take(slice(size)), None if network == "braille" else theta)
-        for part, size in zip(parts, sizes, strict=True)
-    )
-    return Material(fit, validation, test)
+    few = [part.take(slice(size)) for part, size in zip(parts, sizes, strict=True)]
+    found = []
+    for part in few:
+        if network == "braille":  # events already
+            values = part.values.clamp(max=1)
+        elif theta is not None:
+            values = delta_code(part.values, theta)
+        else:
+            values = ((part.values - low) / (high - low)).clamp(0, 1)
+        found.append(as_split(values, part))
+    return Material(*found)
 
 
-def clips(part: Sequences, theta: float | None) -> Split:
-    """Sequences as clips, coded where a threshold is given, cut after `LONGEST` steps."""
-    whole = part.values.shape[1]
-    lengths = torch.full((len(part),), whole) if part.lengths is None else part.lengths
-    if whole > 2 * LONGEST and part.lengths is None:  # all of one length: nothing is cut
-        values = part.values.clamp(max=1)
-    else:
-        lengths, values = lengths.clamp(max=LONGEST), part.values[:, :LONGEST]
-    if theta is not None:
-        values = delta_code(values, theta)
-    return Split(as_clips(values, lengths), part.labels, part.classes)
+def span(part: Sequences) -> tuple[float, float]:
+    """Smallest and largest value of some sequences, padding left out."""
+    values = part.values
+    if part.lengths is not None:
+        values = values[torch.arange(values.shape[1]) < part.lengths[:, None]]
+    return float(values.min()), float(values.max())
+
+
+def as_split(values: Tensor, part: Sequences) -> Split:
+    """Values in [0, 1] as clips of 8 bits: events are kept as they are, signals are rounded."""
+    steps = values.shape[1]
+    lengths = torch.full((len(part),), steps) if part.lengths is None else part.lengths
+    held = as_clips(values, lengths.clamp(max=steps))
+    return Split((255 * held).round().to(torch.uint8), part.labels, part.classes)
 
 
 def made(method: str, material: Material, seed: int) -> Reader:
@@ -141,7 +168,7 @@ def made(method: str, material: Material, seed: int) -> Reader:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if method.startswith("lstm"):
-            front = Front(material.fit.images) if method == "lstm" else nn.Dropout(DROP)
+            front = Front(material.fit.floats()) if method == "lstm" else nn.Dropout(DROP)
             return LSTMReader(inputs, classes, HIDDEN, events=method != "lstm", front=front)
         return SpikingReader(
             inputs, classes, HIDDEN,

@@ -5,9 +5,10 @@ spoken digits, all six speakers in every part, three seeds; ``strings-NAME`` has
 test strings alone, one seed. Strings of 3 to 5 digits (`snnlib.recurrent.strings`); validation and
 test strings are the same for all seeds, each seed has strings to fit of its own.
 
-Three ways to train the same network (`snnlib.recurrent.transducer`), each for as many epochs in
-all: on the loss of all paths from the beginning; after encoder pre-training by frame labels; after
-pre-training along the aligned path. Read greedily and with a small beam, on validation strings, and
+The same network (`snnlib.recurrent.transducer`) learns the loss of all paths for as many epochs
+from random weights, after encoder pre-training by frame labels, and after pre-training along the
+aligned path. Pre-training is training too, so a fourth has its epochs as well, on the loss of all
+paths (``longer``). Read greedily and with a small beam, on validation strings, and
 on test strings once. ``traces`` show some of these, group of frames by group.
 """
 
@@ -25,7 +26,7 @@ from book.experiments.frame import Cell, Context, Experiment, Labeled, Rows
 from book.experiments.goals import Goal, goal
 from snnlib.recurrent import strings, transducing
 from snnlib.recurrent.strings import Strings
-from snnlib.recurrent.transducer import Transducer
+from snnlib.recurrent.transducer import PRETRAINING, Transducer
 from snnlib.recurrent.transducing import Judged, Plan
 from snnlib.zoo import spoken
 
@@ -34,6 +35,7 @@ BEFORE, AFTER = 8, 24  # epochs of pre-training and of what follows
 TRACED = 3  # test strings of the first seed
 METHODS = {
     "random": "from random weights",
+    "longer": "from random weights, as many epochs in all",
     "encoder": "after encoder pre-training",
     "path": "after pre-training along the path",
 }
@@ -59,7 +61,7 @@ class Transduced(Labeled):
 
     method: str
     seed: int
-    epochs: int
+    epochs: int  # of pre-training and after it
     fitted_strings: int
     parameters: int
     group_ms: float  # frames that are heard together
@@ -93,9 +95,9 @@ def measure(network: str, method: str, seed: int, context: Context) -> list[Tran
     fit, validation, test = parts(network, seed, context.limit)
     net = transducing.network(fit, seed).to(context.device)
     before, after = (BEFORE, AFTER) if context.limit is None else (1, 1)
-    whole = Plan(epochs=after if method in ("encoder", "path") else before + after)
+    whole = Plan(epochs=after + before * (method == "longer"))
     name = f"{network}/{method}/{seed}"
-    if method != "random":
+    if method in PRETRAINING:
         first, label = replace(whole, objective=method, epochs=before), f"{name}/before"
         transducing.fit(net, fit, first, seed=seed, state=context.state(label), label=label)
     # Another order of the strings than before.
@@ -115,7 +117,7 @@ def measure(network: str, method: str, seed: int, context: Context) -> list[Tran
         "n": len(test),
         "method": method,
         "seed": seed,
-        "epochs": before + after,
+        "epochs": after + before * (method != "random"),
         "fitted_strings": len(fit),
         "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
         "group_ms": net.stack * spoken.HOP_MS,

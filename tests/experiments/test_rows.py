@@ -146,7 +146,7 @@ def test_stored_rows_are_as_declared(name):
     assert not wrong
 
 
-TASKS = {"transducer": "strings"}  # not on networks: what they are quick on
+TASKS = {"transducer": "strings", "touch": "spoken-events"}  # what those on no network run on
 
 
 @pytest.mark.parametrize(
