@@ -12,7 +12,7 @@ open by the loss; a network that waits is never wrong, so symbols tend to come l
 from alignments instead, before the loss of all paths goes on from there (`PRETRAINING`):
 
 - *encoder*: each f_t names the symbol that is being said, by a linear layer of its own that is
-  thrown away afterwards;
+  thrown away afterward;
 - *path*: the whole network learns one path through the lattice, each symbol at the frame that the
   alignment says.
 
