@@ -40,13 +40,12 @@ def test_clips_hold_signals_in_eight_bits():
 
 
 @pytest.mark.dataset("spoken_digits")
-def test_it_runs_at_the_threshold_that_was_best_on_validation(tmp_path, monkeypatch):
+def test_it_runs_at_the_threshold_that_the_sweep_chose(tmp_path, monkeypatch):
     monkeypatch.setattr(touch, "SEEDS", 1)
     path = frame.run(experiments.get("touch"), limit=10, folder=tmp_path, progress=False)
     record = json.loads(path.read_text(encoding="utf-8"))
     assert record["command"] == "snnlib experiment touch --limit 10"
-    best = max(record["sweep"], key=lambda row: row["validation_accuracy"])
-    assert {run["theta"] for run in record["runs"]} == {best["theta"]}
+    assert {run["theta"] for run in record["runs"]} == {touch.chosen(record["sweep"])}
     by_method = {run["method"]: run for run in record["runs"]}
     assert list(by_method) == list(touch.METHODS)
     for run in record["runs"]:
@@ -56,6 +55,18 @@ def test_it_runs_at_the_threshold_that_was_best_on_validation(tmp_path, monkeypa
     assert by_method["lstm"]["events"] == by_method["lstm"]["additions"] == 0
     assert by_method["rsnn"]["events"] == by_method["lstm-events"]["events"] > 0
     assert len(record["goals"]) == 3
+
+
+def test_fewer_events_are_chosen_where_they_cost_a_point_at_most():
+    def swept(*accuracies):
+        return [
+            {"theta": theta, "validation_accuracy": accuracy}
+            for theta, accuracy in zip((0.5, 1.0, 2.0), accuracies, strict=True)
+        ]
+
+    assert touch.chosen(swept(0.96, 0.97, 0.955)) == 1.0
+    assert touch.chosen(swept(0.96, 0.965, 0.958)) == 2.0
+    assert touch.chosen(swept(0.97, 0.94, 0.93)) == 0.5
 
 
 def test_the_published_recordings_are_read_where_they_lie(tmp_path, monkeypatch):
