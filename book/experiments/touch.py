@@ -8,9 +8,10 @@ published recordings, where ``$SNNLIB_DATA/braille/reading_braille_data.zip`` ho
 its numbers are stored here.
 
 First a sweep of the coding's threshold, judged on validation recordings alone (``sweep``). Then, at
-the largest threshold that is within a point of the best there, three seeds of: the recurrent spiking network; the same without
-recurrence; the same with decays that are not learned; an LSTM on the same events; an LSTM on the
-signals themselves, where there are any. Operations and energy are of a test recording, mean.
+the largest threshold that is within a point of the best there, three seeds of: the recurrent
+spiking network; the same without recurrence; the same with decays that are not learned; an LSTM on
+the same events; an LSTM on the signals themselves, where there are any. Operations and energy are
+of a test recording, mean.
 """
 
 from __future__ import annotations
