@@ -109,9 +109,13 @@ class Transducer(nn.Module):
         self.namer = nn.Linear(hidden, symbols + 1)  # of encoder pre-training alone
 
     def encode(self, sound: Tensor) -> Tensor:
-        """(B, frames, features) → f (B, T, hidden), T = frames // stack."""
-        groups = sound.shape[1] // self.stack
-        if sound.dim() != 3 or not groups:
+        """(B, frames, features) → f (B, T, hidden), T = frames // stack.
+
+        Raises:
+            ValueError: another shape, or there is not one group of frames.
+        """
+        groups = sound.shape[1] // self.stack if sound.dim() == 3 else 0
+        if not groups:
             raise ValueError(f"sound of shape {tuple(sound.shape)} has no {self.stack} frames")
         kept = sound[:, : groups * self.stack]
         flat = self.front(kept.flatten(0, 1)).view(len(sound), groups, -1)  # (B, T, stack · F)

@@ -141,7 +141,8 @@ def test_wrong_arguments_are_named():
         Transducer(4, 3, stack=0)
     with pytest.raises(ValueError, match="objective='ctc'"):
         network(symbols=10).loss(tiny(), "ctc")
-    with pytest.raises(ValueError, match="has no 2 frames"):
-        network().encode(torch.zeros(1, 1, 4))
+    for shape in ((1, 1, 4), (4,)):
+        with pytest.raises(ValueError, match="has no 2 frames"):
+            network().encode(torch.zeros(shape, dtype=torch.float64))
     with pytest.raises(ValueError, match="width"):
         network().beam(sound(), torch.tensor([12, 12, 12]), width=0)
