@@ -32,7 +32,7 @@ HOP = round(spoken.HOP_MS * spoken.RATE / 1000)  # samples
 WINDOW = round(spoken.WINDOW_MS * spoken.RATE / 1000)
 PAUSE = (160, 1200)  # samples, 20 to 150 ms
 TAIL = 2000  # after the last digit: who answers late still can
-NOISE = 15.0  # standard deviation; the quiet ends of the recordings have 14 and more
+NOISE = 15.0  # standard deviation; the last 50 ms of 19 in 20 recordings have 14 or more
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@
     z_{t,u} = W tanh(E f_t + P g_u + b)     (B, T, U + 1, K)  joint network, K − 1 symbols and blank
     loss = −ln Σ over paths                 (B,)              `snnlib.recurrent.lattice`
 
-Nothing looks ahead: f_t has heard what is in its own group and before. Which path to take is left
-open by the loss; a network that waits is never wrong, so symbols tend to come late. Hu et al. start
-from alignments instead, before the loss of all paths goes on from there (`PRETRAINING`):
+Nothing looks ahead: f_t has heard what is in its own group and before. Which path to take, and so
+when a symbol comes out, is left open by the loss. Hu et al. start from alignments, before the loss
+of all paths goes on from there (`PRETRAINING`):
 
 - *encoder*: each f_t names the symbol that is being said, by a linear layer of its own that is
   thrown away afterward;
