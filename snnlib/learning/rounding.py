@@ -181,6 +181,7 @@ class DeadZone(Augmented):
 
     kind: ClassVar[str] = "dead-zone"
     zone: Tensor | float = HALF
+    __eq__, __hash__ = object.__eq__, object.__hash__  # a tensor says neither
 
     def decide(self, potential: Tensor, count: Tensor, theta: Tensor) -> Tensor:
         total = potential / theta + count  # the sum so far, and v0

@@ -3,15 +3,15 @@
 A neuron that sends nothing costs nothing. A `Sparse` network rounds its activations as the
 converted one does in one step, so training acts on the very events (`snnlib.learning.rounding`)::
 
-    loss = task + Σ_l μ_l s_l P_l           P_l: count, Hoyer or L1 of a layer
+    loss = task + Σ_l μ_l P_l               P_l: count, Hoyer or L1 of a layer
     task = cross-entropy, and divergence from the answers of the dense network
 
-w within a layer and s over layers are in proportion to neurons (*events*), or to fan-outs
-(*synops*: Σ s D is events × fan-out, D the share of neurons that send). μ is a fixed strength that
-rises slowly, or a Lagrange multiplier that climbs while more is sent than a target allows, of all
-or of each layer::
+D_l is the share of a layer's neurons that send. w within a layer, and s over layers, are in
+proportion to neurons (*events*), or to fan-outs (*synops*: Σ s D is events × fan-out). μ_l is a
+fixed strength times s_l that rises slowly, or a Lagrange multiplier that climbs while more is sent
+than a target d allows, of all layers together or of each::
 
-    μ ← max(0, μ + η (D − d))               d: target
+    μ_l ← max(0, μ_l + η s_l (Σ s D − d))   or   max(0, μ_l + η (D_l − d_l))
 
 The constraint is on events as they are; its gradient is that of P.
 
@@ -198,7 +198,7 @@ class Objective:
 
     Attributes:
         teacher: whose answers are to be met, in evaluation mode; None: labels alone.
-        strength: μ, where there is no target.
+        strength: of the penalty, where there is no target.
         target: largest share of what counts (`Sparse.shares`) that may be active, of all layers or
             of each; None: none.
         climb: η, of the multipliers, a step.
@@ -225,16 +225,17 @@ class Objective:
             self._move(network, active, risen)
         pressure = network.multipliers
         if self.target is None:
-            pressure = pressure.new_full(pressure.shape, self.strength * risen)
-        return self.task(logits.float(), x, y) + (pressure * network.shares * values).sum()
+            pressure = self.strength * risen * network.shares
+        return self.task(logits, x, y) + (pressure * values).sum()
 
     def task(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy and the divergence from the teacher's answers."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = F.cross_entropy(logits, y)
         if self.teacher is None or not self.distillation:
             return loss
         with torch.no_grad():
-            wanted = F.log_softmax(self.teacher(x).float() / _TEMPERATURE, 1)
+            wanted = F.log_softmax(self.teacher(x).to(logits) / _TEMPERATURE, 1)
         softer = F.log_softmax(logits / _TEMPERATURE, 1)
         apart = F.kl_div(softer, wanted, reduction="batchmean", log_target=True)
         return torch.lerp(loss, apart * _TEMPERATURE**2, self.distillation)
@@ -250,5 +251,5 @@ class Objective:
             return
         above = active - torch.lerp(network.start, active.new_tensor(self.target), risen)
         if isinstance(self.target, float):
-            above = (network.shares * above).sum()
+            above = network.shares * (network.shares * above).sum()
         network.multipliers.add_(self.climb * above).clamp_min_(0)
