@@ -52,7 +52,7 @@ EPOCHS = {"digits-cnn": 10, "mnist-cnn": 12, "fashion-cnn": 16}
 DEEP_EPOCHS = 24
 DEEP = ("cifar10-vgg", "cifar10-vgg-max", "cifar10-resnet")
 RATE, DECAY, BATCH = 0.03, 5e-4, 128
-RAMP, CLIMB = 0.4, 0.3  # share of the steps in which the pressure rises; η
+RAMP, CLIMB = 0.4, 20.0  # share of the steps in which the pressure rises; η √steps
 FREE_LEVELS, LOST = (2, 4, 8, 16), (0.0, 0.01, 0.03, 0.1)
 SEEDS = {"mnist-cnn": 3}  # of what is chosen
 KEPT = FOLDER.parent / "checkpoints" / "sparse"
@@ -210,9 +210,9 @@ def trained(
         with torch.no_grad():
             active = model.watched(subject.calibration[:100])[2]
         target = (method.target * active).tolist()
+    steps = plan.epochs * (len(images.fit) // plan.batch)
     objective = Objective(
-        subject.ann, method.strength, target, CLIMB,
-        ramp=max(1, int(RAMP * plan.epochs * (len(images.fit) // plan.batch))),
+        subject.ann, method.strength, target, climb=CLIMB / steps**0.5, ramp=int(RAMP * steps) + 1,
         distillation=method.distillation, prepare=augmentation(RECIPES[network], seed),
     )  # fmt: skip
     history = fit(
