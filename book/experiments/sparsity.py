@@ -49,8 +49,8 @@ Cost = Literal["events_per_neuron", "bits_per_neuron"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
 LOSS = 0.0005  # accuracy that a choice may cost on validation images
 EPOCHS = {"digits-cnn": 10, "mnist-cnn": 12, "fashion-cnn": 16}
-DEEP_EPOCHS = 24
-DEEP = ("cifar10-vgg", "cifar10-vgg-max", "cifar10-resnet")
+DEEP_EPOCHS = 20
+QUICK = ("digits-cnn", "mnist-cnn")  # trainings so short that all methods are tried
 RATE, DECAY, BATCH = 0.03, 5e-4, 128
 RAMP, CLIMB = 0.4, 20.0  # share of the steps in which the pressure rises; η √steps
 FREE_LEVELS, LOST = (2, 4, 8, 16), (0.0, 0.01, 0.03, 0.1)
@@ -95,24 +95,25 @@ class Method:
 
 _LEAN = (
     Method(None),
-    *(Method("count", strength=s) for s in (1.0, 2.0, 4.0)),
-    Method("count", levels=2, strength=2.0),
-    Method("hoyer", strength=2.0),
+    Method(None, rounding=False),
+    *(Method("count", strength=s) for s in (0.25, 0.5, 1.0, 2.0)),
+    Method("count", levels=2, strength=0.5),
+    Method("hoyer", strength=0.5),
+    Method("l1", strength=0.5),
     *(Method("count", target=t) for t in (0.2, 0.1)),
-    Method("count", target=0.5, each=True),
+    Method("count", target=0.6, each=True),
 )
 _MORE = (
     *(Method(None, levels) for levels in (2, 8)),
-    Method(None, rounding=False),
-    *(Method("count", strength=s) for s in (0.5, 8.0, 16.0)),
-    *(Method("count", 2, s) for s in (1.0, 4.0, 8.0)),
-    *(Method("count", 8, s) for s in (1.0, 4.0)),
-    Method("count", strength=2.0, rounding=False),
-    Method("count", strength=2.0, distillation=0.0),
-    *(Method("hoyer", strength=s) for s in (1.0, 4.0)),
-    *(Method("l1", strength=s) for s in (0.5, 1.0, 2.0)),
-    *(Method("count", target=t) for t in (0.3, 0.05)),
-    *(Method("count", target=t, each=True) for t in (0.7, 0.3)),
+    *(Method("count", strength=s) for s in (4.0, 8.0)),
+    *(Method("count", 2, s) for s in (0.25, 1.0, 2.0)),
+    *(Method("count", 8, s) for s in (0.5, 2.0)),
+    Method("count", strength=1.0, rounding=False),
+    Method("count", strength=1.0, distillation=0.0),
+    *(Method("hoyer", strength=s) for s in (1.0, 2.0, 4.0)),
+    *(Method("l1", strength=s) for s in (0.25, 1.0, 2.0)),
+    *(Method("count", target=t) for t in (0.05, 0.025)),
+    *(Method("count", target=t, each=True) for t in (0.4, 0.2)),
 )
 
 
@@ -135,8 +136,8 @@ class TrainedPoint(Point):
 
 
 def methods(network: str) -> dict[str, Method]:
-    """Those of a network, by name; fewer for deep ones."""
-    chosen = _LEAN if network in DEEP else _LEAN + _MORE
+    """Those of a network, by name; fewer where a training is long."""
+    chosen = _LEAN + _MORE if network in QUICK else _LEAN
     return {method.name: method for method in chosen}
 
 

@@ -59,16 +59,16 @@ class _Rounded(torch.autograd.Function):
         through = torch.ops.aten.threshold_backward(gradients[0], ratio, 0)
         if ctx.penalty is None:
             return through, None, None, None, None
+        scale = (gradients[1] / len(ratio)).to(ratio.dtype) * weight / theta
         if ctx.penalty == "count":  # r / 2 (r² + ¼)²
-            push = torch.addcmul(_like(ratio, HALF**2), ratio, ratio).square_().reciprocal_()
-            push.mul_(ratio).mul_(HALF)
+            under = torch.addcmul(_like(ratio, HALF**2), ratio, ratio).square_()
+            through.addcdiv_(ratio * (HALF * scale), under)
         elif ctx.penalty == "hoyer":  # 2 q (1 − q r), q = Σ w r / Σ w r²
             push = torch.addcmul(_like(ratio, 1.0), slope, ratio, value=-1).mul_(2 * slope)
-            push.masked_fill_(ratio == 0, 0)
+            through.addcmul_(push.masked_fill_(ratio == 0, 0), scale)
         else:
-            push = (ratio > 0).to(ratio.dtype)
-        scale = (gradients[1] / len(ratio)).to(ratio.dtype) * weight / theta
-        return through.addcmul_(push, scale), None, None, None, None
+            through.addcmul_((ratio > 0).to(ratio.dtype), scale)
+        return through, None, None, None, None
 
 
 def _like(tensor: Tensor, value: float) -> Tensor:

@@ -159,8 +159,9 @@ def huffman(counts):
 
 def blocks(values, length):
     """How often each block of consecutive values occurs."""
+    base = int(values.max()) + 1
     cut = values[: len(values) // length * length].view(-1, length)
-    return torch.unique(cut, dim=0, return_counts=True)[1]
+    return torch.bincount((cut * base ** torch.arange(length)).sum(1))
 
 
 def sent_by_digits():
