@@ -50,33 +50,44 @@ def dead_zones(model: Sparse, images: Tensor, lost: float, batch: int = 100) -> 
         raise ValueError(f"dead_zones: lost={lost} must be at least 0 and below 1")
     made = copy.deepcopy(model).eval()
     dense, parts = model.dense(), images.split(batch)
-    wanted = [_mean_currents(dense, name, parts) for name in model.names]
+    wanted = _mean_currents(dense, model.names, parts)
     for name, layer, goal in zip(made.names, made.layers, wanted, strict=True):
-        moved = goal - _mean_currents(made.body, name, parts)
-        layer.shift.add_(moved.view_as(layer.shift))
+        (now,) = _mean_currents(made.body, [name], parts)
+        layer.shift.add_((goal - now).view_as(layer.shift))
         layer.zone.copy_(_zones(made.body, name, parts, lost).view_as(layer.zone))
     answers = [torch.cat([net(x) for x in parts]).mean(0) for net in (dense, made)]
     made.answer.add_(answers[0] - answers[1])
     return made
 
 
-def _currents(model: nn.Module, name: str, x: Tensor) -> Tensor:
-    """z of a layer by channel, shape (C, ·)."""
+class _Reached(Exception):
+    """What was asked for is known, the rest of the network need not be computed."""
+
+
+def _currents(model: nn.Module, names: Sequence[str], x: Tensor) -> list[Tensor]:
+    """z of some layers, in order, by channel, shapes (C, ·)."""
     found: list[Tensor] = []
-    hook = model.get_submodule(name).register_forward_pre_hook(
-        lambda module, given: found.append(given[0])
-    )
+
+    def look(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append(given[0].transpose(0, 1).flatten(1))
+        if len(found) == len(names):
+            raise _Reached
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(look) for name in names]
     try:
         model(x)
+    except _Reached:
+        pass
     finally:
-        hook.remove()
-    return found[0].transpose(0, 1).flatten(1)
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
-def _mean_currents(model: nn.Module, name: str, parts: Sequence[Tensor]) -> Tensor:
-    """Mean z of every channel, shape (C,)."""
-    sums = [_currents(model, name, x).mean(1) * len(x) for x in parts]
-    return torch.stack(sums).sum(0) / sum(map(len, parts))
+def _mean_currents(model: nn.Module, names: Sequence[str], parts: Sequence[Tensor]) -> list[Tensor]:
+    """Mean z of every channel of some layers, shapes (C,)."""
+    sums = [[z.mean(1) * len(x) for z in _currents(model, names, x)] for x in parts]
+    return [torch.stack(each).sum(0) / sum(map(len, parts)) for each in zip(*sums, strict=True)]
 
 
 def _zones(model: nn.Module, name: str, parts: Sequence[Tensor], lost: float) -> Tensor:
@@ -85,10 +96,10 @@ def _zones(model: nn.Module, name: str, parts: Sequence[Tensor], lost: float) ->
     theta = layer.theta.expand_as(layer.zone).flatten()[:, None]
     power = torch.zeros(len(theta), _BINS, device=theta.device, dtype=torch.float64)
     for x in parts:
-        z = _currents(model, name, x) + layer.shift.flatten()[:, None]
-        ratio = (z / theta).clamp_min(0)
+        (z,) = _currents(model, [name], x)
+        ratio = ((z + layer.shift.flatten()[:, None]) / theta).clamp_min(0)
         where = (ratio * _FINEST).long().clamp_max(_BINS - 1)
         power.scatter_add_(1, where, (ratio + HALF).floor().square().double())
     held = power.cumsum(1) <= lost * power.sum(1, keepdim=True)
-    held &= power.sum(1, keepdim=True) > 0  # of a channel that is silent anyway nothing is known
+    held &= power.sum(1, keepdim=True) > 0  # nothing is known of a channel that is silent
     return (held.sum(1) / _FINEST).clamp_min(HALF).to(theta)
