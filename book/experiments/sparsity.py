@@ -216,11 +216,12 @@ def trained(
         subject.ann, method.strength, target, climb=CLIMB / steps**0.5, ramp=int(RAMP * steps) + 1,
         distillation=method.distillation, prepare=augmentation(RECIPES[network], seed),
     )  # fmt: skip
-    history = fit(
-        model, optimizer(model), images.fit, images.validation, plan, seed=seed, loss=objective,
-        state=context.state(f"{network}-{method.name}-{seed}"), label=method.name,
-        progress=context.scratch is not None,
-    )  # fmt: skip
+    with torch.random.fork_rng():  # leaves the caller's random state as it was
+        history = fit(
+            model, optimizer(model), images.fit, images.validation, plan, seed=seed,
+            loss=objective, state=context.state(f"{network}-{method.name}-{seed}"),
+            label=method.name, progress=context.scratch is not None,
+        )  # fmt: skip
     return model, history, plan
 
 

@@ -42,7 +42,7 @@ class _Rounded(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, theta: Tensor, weight: Tensor, penalty: Penalty | None, rounding: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        theta, weight = theta.to(z.dtype), weight.to(z.dtype)
+        theta = theta.to(z.dtype)
         ratio = (z / theta).clamp_min_(0)
         count = (ratio + HALF).floor_()
         active = _mean(count.clamp_max(1), weight)  # comparing and adding truths is slower
@@ -59,7 +59,7 @@ class _Rounded(torch.autograd.Function):
         through = torch.ops.aten.threshold_backward(gradients[0], ratio, 0)
         if ctx.penalty is None:
             return through, None, None, None, None
-        scale = (gradients[1] / len(ratio)).to(ratio.dtype) * weight / theta
+        scale = (gradients[1] / len(ratio) * weight / theta).to(ratio.dtype)
         if ctx.penalty == "count":  # r / 2 (r² + ¼)²
             under = torch.addcmul(_like(ratio, HALF**2), ratio, ratio).square_()
             through.addcdiv_(ratio * (HALF * scale), under)
@@ -83,7 +83,7 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
 
 def _value(ratio: Tensor, weight: Tensor, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
     """The penalty, shape (); and Σ w r / Σ w r² of every image for Hoyer's."""
-    none = ratio.new_zeros(())
+    none = weight.new_zeros(())
     if penalty is None:
         return none, none
     if penalty == "l1":
@@ -91,10 +91,10 @@ def _value(ratio: Tensor, weight: Tensor, penalty: Penalty | None) -> tuple[Tens
     if penalty == "count":
         square = ratio.square()
         return _mean(square.div_(square + HALF**2), weight), none
-    total = (ratio * weight).flatten(1).sum(1)
-    square = ratio.square().mul_(weight).flatten(1).sum(1).clamp_min_(_LEAST)
+    total = (ratio * weight).flatten(1).sum(1, dtype=weight.dtype)
+    square = (ratio.square() * weight).flatten(1).sum(1, dtype=weight.dtype).clamp_min_(_LEAST)
     slope = (total / square).view(-1, *[1] * (ratio.ndim - 1))
-    return (total.square() / square).mean(), slope
+    return (total.square() / square).mean(), slope.to(ratio.dtype)
 
 
 def rounded(

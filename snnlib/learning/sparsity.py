@@ -250,6 +250,6 @@ class Objective:
         if self.target is None:
             return
         above = active - torch.lerp(network.start, active.new_tensor(self.target), risen)
-        if isinstance(self.target, float):
+        if isinstance(self.target, float | int):
             above = network.shares * (network.shares * above).sum()
         network.multipliers.add_(self.climb * above).clamp_min_(0)

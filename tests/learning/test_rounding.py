@@ -118,12 +118,19 @@ def test_nothing_active_is_no_trouble():
         assert torch.equal(z.grad, torch.zeros(2, 5))
 
 
-def test_sixteen_bits_stay_sixteen():
-    z = torch.randn(4, 6).bfloat16().requires_grad_(True)
-    sent, value, _ = rounded(z, torch.tensor(0.5), torch.tensor(1 / 6))
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_sixteen_bits_stay_sixteen_but_what_is_measured_is_wide(penalty):
+    """Weights, such as a thousandth, are not rounded; neurons at the edge may tip."""
+    z, weight = currents(4, 1000).bfloat16().requires_grad_(True), torch.full((1000,), 1e-3)
+    sent, value, active = rounded(z, torch.tensor(0.5), weight, penalty)
     (sent.float().sum() + value).backward()
     assert sent.dtype == z.grad.dtype == torch.bfloat16
-    assert value.dtype == torch.float32
+    assert value.dtype == active.dtype == torch.float32
+    exact = rounded(z.detach().double(), torch.tensor(0.5).double(), weight.double(), penalty)
+    assert float(active) == pytest.approx(float(exact[2]), rel=0.01)
+    every = rounded(torch.ones(2, 1000).bfloat16(), torch.tensor(1.0), weight, penalty)
+    assert float(every[2]) == pytest.approx(1, rel=1e-5)
+    assert float(value.detach()) == pytest.approx(float(exact[1]), rel=0.01)
 
 
 def test_a_dead_zone_depends_on_the_sum_alone():
