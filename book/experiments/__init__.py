@@ -27,6 +27,7 @@ NAMES = (
     *("st-rsbp", "tandem", "hybrid-coding", "single-spike", "exact-timing", "throughput"),
     # beyond still images
     *("transducer", "touch"),
+    "sparsity",
 )
 
 
