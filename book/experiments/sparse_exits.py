@@ -1,7 +1,7 @@
 """Early answers of a sparse network: an image leaves as soon as it is sure, in events an answer.
 
 A second step of constant input sends what the first one rounded away. With a confidence, only the
-images that are unsure after one step pay for it (chapter *When to answer*).
+images that are unsure after one step pay for it (chapter *Early exit*).
 """
 
 from __future__ import annotations

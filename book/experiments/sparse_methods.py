@@ -15,7 +15,7 @@ from typing import Any
 from snnlib.learning.rounding import Penalty
 
 EPOCHS = {"digits-cnn": 3, "mnist-cnn": 3, "fashion-cnn": 5}  # of a stage
-DEEP_EPOCHS = 8
+DEEP_EPOCHS = 6
 QUICK = ("digits-cnn", "mnist-cnn")  # trainings so short that all methods are tried
 
 

@@ -58,6 +58,7 @@ RAMP = 0.4  # share of the steps in which the pressure rises
 CLIMB = 100.0
 WATCHED = 1000  # validation images after each epoch: for the history, nothing is chosen by it
 FREE_LEVELS, LOST = (2, 4, 8, 16), (0.0, 0.01, 0.03, 0.1)
+ZONED = 400  # training images for zones and biases: the network passes over them layer by layer
 SEEDS = {"mnist-cnn": 3}  # of what is chosen
 KEPT = FOLDER / "sparsity.networks.partial"  # `book.tools.sparse_networks` takes from there
 
@@ -106,7 +107,7 @@ def quiet(network: str, levels: int, lost: float | None, context: Context) -> Sp
     """The book's network that rounds, with dead zones and biases unless ``lost`` is None."""
     subject = context.subject(network)
     model = Sparse(subject.ann, converted(subject, levels), None).eval()
-    return model if lost is None else dead_zones(model, subject.calibration, lost)
+    return model if lost is None else dead_zones(model, subject.calibration[:ZONED], lost)
 
 
 def converted(subject: Subject, levels: int) -> SpikingNetwork:

@@ -16,7 +16,8 @@ Element by element, autograd would keep a tensor and make a pass for every opera
 one function that keeps r alone.
 
 Sources: the Hoyer measure squared, Yang et al., ICLR 2020 (for weights); entropy, Shannon, 1948.
-Ours: the count, whose middle lies where rounding begins.
+Ours: the count, whose middle lies where rounding begins. Derived in chapter *Sparser than the
+network you started from*.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ The constraint is on events as they are; its gradient is that of P.
 Sources: rounding in training and the operations of spikes in the loss, Sorbaro et al., Frontiers in
 Neuroscience 14, 2020; targets by multipliers, Gallego-Posada et al., NeurIPS 2022 (for weights);
 distillation, Hinton et al., 2015. Ours: thresholds, fan-outs and targets of a converted network.
+Chapter *Sparser than the network you started from* walks the whole path.
 """
 
 from __future__ import annotations
