@@ -6,22 +6,24 @@ All networks send augmented spikes (negative 0, no cap) for one step; thresholds
 - ``free``, without training: fewer levels; biases that make up for rounding; dead zones a channel;
 - ``training``: fine-tuning from the book's network with rounding, distillation from that network
   and a penalty: count, Hoyer, or L1 as a control. The controls have no penalty, no rounding, or no
-  teacher. Images are augmented as in the network's recipe;
-- the same with Lagrange multipliers, for a share of all SynOps, or for a share of what each layer
-  sent before.
+  teacher. Images are augmented as in the network's recipe. Each training goes on from another one
+  with less pressure (`book.experiments.sparse_methods`);
+- the same with Lagrange multipliers, for a share of the SynOps that the book's network makes, or of
+  the events that each of its layers sends.
 
 ``chosen`` is measured on all test images: the point with the fewest events, and the one with the
 fewest bits, that lose no more than half a tenth of a point against the dense ANN on validation
 images (the most accurate one where none does), free and trained; every seed is a training of its
-own. Networks that are chosen are written to ``book/checkpoints/sparse``, and measured as written.
+own. Networks that are chosen are kept, and measured as written; `book.tools.sparse_networks` puts
+what is shipped among the checkpoints. ``exits`` answers early with the sparsest of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal, TypeVar, get_args
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +32,12 @@ from book.experiments.frame import FOLDER, SEED, Cell, Context, Experiment
 from book.experiments.material import material, plan_for
 from book.experiments.measure import INTERVAL
 from book.experiments.setting import Setting, Subject
+from book.experiments.sparse_exits import Exit, exits
+from book.experiments.sparse_methods import Method, epochs, methods
 from book.experiments.sparse_points import Point, SparseAnn, point, sparse_ann
 from snnlib.conversion.balance import Percentile
 from snnlib.learning.dead_zones import dead_zones
 from snnlib.learning.loop import Epoch, Plan, fit
-from snnlib.learning.rounding import Penalty
 from snnlib.learning.sparsity import Objective, Sparse
 from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
@@ -48,73 +51,16 @@ Kind = TypeVar("Kind", bound=Point)
 Cost = Literal["events_per_neuron", "bits_per_neuron"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
 LOSS = 0.0005  # accuracy that a choice may cost on validation images
-EPOCHS = {"digits-cnn": 10, "mnist-cnn": 12, "fashion-cnn": 16}
-DEEP_EPOCHS = 20
-QUICK = ("digits-cnn", "mnist-cnn")  # trainings so short that all methods are tried
 RATE, DECAY, BATCH = 0.03, 5e-4, 128
-RAMP, CLIMB = 0.4, 20.0  # share of the steps in which the pressure rises; η √steps
+RAMP = 0.4  # share of the steps in which the pressure rises
+# η · steps. With 3,000 images of mnist-cnn 400 sent a quarter to a third less than the target, and
+# 100 came within a twentieth; on digits-cnn 100, 400 and 1,600 all did.
+CLIMB = 100.0
+WATCHED = 1000  # validation images after each epoch: for the history, nothing is chosen by it
 FREE_LEVELS, LOST = (2, 4, 8, 16), (0.0, 0.01, 0.03, 0.1)
+ZONED = 400  # training images for zones and biases: the network passes over them layer by layer
 SEEDS = {"mnist-cnn": 3}  # of what is chosen
-KEPT = FOLDER.parent / "checkpoints" / "sparse"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to train.
-
-    Attributes:
-        penalty: P; None: none.
-        levels: thresholds in the balanced activation.
-        strength: of the penalty, where there is no target.
-        target: share of all SynOps, or of what each layer sent at first; None: none.
-        each: the target is for each layer.
-        rounding: round while training.
-        distillation: share of the teacher in the task.
-    """
-
-    penalty: Penalty | None
-    levels: int = 4
-    strength: float = 0.0
-    target: float | None = None
-    each: bool = False
-    rounding: bool = True
-    distillation: float = 0.5
-
-    @property
-    def name(self) -> str:
-        """As cells and tables call it."""
-        words: list[str] = [self.penalty or "control"]
-        if self.target is not None:
-            words = [f"{'each layer' if self.each else 'SynOps'} to {self.target:g}"]
-        elif self.strength:
-            words.append(f"{self.strength:g}")
-        words.append(f"{self.levels} levels")
-        words += [] if self.rounding else ["unrounded"]
-        return ", ".join(words + ([] if self.distillation else ["no teacher"]))
-
-
-_LEAN = (
-    Method(None),
-    Method(None, rounding=False),
-    *(Method("count", strength=s) for s in (0.25, 0.5, 1.0, 2.0)),
-    Method("count", levels=2, strength=0.5),
-    Method("hoyer", strength=0.5),
-    Method("l1", strength=0.5),
-    *(Method("count", target=t) for t in (0.2, 0.1)),
-    Method("count", target=0.6, each=True),
-)
-_MORE = (
-    *(Method(None, levels) for levels in (2, 8)),
-    *(Method("count", strength=s) for s in (4.0, 8.0)),
-    *(Method("count", 2, s) for s in (0.25, 1.0, 2.0)),
-    *(Method("count", 8, s) for s in (0.5, 2.0)),
-    Method("count", strength=1.0, rounding=False),
-    Method("count", strength=1.0, distillation=0.0),
-    *(Method("hoyer", strength=s) for s in (1.0, 2.0, 4.0)),
-    *(Method("l1", strength=s) for s in (0.25, 1.0, 2.0)),
-    *(Method("count", target=t) for t in (0.05, 0.025)),
-    *(Method("count", target=t, each=True) for t in (0.4, 0.2)),
-)
+KEPT = FOLDER / "sparsity.networks.partial"  # `book.tools.sparse_networks` takes from there
 
 
 class FreePoint(Point):
@@ -128,17 +74,11 @@ class TrainedPoint(Point):
 
     method: str
     seed: int
-    epochs: int
+    epochs: int  # from the book's network on, all stages
     fitted_images: int
     seconds_per_epoch: float
     multipliers: list[float]
     ann: SparseAnn
-
-
-def methods(network: str) -> dict[str, Method]:
-    """Those of a network, by name; fewer where a training is long."""
-    chosen = _LEAN + _MORE if network in QUICK else _LEAN
-    return {method.name: method for method in chosen}
 
 
 def cells(network: str) -> list[Cell]:
@@ -156,6 +96,7 @@ def cells(network: str) -> list[Cell]:
         Cell(f"{network}/chosen/{seed}", partial(judge, network, seed))
         for seed in range(SEED, SEED + SEEDS.get(network, 1))
     ]
+    found.append(Cell(f"{network}/exits", partial(answered, network), "exits"))
     return found
 
 
@@ -166,7 +107,7 @@ def quiet(network: str, levels: int, lost: float | None, context: Context) -> Sp
     """The book's network that rounds, with dead zones and biases unless ``lost`` is None."""
     subject = context.subject(network)
     model = Sparse(subject.ann, converted(subject, levels), None).eval()
-    return model if lost is None else dead_zones(model, subject.calibration, lost)
+    return model if lost is None else dead_zones(model, subject.calibration[:ZONED], lost)
 
 
 def converted(subject: Subject, levels: int) -> SpikingNetwork:
@@ -197,32 +138,78 @@ def _free_label(levels: int, lost: float | None) -> str:
 def trained(
     network: str, method: Method, seed: int, context: Context
 ) -> tuple[Sparse, list[Epoch], Plan]:
-    """A network fine-tuned by one method; an interrupted training is taken up again."""
+    """A network at the end of a stage; trainings that were done or begun are taken up again."""
     subject, images = context.subject(network), material(network, context)
-    plan = plan_for(context, Plan(epochs=EPOCHS.get(network, DEEP_EPOCHS), batch=BATCH))
+    plan = plan_for(context, Plan(epochs=epochs(network), batch=BATCH))
     plan = replace(plan, reduced=bfloat16_pays(context.device))
     of: Literal["events", "synops"] = "events"
     if method.target is not None and not method.each:
         of = "synops"
     net = converted(subject, method.levels)
     model = Sparse(subject.ann, net, method.penalty, of, method.rounding)
-    target: float | list[float] | None = method.target
-    if method.target is not None and method.each:
-        with torch.no_grad():
-            active = model.watched(subject.calibration[:100])[2]
-        target = (method.target * active).tolist()
+    target = _target(model, method, subject)
+    if method.start is not None:
+        before, _, _ = trained(network, method.start, seed, context)
+        model.body.load_state_dict(before.dense().state_dict(), strict=False)  # not its thresholds
+        if method.start.target is not None:
+            model.multipliers.copy_(before.multipliers)
     steps = plan.epochs * (len(images.fit) // plan.batch)
+    own = seed + 100 * (method.stage - 1)  # the order and the noise of a stage are its own
+    teacher = answers(subject, own)
     objective = Objective(
-        subject.ann, method.strength, target, climb=CLIMB / steps**0.5, ramp=int(RAMP * steps) + 1,
-        distillation=method.distillation, prepare=augmentation(RECIPES[network], seed),
+        teacher if method.distillation else None, method.strength, target, climb=CLIMB / steps,
+        ramp=int(RAMP * steps) + 1, distillation=method.distillation, prepare=teacher.prepare,
+        since=0.0 if method.start is None else method.start.strength,
     )  # fmt: skip
     with torch.random.fork_rng():  # leaves the caller's random state as it was
         history = fit(
-            model, optimizer(model), images.fit, images.validation, plan, seed=seed,
+            model, optimizer(model), images.fit, images.validation[:WATCHED], plan, seed=own,
             loss=objective, state=context.state(f"{network}-{method.name}-{seed}"),
             label=method.name, progress=context.scratch is not None,
         )  # fmt: skip
     return model, history, plan
+
+
+@torch.no_grad()
+def _target(model: Sparse, method: Method, subject: Subject) -> float | list[float] | None:
+    """What may be active, from what is active in the book's network."""
+    if method.target is None:
+        return None
+    active = model.eval().watched(subject.calibration[:200])[2]
+    if method.each:
+        return (method.target * active).tolist()
+    return float(method.target * (model.shares * active).sum())
+
+
+class Teacher(nn.Module):
+    """The book's network, asked once a step: trainings of one seed and stage see the same images.
+
+    Args:
+        subject: the network.
+        seed: of the images.
+    """
+
+    def __init__(self, subject: Subject, seed: int) -> None:
+        super().__init__()
+        self.ann, self.step, self.held = subject.ann, -1, dict[int, Tensor]()
+        self._augment = augmentation(RECIPES[subject.name], seed)
+
+    def prepare(self, x: Tensor, step: int) -> Tensor:
+        """The images of a step."""
+        self.step = step
+        return self._augment(x, step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes) for the images that were prepared last."""
+        if self.step not in self.held:
+            self.held[self.step] = cast(Tensor, self.ann(x)).float()
+        return self.held[self.step]
+
+
+@lru_cache(maxsize=8)  # stages of a path; an answer takes 5 kB a step
+def answers(subject: Subject, seed: int) -> Teacher:
+    """The teacher of a stage, for all trainings of a run."""
+    return Teacher(subject, seed).eval()
 
 
 def optimizer(model: nn.Module) -> torch.optim.SGD:
@@ -268,7 +255,7 @@ def _trained_row(
         **point(model, name, images, "trained", subject),
         "method": name,
         "seed": seed,
-        "epochs": plan.epochs,
+        "epochs": plan.epochs * methods(network)[name].stage,
         "fitted_images": len(material(network, context).fit),
         "seconds_per_epoch": sum(e["seconds"] for e in history) / len(history),
         "multipliers": model.multipliers.tolist(),
@@ -326,9 +313,26 @@ def keep(model: Sparse, network: str, state: dict[str, Tensor], found: TrainedPo
         key: found[key]
         for key in ("method", "levels", "seed", "epochs", "dense_accuracy", "accuracy", "n")
     }
-    name = f"{network}-{found['method']}-{found['seed']}".replace(", ", "-").replace(" ", "-")
     record = {"architecture": network, "thresholds": thetas, **about}
-    checkpoints.write(KEPT / f"{name}.safetensors", state, record)
+    checkpoints.write(KEPT / file_name(found), state, record)
+
+
+def file_name(row: TrainedPoint) -> str:
+    """Of a network that is kept."""
+    name = f"{row['model']}-{row['method']}-{row['seed']}"
+    return name.replace(", ", "-").replace(" ", "-") + ".safetensors"
+
+
+def answered(network: str, context: Context) -> list[Exit]:
+    """Early answers: the book's network, rounded, and the one with the fewest events."""
+    subject = context.subject(network)
+    rows: list[TrainedPoint] = [
+        row for m in methods(network) for row in context.rows[f"{network}/{m}/{SEED}"]
+    ]
+    name = cheapest(rows)["events_per_neuron"]["method"]
+    sparse, _, _ = trained(network, methods(network)[name], SEED, context)
+    plain = quiet(network, sparse.neuron.levels, None, context)
+    return exits(plain, "rounded", subject) + exits(sparse, name, subject)
 
 
 EXPERIMENT = Experiment(

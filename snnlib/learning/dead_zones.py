@@ -11,7 +11,8 @@ layer and given back as a bias, to the answers as well.
 
 Sources: a threshold for each layer's activations, Kurtz et al., ICML 2020; calibrated biases, Li et
 al., ICML 2021. Ours: zones a channel, by what they lose; biases of currents in place of outputs, so
-that no bias works against a zone.
+that no bias works against a zone. Chapter *Sparser than the network you started from* keeps them
+apart from training.
 """
 
 from __future__ import annotations

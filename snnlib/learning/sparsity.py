@@ -18,6 +18,7 @@ The constraint is on events as they are; its gradient is that of P.
 Sources: rounding in training and the operations of spikes in the loss, Sorbaro et al., Frontiers in
 Neuroscience 14, 2020; targets by multipliers, Gallego-Posada et al., NeurIPS 2022 (for weights);
 distillation, Hinton et al., 2015. Ours: thresholds, fan-outs and targets of a converted network.
+Chapter *Sparser than the network you started from* walks the whole path.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -36,6 +38,7 @@ from snnlib.conversion.convert import convert
 from snnlib.learning.rounding import HALF, DeadZone, Penalty, Rounded
 from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
+from snnlib.zoo import checkpoints, models
 
 _TEMPERATURE = 2.0  # of the answers by which student and teacher are compared
 
@@ -184,6 +187,27 @@ class Sparse(nn.Module):
         return net.replace(balanced=balanced, neuron=self.neuron if same else zones)
 
 
+def restored(path: str | Path, images: Tensor) -> SpikingNetwork:
+    """A sparse network of the book from its file, at the thresholds that it was trained at.
+
+    Args:
+        path: a checkpoint whose record has ``thresholds``, θ by the name of a layer.
+        images: a few, shape (N, C, H, W): the graph is checked on them.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or one without thresholds.
+    """
+    _, record = checkpoints.read(path)
+    if "thresholds" not in record:
+        raise checkpoints.CheckpointError(
+            f"{path} has no thresholds: load it with snnlib.models.load and convert it"
+        )
+    ann = models.load(record["architecture"], path)
+    net = convert(ann, images, Augmented(levels=1, negative=0.0), balance=Max())
+    thetas = [images.new_tensor(theta) for theta in record["thresholds"].values()]
+    return net.replace(balanced=dict(zip(net.graph.spiking, thetas, strict=True)))
+
+
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
@@ -205,6 +229,7 @@ class Objective:
         ramp: steps in which strength, or target from where the network was, is reached.
         distillation: share of the teacher in the task; the rest is cross-entropy.
         prepare: what becomes of images (B, C, H, W) before they are seen, given the step.
+        since: strength that the network was trained with before, from which it rises.
     """
 
     teacher: nn.Module | None = None
@@ -214,6 +239,7 @@ class Objective:
     ramp: int = 1
     distillation: float = 0.5
     prepare: Callable[[Tensor, int], Tensor] | None = None
+    since: float = 0.0
 
     def __call__(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         assert isinstance(network, Sparse)
@@ -225,7 +251,7 @@ class Objective:
             self._move(network, active, risen)
         pressure = network.multipliers
         if self.target is None:
-            pressure = self.strength * risen * network.shares
+            pressure = (self.since + (self.strength - self.since) * risen) * network.shares
         return self.task(logits, x, y) + (pressure * values).sum()
 
     def task(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:

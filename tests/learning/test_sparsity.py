@@ -167,6 +167,21 @@ def test_multipliers_know_what_is_allowed(digits):
         torch.testing.assert_close(model.multipliers, torch.zeros(3).double() + wanted)
 
 
+def test_pressure_rises_from_where_it_was(digits):
+    """The loss without the task, over steps: from ``since`` to ``strength``, then level."""
+    ann, net, x, _ = digits
+    labels, shares = torch.zeros(20, dtype=torch.int64), []
+    model = Sparse(ann, net).train()
+    objective = Objective(strength=3.0, since=1.0, ramp=4)
+    for _ in range(6):
+        with torch.no_grad():
+            frozen = copy.deepcopy(model)
+            logits, values, _ = frozen.watched(x[:20])
+            loss = objective(model, x[:20], labels) - objective.task(logits, x[:20], labels)
+            shares.append(float(loss / (model.shares * values).sum()))
+    assert shares == pytest.approx([1.5, 2.0, 2.5, 3.0, 3.0, 3.0])
+
+
 def test_a_training_goes_on_where_it_was(digits, tmp_path):
     """Multipliers, steps and ramp are in the state: interrupted and whole give one network."""
 
