@@ -23,8 +23,8 @@ Decoding takes the most probable edge at each node (`greedy`), or keeps several 
 the paths that lead to the same one (`beam`).
 
 Source: Hu, Zhao, Li, Lu and Gong, *Exploring Pre-training with Alignments for RNN Transducer Based
-End-to-End Speech Recognition*, ICASSP 2020 (arXiv:2005.00572). The transducer: Graves, 2012. Derived in
-chapter *Emitting as you listen*.
+End-to-End Speech Recognition*, ICASSP 2020 (arXiv:2005.00572). The transducer: Graves, 2012.
+Derived in chapter *Emitting as you listen*.
 """
 
 from __future__ import annotations
