@@ -20,6 +20,7 @@ events a channel in each; outputs that are mean currents, not spikes; the accoun
 
 Source: Müller-Cleve and others, *Braille Letter Reading: A Benchmark for Spatio-Temporal Pattern
 Recognition on Neuromorphic Hardware*, Frontiers in Neuroscience 16:951164, 2022.
+Derived in chapter *Touch and sound as events*.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ What NIR has no word for stands in the file's metadata: reset by subtraction (it
 A neuron here fires at V ≥ θ, in NIR at V > θ: no difference but for exact ties.
 
 Source: Pedersen and others, Nature Communications 2024, whose recurrent example reads Braille.
+Used in chapter *Touch and sound as events*.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ same sum from the end, the probability that a path takes an edge, given y, is
 Every path crosses every diagonal once, so the q of the edges that leave a diagonal sum to 1.
 
 Source: Graves, *Sequence Transduction with Recurrent Neural Networks*, arXiv:1211.3711, 2012.
+Derived in chapter *Emitting as you listen*.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ the paths that lead to the same one (`beam`).
 
 Source: Hu, Zhao, Li, Lu and Gong, *Exploring Pre-training with Alignments for RNN Transducer Based
 End-to-End Speech Recognition*, ICASSP 2020 (arXiv:2005.00572). The transducer: Graves, 2012.
+Derived in chapter *Emitting as you listen*.
 """
 
 from __future__ import annotations
