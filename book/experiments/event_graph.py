@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from statistics import mean
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -34,7 +34,11 @@ from snnlib.zoo import data
 from snnlib.zoo.data import Split
 from snnlib.zoo.event_files import Recordings
 
-NETWORKS = {"moved-mnist": ("mnist", TRIANGLE), "moved-digits": ("digits", WIDE)}
+NETWORKS = {"moved-mnist": "mnist", "moved-digits": "digits"}
+SENSORS: dict[str, dict[str, Any]] = {  # the embedded digits fill their images and have soft edges
+    "moved-mnist": {"path": TRIANGLE},
+    "moved-digits": {"path": WIDE, "margin": 4},
+}
 PLANS = {"moved-mnist": Plan(epochs=4), "moved-digits": Plan(epochs=20, batch=32)}
 METHODS = {"mutual": "edges both ways", "past": "events hear the past alone"}
 WALKED, TENTHS = 100, 10  # test recordings that are heard event by event
@@ -75,13 +79,12 @@ class Graphed(TrainedRow):
 @lru_cache(maxsize=1)
 def seen(network: str, limit: int | None) -> Three:
     """What the sensor sends: to fit, for validation, for the test."""
-    name, path = NETWORKS[network]
-    train, test = data.load(name)
+    train, test = data.load(NETWORKS[network])
     fit, validation = data.validation_split(train)
     many = None if limit is None else 5 * limit
 
     def recorded(part: Split) -> Recordings:
-        return look(part.images, part.labels, part.classes, path=path)
+        return look(part.images, part.labels, part.classes, **SENSORS[network])
 
     return recorded(fit[:many]), recorded(validation[:limit]), recorded(test[:limit])
 
@@ -191,7 +194,5 @@ EXPERIMENT = Experiment(
     networks=("moved-mnist",),
     cells=cells,
     conclude=conclude,
-    datasets={
-        network: None if name == "digits" else name for network, (name, _) in NETWORKS.items()
-    },
+    datasets={name: None if held == "digits" else held for name, held in NETWORKS.items()},
 )

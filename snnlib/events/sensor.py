@@ -23,13 +23,14 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from snnlib._arguments import real
+from snnlib._arguments import real, whole
 from snnlib.zoo.event_files import Recordings
 
 SACCADE_MS, STEPS = 100.0, 5  # of one saccade; steps of it
-TRIANGLE = ((0.0, 0.0), (1.0, 1.0), (2.0, 0.0), (0.0, 0.0))  # (x, y) of the image, in pixels
+TRIANGLE = ((-1.0, 0.0), (0.0, 1.0), (1.0, 0.0), (-1.0, 0.0))  # (x, y) of the image, in pixels
 WIDE = tuple((2 * x, 2 * y) for x, y in TRIANGLE)  # for blurred edges, as of the embedded digits
 THRESHOLD, DARK = 1.5, 0.1  # θ, ε
 _AT_ONCE = 500  # images
@@ -42,16 +43,18 @@ def look(
     *,
     threshold: float = THRESHOLD,
     dark: float = DARK,
+    margin: int = 0,
     path: Sequence[tuple[float, float]] = TRIANGLE,
 ) -> Recordings:
     """What the sensor sends while images move in front of it.
 
     Args:
-        images: uint8 (N, 1, H, W); the sensor has H × W pixels, around the image it is black.
+        images: uint8 (N, 1, H, W); around them it is black.
         labels: int64 (N,).
         classes: names of the classes.
         threshold: θ, above 0.
         dark: ε, above 0.
+        margin: pixels that the sensor has more than the image, on each side.
         path: corners that the image passes, (x, y) in pixels; a saccade of `SACCADE_MS` each leg.
 
     Returns:
@@ -73,6 +76,8 @@ def look(
         raise ValueError(
             f"look: images must be uint8 (N, 1, H, W), not {images.dtype} {tuple(images.shape)}"
         )
+    if whole("margin", margin, 0):
+        images = F.pad(images, (margin,) * 4)
     places = positions(path)
     parts = [_seen(part[:, 0].numpy(), places, threshold, dark) for part in images.split(_AT_ONCE)]
     counts = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, np.int64)

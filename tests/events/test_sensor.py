@@ -72,6 +72,21 @@ def test_recordings_lie_in_order_and_do_not_depend_on_the_others(monkeypatch):
     assert float(whole.t.max()) <= 3 * sensor.SACCADE_MS
 
 
+def test_a_margin_lets_an_image_move_without_leaving():
+    """The same events as in the middle of a larger image, three columns and rows further."""
+    digits, _ = data.load("digits")
+    image = digits.images[:1]
+    found = seen(image, margin=3, path=sensor.WIDE)
+    larger = torch.zeros(1, 1, 34, 34, dtype=torch.uint8)
+    larger[:, :, 3:31, 3:31] = image
+    wanted = seen(larger, path=sensor.WIDE)
+    assert found.size == (34, 34)
+    for name in ("x", "y", "t", "p"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name))
+    with pytest.raises(ValueError, match="margin"):
+        seen(image, margin=-1)
+
+
 def test_pixels_leave_the_picture():
     x = np.zeros((1, 4, 4))
     x[0, 0, 3] = 1
