@@ -39,7 +39,7 @@ SENSORS: dict[str, dict[str, Any]] = {  # the embedded digits fill their images 
     "moved-mnist": {"path": TRIANGLE},
     "moved-digits": {"path": WIDE, "margin": 4},
 }
-PLANS = {"moved-mnist": Plan(epochs=4), "moved-digits": Plan(epochs=20, batch=32)}
+PLANS = {"moved-mnist": Plan(epochs=6), "moved-digits": Plan(epochs=20, batch=32)}
 METHODS = {"mutual": "edges both ways", "past": "events hear the past alone"}
 WALKED, TENTHS = 100, 10  # test recordings that are heard event by event
 
