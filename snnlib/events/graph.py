@@ -48,7 +48,7 @@ class Rule:
     """
 
     radius: int = 2
-    window: float = 50.0
+    window: float = 25.0
     mutual: bool = True
     side: int = 4
     span: float = 100.0
@@ -88,7 +88,7 @@ class Growing:
 
     Example:
         >>> graph = Growing((28, 28), Rule())
-        >>> [graph.add(x, 5, t).tolist() for x, t in ((5, 0.0), (6, 10.0), (6, 20.0), (5, 55.0))]
+        >>> [graph.add(x, 5, t).tolist() for x, t in ((5, 0.0), (6, 10.0), (6, 20.0), (5, 40.0))]
         [[], [0], [0, 1], [2]]
     """
 
