@@ -26,7 +26,7 @@ NAMES = (
     *("surrogate-depth", "norms", "rate-norm", "dsr"),
     *("st-rsbp", "tandem", "hybrid-coding", "single-spike", "exact-timing", "throughput"),
     # beyond still images
-    *("transducer", "touch"),
+    *("transducer", "touch", "event-graph"),
     "sparsity",
 )
 

@@ -146,7 +146,9 @@ def test_stored_rows_are_as_declared(name):
     assert not wrong
 
 
-TASKS = {"transducer": "strings", "touch": "spoken-events"}  # what those on no network run on
+# What those on no network run on.
+TASKS = {"transducer": "strings", "touch": "spoken-events", "event-graph": "moved-digits"}
+HEARD = ("transducer", "touch")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ TASKS = {"transducer": "strings", "touch": "spoken-events"}  # what those on no 
         pytest.param(
             name,
             marks=[pytest.mark.slow] * (name == "accuracy-over-time")
-            + [pytest.mark.dataset("spoken_digits")] * (name in TASKS),
+            + [pytest.mark.dataset("spoken_digits")] * (name in HEARD),
         )
         for name in experiments.NAMES
         if name not in ("peers", "rank-coding")  # one needs a library, one is slow on its tasks
