@@ -45,7 +45,7 @@ from snnlib.zoo import checkpoints
 from snnlib.zoo.augment import cutout, shift_flip, warp
 from snnlib.zoo.recipes import RECIPES
 from snnlib.zoo.recipes import Recipe as Augmentation
-from snnlib.zoo.training import bfloat16_pays
+from snnlib.zoo.training import bfloat16_pays, mixed
 
 Kind = TypeVar("Kind", bound=Point)
 Cost = Literal["events_per_neuron", "bits_per_neuron"]
@@ -226,7 +226,7 @@ def augmentation(recipe: Augmentation, seed: int) -> Callable[[Tensor, int], Ten
     """Images as the recipe augments them; of a step, whatever came before, dropout included."""
 
     def prepare(x: Tensor, step: int) -> Tensor:
-        own = (seed * 1_000_003 + step) % 2**63
+        own = mixed(seed, step)
         torch.manual_seed(own)  # of dropout
         generator = torch.Generator().manual_seed(own)
         flip = torch.rand(len(x), generator=generator) < 0.5 if recipe.flip else None

@@ -166,6 +166,29 @@ def _grown(values: np.ndarray, rows: int) -> np.ndarray:
     return values
 
 
+def _wave(
+    layers: list[_Layer], graph: _Graph, x: np.ndarray, changed: np.ndarray, fresh: set[int]
+) -> tuple[list[np.ndarray], list[np.ndarray], int]:
+    """Compute again what a change reaches, layer by layer: nodes, those that changed, MACs.
+
+    Args:
+        layers: of one graph.
+        graph: theirs.
+        x: inputs of the first layer, a row a node.
+        changed: nodes whose inputs changed.
+        fresh: nodes that are new, or have a new edge.
+    """
+    again, moved, macs = [], [], 0
+    for layer in layers:
+        nodes = graph.reached(changed, fresh)
+        changed = layer.compute(nodes, x, graph)
+        macs += layer.macs(len(nodes), graph.degree(nodes), graph)
+        again.append(nodes)
+        moved.append(changed)
+        x = layer.values
+    return again, moved, macs
+
+
 class Asynchronous:
     """A trained network that hears one event after another.
 
@@ -224,28 +247,13 @@ class Asynchronous:
         """
         fresh, fresh_cells = self._grow(x, y, t, p)
         new = np.array([self.events.size - 1])
-        again, changed, macs = [], [], 0
-        inputs, moved = self._input, new
-        for layer in self._of_events:
-            nodes = self.events.reached(moved, fresh)
-            moved = layer.compute(nodes, inputs, self.events)
-            macs += layer.macs(len(nodes), self.events.degree(nodes), self.events)
-            again.append(nodes)
-            changed.append(moved)
-            inputs = layer.values
-        pooled = np.array(sorted({self._cell[i] for i in moved}), dtype=np.int64)
-        moved = self._pool(pooled, inputs)
+        again, changed, macs = _wave(self._of_events, self.events, self._input, new, fresh)
+        pooled = np.array(sorted({self._cell[i] for i in changed[-1]}), dtype=np.int64)
         again.append(pooled)
-        changed.append(moved)
-        inputs = self._pooled
-        for layer in self._of_cells:
-            nodes = self.cells.reached(moved, fresh_cells)
-            moved = layer.compute(nodes, inputs, self.cells)
-            macs += layer.macs(len(nodes), self.cells.degree(nodes), self.cells)
-            again.append(nodes)
-            changed.append(moved)
-            inputs = layer.values
-        self._answer(moved, inputs)
+        changed.append(self._pool(pooled, self._of_events[-1].values))
+        wave = _wave(self._of_cells, self.cells, self._pooled, changed[-1], fresh_cells)
+        again, changed, macs = again + wave[0], changed + wave[1], macs + wave[2]
+        self._answer(changed[-1], self._of_cells[-1].values)
         n, m = self.events.size, self.cells.size
         self.events.known, self.cells.known = n, m
         every = sum(layer.macs(n, self.events.edges, self.events) for layer in self._of_events)

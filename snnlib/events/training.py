@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from tqdm import tqdm
 from snnlib._arguments import real, whole
 from snnlib.events.aegnn import AEGNN, graph
 from snnlib.events.asynchronous import Asynchronous, Touched
-from snnlib.zoo import states
+from snnlib.zoo import epochs
 from snnlib.zoo.event_files import Recordings
-from snnlib.zoo.training import one_cycle
+from snnlib.zoo.training import mixed, one_cycle
 
 _ANSWERED = 100  # recordings at a time
 
@@ -107,45 +107,30 @@ def fit(
         raise ValueError(f"fit: {len(recordings)} recordings are less than a batch of {plan.batch}")
     adam = torch.optim.Adam(net.parameters(), plan.rate)
     settings = {"plan": asdict(plan), "seed": seed, "label": label, "recordings": len(recordings)}
-    history: list[Epoch] = []
 
-    def go_on(held: dict[str, Any]) -> None:
-        net.load_state_dict(held["network"])
-        adam.load_state_dict(held["optimizer"])
-        history.extend(held["history"])
+    def one(number: int, bar: tqdm) -> Epoch:
+        began, total = time.perf_counter(), 0.0
+        for step, rows in enumerate(_batches(len(recordings), plan.batch, seed, number)):
+            share = (number * steps + step + 0.5) / (plan.epochs * steps)
+            for group in adam.param_groups:
+                group["lr"] = plan.rate * one_cycle(share, 0.2)
+            data = graph(recordings.take(rows), net.rule)
+            loss = F.cross_entropy(net(data), data.y)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            total += float(loss.detach())
+            bar.update()
+        return Epoch(loss=total / steps, seconds=time.perf_counter() - began)
 
-    path = None if state is None else Path(state)
-    if path is not None and path.is_file():
-        states.read(path, settings, go_on, "Move it away to begin anew.")
-    with tqdm(
-        total=plan.epochs * steps, initial=len(history) * steps, desc=label, mininterval=1.0,
-        disable=not progress, leave=False,
-    ) as bar:  # fmt: skip
-        while len(history) < plan.epochs:
-            began, total = time.perf_counter(), 0.0
-            net.train()
-            for step, rows in enumerate(_batches(len(recordings), plan.batch, seed, len(history))):
-                share = (len(history) * steps + step + 0.5) / (plan.epochs * steps)
-                for group in adam.param_groups:
-                    group["lr"] = plan.rate * one_cycle(share, 0.2)
-                data = graph(recordings.take(rows), net.rule)
-                loss = F.cross_entropy(net(data), data.y)
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-                total += float(loss.detach())
-                bar.update()
-            history.append(Epoch(loss=total / steps, seconds=time.perf_counter() - began))
-            if path is not None:
-                held = {"network": net.state_dict(), "optimizer": adam.state_dict()}
-                states.write(path, settings, {"history": history, **held})
-    net.eval()
-    return history
+    return epochs.run(
+        net, adam, plan.epochs, steps, one, settings, state=state, label=label, progress=progress
+    )
 
 
 def _batches(n: int, batch: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
     """Whole batches of an epoch; their order depends on seed and epoch alone."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    generator = torch.Generator().manual_seed(mixed(seed, epoch))
     order = torch.randperm(n, generator=generator).numpy()
     for start in range(0, n - batch + 1, batch):
         yield order[start : start + batch]

@@ -11,8 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -22,8 +23,8 @@ from snnlib._arguments import real, whole
 from snnlib.recurrent.contest import Noise, Standardize
 from snnlib.recurrent.strings import DIGITS, Strings, heard
 from snnlib.recurrent.transducer import OBJECTIVES, Emission, Transducer
-from snnlib.zoo import spoken, states
-from snnlib.zoo.training import one_cycle
+from snnlib.zoo import epochs, spoken
+from snnlib.zoo.training import mixed, one_cycle
 
 _ANSWERED = 50  # strings at a time
 
@@ -122,28 +123,11 @@ def fit(
         raise ValueError("fit: there is no string to train on")
     adam = torch.optim.Adam(net.parameters(), plan.rate)
     settings = {"plan": asdict(plan), "seed": seed, "label": label, "strings": len(strings)}
-    history: list[Epoch] = []
-
-    def go_on(held: dict[str, Any]) -> None:
-        net.load_state_dict(held["network"])
-        adam.load_state_dict(held["optimizer"])
-        history.extend(held["history"])
-
-    path = None if state is None else Path(state)
-    if path is not None and path.is_file():
-        states.read(path, settings, go_on, "Move it away to begin anew.")
-    steps = -(-len(strings) // plan.batch)
-    with tqdm(
-        total=plan.epochs * steps, initial=len(history) * steps, desc=label, mininterval=1.0,
-        disable=not progress, leave=False,
-    ) as bar:  # fmt: skip
-        while len(history) < plan.epochs:
-            history.append(_epoch(net, adam, strings, plan, seed, len(history), bar))
-            if path is not None:
-                held = {"network": net.state_dict(), "optimizer": adam.state_dict()}
-                states.write(path, settings, {"history": history, **held})
-    net.eval()
-    return history
+    return epochs.run(
+        net, adam, plan.epochs, -(-len(strings) // plan.batch),
+        partial(_epoch, net, adam, strings, plan, seed), settings, state=state, label=label,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _epoch(
@@ -151,10 +135,9 @@ def _epoch(
     bar: tqdm,
 ) -> Epoch:  # fmt: skip
     """One pass in a new order; its random numbers depend on the seed and its number alone."""
-    own = (seed * 1_000_003 + done) % 2**63
+    own = mixed(seed, done)
     order = torch.randperm(len(strings), generator=torch.Generator().manual_seed(own))
     batches, began, total = order.split(plan.batch), time.perf_counter(), 0.0
-    net.train()
     with torch.random.fork_rng():
         torch.manual_seed(own)
         for i, rows in enumerate(batches):
