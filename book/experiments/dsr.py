@@ -119,7 +119,10 @@ def tune(name: str, method: str, context: Context) -> list[ChoiceRow]:
         torch.manual_seed(SEED)
         ann = network(images.fit.images.shape[1], STAGES)
         net = made(method, ann, STEPS, value).to(context.device)
-        history = fit(net, sgd(net, rate), images.fit, images.validation, plan, seed=SEED)
+        history = fit(
+            net, sgd(net, rate), images.fit, images.validation, plan, seed=SEED,
+            label=f"{method}, {value:g}, rate {rate:g}", progress=context.progress,
+        )  # fmt: skip
         rows.append(
             ChoiceRow(
                 model=name,
@@ -172,7 +175,7 @@ def train(
     history = fit(
         net, sgd(net, rate), images.fit, images.validation, plan, seed=seed, label=label,
         state=context.state(f"{name}-{method}-{steps}-{seed}{'-full' * large}"),
-        progress=context.scratch is not None,
+        progress=context.progress,
     )  # fmt: skip
     row: DsrRow = {
         **trained_row(

@@ -109,7 +109,9 @@ def measure(network: str, method: str, seed: int, context: Context) -> list[Grap
     if context.limit is not None:
         plan = Plan(epochs=1, batch=min(plan.batch, max(1, len(fit) // 4)))
     name = f"{network}/{method}"
-    history = training.fit(net, fit, plan, seed=seed, state=context.state(name), label=name)
+    history = training.fit(
+        net, fit, plan, seed=seed, state=context.state(name), label=name, progress=context.progress
+    )
     heard = [training.walk(net, test.take([i])) for i in range(min(WALKED, len(test)))]
     accounts, labels = [walked for walked, _ in heard], test.labels.tolist()
     row: Graphed = {

@@ -64,12 +64,14 @@ class Context:
         limit: the first so many test and validation images; None: all.
         rows: rows of the cells done so far, by name.
         scratch: folder for what long cells keep between interruptions; None: nothing is kept.
+        progress: long cells show progress bars of their own.
     """
 
     device: torch.device
     limit: int | None
     rows: Rows = field(default_factory=dict)
     scratch: Path | None = None
+    progress: bool = False
     _subject: Subject | None = None
 
     def subject(self, network: str) -> Subject:
@@ -186,7 +188,8 @@ def run(
     scratch = unfinished.with_suffix(".training.partial")
     if not resume:
         shutil.rmtree(scratch, ignore_errors=True)
-    _compute(cells, Context(device, limit, scratch=scratch), state, unfinished, progress)
+    context = Context(device, limit, scratch=scratch, progress=progress)
+    _compute(cells, context, state, unfinished)
     record = _record(experiment, cells, state)
     write_bytes(target, _text(record).encode())
     unfinished.unlink(missing_ok=True)
@@ -195,11 +198,9 @@ def run(
     return target
 
 
-def _compute(
-    cells: list[Cell], context: Context, state: dict[str, Any], unfinished: Path, progress: bool
-) -> None:
+def _compute(cells: list[Cell], context: Context, state: dict[str, Any], unfinished: Path) -> None:
     done = state["cells"]
-    with tqdm(total=len(cells), unit="cell", disable=not progress) as bar:
+    with tqdm(total=len(cells), unit="cell", disable=not context.progress) as bar:
         for cell in cells:
             bar.set_description(cell.name)
             if cell.name not in done:

@@ -103,7 +103,7 @@ def train(
     kept = kept_bytes(lambda: loss(network.train(), x, y))
     history = fit(
         network, torch.optim.Adam(learned, recipe.rate), split, images.validation, plan,
-        seed=seed, loss=loss, state=context.state(name), label=name,
+        seed=seed, loss=loss, state=context.state(name), label=name, progress=context.progress,
     )  # fmt: skip
     seconds = sum(epoch["seconds"] for epoch in history) / len(history)
     return Trained(len(split), plan.epochs, seconds, kept / 1e6, plan.batch)

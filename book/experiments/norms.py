@@ -172,7 +172,7 @@ def train(name: str, norm: str, context: Context) -> list[NormRow]:
         history = fit(
             net, sgd(net, RATE, DECAY), images.fit, images.validation, plan, seed=seed,
             label=f"{norm}, seed {seed}", state=context.state(f"{name}-{norm}-{seed}"),
-            progress=context.scratch is not None,
+            progress=context.progress,
         )  # fmt: skip
         few = images.test[:SNN_IMAGES]
         snn = convert(net, x, Augmented(levels=4, negative=0.0))
@@ -239,7 +239,7 @@ def decays(name: str, momentum: float, seed: int, context: Context) -> list[Deca
         history: list[Epoch] = fit(
             net, optimizer, images.fit, images.validation, replace(plan, constant=True), seed=seed,
             loss=_exact_loss, each_step=each_step, label=f"decay {kind}",
-            progress=context.scratch is not None,
+            progress=context.progress,
         )  # fmt: skip
         if kind == "on":
             norms = torch.stack(seen)

@@ -111,7 +111,7 @@ def first_stage(network: str, start: str, context: Context) -> nn.Module:
         sgd = torch.optim.SGD(net.parameters(), RATE, momentum=0.9, nesterov=True)
         fit(
             net, sgd, images.fit, images.validation, plan, seed=SEED, label="first stage",
-            state=context.state(f"{network}-first-stage"), progress=context.scratch is not None,
+            state=context.state(f"{network}-first-stage"), progress=context.progress,
         )  # fmt: skip
     return net
 

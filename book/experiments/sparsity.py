@@ -165,7 +165,7 @@ def trained(
         history = fit(
             model, optimizer(model), images.fit, images.validation[:WATCHED], plan, seed=own,
             loss=objective, state=context.state(f"{network}-{method.name}-{seed}"),
-            label=method.name, progress=context.scratch is not None,
+            label=method.name, progress=context.progress,
         )  # fmt: skip
     return model, history, plan
 

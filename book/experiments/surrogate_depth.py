@@ -154,7 +154,7 @@ def train(network: str, name: str, context: Context) -> list[DepthRow]:
     history = fit(
         net, adamw(net, RATE, DECAY), images.fit, images.validation, plan, seed=SEED,
         state=context.state(f"{network}-trained-{name}"), label=name,
-        progress=context.scratch is not None,
+        progress=context.progress,
     )  # fmt: skip
     rates = net.rates(images.test[:100].floats().to(context.device))
     return [

@@ -99,11 +99,15 @@ def measure(network: str, method: str, seed: int, context: Context) -> list[Tran
     name = f"{network}/{method}/{seed}"
     if method in PRETRAINING:
         first, label = replace(whole, objective=method, epochs=before), f"{name}/before"
-        transducing.fit(net, fit, first, seed=seed, state=context.state(label), label=label)
+        transducing.fit(
+            net, fit, first, seed=seed, state=context.state(label), label=label,
+            progress=context.progress,
+        )  # fmt: skip
     # Another order of the strings than before.
     history = transducing.fit(
-        net, fit, whole, seed=seed + len(SEEDS), state=context.state(name), label=name
-    )
+        net, fit, whole, seed=seed + len(SEEDS), state=context.state(name), label=name,
+        progress=context.progress,
+    )  # fmt: skip
     judged = {
         f"{part}{kind}": transducing.judge(
             held, transducing.transcribe(net, held, width), net.stack

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 
 import pytest
 from book_rules import ROOT
 
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
 from bookext import answers, glance, networks

@@ -6,14 +6,12 @@ import ast
 import io
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
 import yaml
 from book_rules import ROOT
 
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
 from bookext import chapters, landing, photograph, related

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from book_rules import ROOT
 
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
 import matplotlib as mpl

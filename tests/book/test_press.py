@@ -18,7 +18,6 @@ import book_rules
 import pytest
 from bs4 import BeautifulSoup
 
-sys.path.insert(0, str(book_rules.ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
 from bookext import mathml, paper

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
 from book_rules import ROOT
 
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
 from bookext import reproduce, stored

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import book_browser
 import book_rules
 import pytest
 
-sys.path.insert(0, str(book_rules.ROOT / "book" / "_ext"))
 pytest.importorskip("sphinx", reason="needs the packages that build the book")
 
 from bookext import take_along, teaching

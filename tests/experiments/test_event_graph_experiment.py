@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+pytest.importorskip("sphinx", reason="needs the packages that build the book")
+
+from bookext import stored_tables
+
 from book import experiments
 from book.experiments import event_graph, frame
 
@@ -28,6 +32,9 @@ def test_it_runs_on_the_embedded_digits(tmp_path):
     assert mutual["neighbors"] == pytest.approx(2 * past["neighbors"], rel=1e-5)
     assert mutual["trace"]["t"] == past["trace"]["t"]
     assert [one["found"] for one in record["goals"]] == [None] * 3  # of MNIST
+    graphs, goals = stored_tables.tables(record)
+    assert [row[0] for row in graphs.rows] == list(event_graph.METHODS.values())
+    assert [row[2:] for row in goals.rows] == [["", "no"]] * 3
 
 
 def test_goals_are_of_moved_mnist_with_edges_both_ways():

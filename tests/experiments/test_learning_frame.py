@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from book import experiments
-from book.experiments import learning, tandem
+from book.experiments import frame, learning, tandem
 from book.experiments.learning import Recipe
 from book.experiments.material import material
 from book.experiments.st_rsbp import unrolled
@@ -66,6 +66,21 @@ def test_a_batch_is_not_larger_than_what_there_is():
     net = learning.cnn(images.shape, 2)
     done = learning.train(net, piece, recipe, 0, experiments.Context(CPU, 20), "digits-cnn/a")
     assert (done.images, done.epochs, done.batch) == (7, 1, 7)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_trainings_show_a_bar_unless_they_shall_be_quiet(progress, tmp_path, capsys):
+    def compute(context):
+        images = material("digits-cnn", context)
+        recipe = Recipe(Plan(epochs=1), rate=1e-3)
+        learning.train(learning.cnn(images.shape, 2), images, recipe, 0, context, "digits-cnn/a")
+        return [{"model": "digits-cnn", "n": 20}]
+
+    one = frame.Experiment("small", "a training", ("digits-cnn",),
+                           lambda network: [frame.Cell("digits-cnn/a", compute)])  # fmt: skip
+    frame.run(one, limit=20, folder=tmp_path, progress=progress)
+    said = capsys.readouterr().err
+    assert ("cell/s" in said) == ("it/s" in said) == bool(said) == progress
 
 
 def test_late_readings_are_those_of_the_run():

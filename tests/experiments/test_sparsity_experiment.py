@@ -4,6 +4,11 @@ import pytest
 import torch
 
 import snnlib as snn
+
+pytest.importorskip("sphinx", reason="needs the packages that build the book")
+
+from bookext import stored_tables
+
 from book import experiments
 from book.experiments import (
     activity,
@@ -176,6 +181,10 @@ def test_what_is_chosen_is_kept_and_sends_the_same(context, tmp_path, monkeypatc
     assert row["seconds_per_epoch"] == history[0]["seconds"]
     (found,) = sparsity.judge("digits-cnn", 0, one)
     assert (found["images"], found["seconds_per_epoch"]) == ("test", row["seconds_per_epoch"])
+    early = sparsity.answered("digits-cnn", one)
+    sent, exits = stored_tables.tables({"runs": [found], "exits": early})
+    assert [row[1] for row in sent.rows] == ["trained"]
+    assert len(exits.rows) == len(early)
     assert not list(tmp_path.glob("*.safetensors"))  # a quick look keeps nothing
     state = snn.checkpoints.narrow(model.dense().state_dict())
     model.body.load_state_dict(state, strict=False)

@@ -6,6 +6,10 @@ import pickle
 import pytest
 import torch
 
+pytest.importorskip("sphinx", reason="needs the packages that build the book")
+
+from bookext import stored_tables
+
 from book import experiments
 from book.experiments import frame, touch
 from snnlib.learning.touch import delta_code, lasting
@@ -55,6 +59,9 @@ def test_it_runs_at_the_threshold_that_the_sweep_chose(tmp_path, monkeypatch):
     assert by_method["lstm"]["events"] == by_method["lstm"]["additions"] == 0
     assert by_method["rsnn"]["events"] == by_method["lstm-events"]["events"] > 0
     assert len(record["goals"]) == 3
+    reading, goals = stored_tables.tables(record)
+    assert len(reading.rows) == len(touch.METHODS)
+    assert len(goals.rows) == 3
 
 
 def test_fewer_events_are_chosen_where_they_cost_a_point_at_most():

@@ -5,6 +5,10 @@ import json
 import pytest
 import torch
 
+pytest.importorskip("sphinx", reason="needs the packages that build the book")
+
+from bookext import stored_tables
+
 from book import experiments
 from book.experiments import frame, transducer
 from book.experiments.goals import goal
@@ -26,6 +30,9 @@ def test_it_runs_and_traces_fit_its_strings(tmp_path, monkeypatch):
             assert len(trace["out"]) == len(trace["groups"])
     assert len({run["test"]["digits"] for run in record["runs"]}) == 1  # the same strings
     assert len(record["goals"]) == 3
+    heard, goals = stored_tables.tables(record)
+    assert [row[0] for row in heard.rows] == list(transducer.METHODS.values())
+    assert len(goals.rows) == 3
 
 
 def test_every_speaker_is_held_out_once():

@@ -32,7 +32,7 @@ def tables(result: Result) -> list[Table]:
     """The tables of a result on training."""
     sections = [row for name in ("runs", "trained", "populations") for row in result.get(name, [])]
     kinds = (
-        (_trained, [row for row in sections if "test_accuracy" in row]),
+        (_trained, [row for row in sections if "test_accuracy" in row and _images(row)]),
         (_tandem, [row for row in sections if "insertions" in row]),
         (_rate_norm, [row for row in sections if "late_steps_to_points" in row]),
         (_distances, result.get("distances", [])),
@@ -43,6 +43,11 @@ def tables(result: Result) -> list[Table]:
         for make, rows in kinds
         for model in ordered({row["model"] for row in rows})
     ]
+
+
+def _images(row: dict[str, Any]) -> bool:
+    """Was it trained on images? (Recordings have tables of their own.)"""
+    return row["model"] in models.NAMES
 
 
 def _trained(model: str, rows: list[Any]) -> Table:

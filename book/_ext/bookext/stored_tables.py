@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from book.tools.scoreboard import code_cells
 from book.tools.tables import loss, percent, points
-from bookext import exit_panels, grid_panels, learned_tables, rank_tables
+from bookext import exit_panels, grid_panels, learned_tables, rank_tables, sequence_tables
 from bookext.networks import ordered
 from bookext.results import Result, of, shown
 from bookext.table import Table, folded
@@ -38,7 +38,7 @@ def tables(result: Result) -> list[Table]:
         (_least, result.get("least", [])),
         (_accuracies, [run for run in runs if _tested(run)]),
         (_ablations, [run for run in runs if "axis" in run]),
-        (_layers, [run for run in runs if _layered(run) and "macs_with_input" not in run]),
+        (_layers, [run for run in runs if _layered(run)]),
         (_activity, [run for run in runs if "macs_with_input" in run]),
         (_codes, [run for run in runs if _coded(run) and "every" not in run]),
         (_changes, [run for run in runs if "every" in run]),
@@ -50,7 +50,9 @@ def tables(result: Result) -> list[Table]:
         (_grid, result.get("grid", [])),
     )
     found = [make(*each) for make, rows in kinds for each in _by_network(rows).items()]
-    own = [*found, *_paretos(result), *rank_tables.tables(result), *learned_tables.tables(result)]
+    own = [*found, *_paretos(result)]
+    for others in (rank_tables, learned_tables, sequence_tables):
+        own += others.tables(result)
     return [table for table in own if table.rows]
 
 
@@ -63,8 +65,9 @@ def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
 
 
 def _layered(run: dict[str, Any]) -> bool:
-    """Does it say something of every layer? (Some runs count their layers, no more.)"""
-    return isinstance(run.get("layers"), list)
+    """Does it say the error of every layer? (Some count their layers, or what each does.)"""
+    layers = run.get("layers")
+    return isinstance(layers, list) and all(isinstance(x, dict) and "error" in x for x in layers)
 
 
 def _tested(run: dict[str, Any]) -> bool:
