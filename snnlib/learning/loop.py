@@ -87,7 +87,7 @@ def fit(
         images: to fit.
         validation: judged after each epoch, for the history; nothing is chosen here.
         plan: epochs, batch, cycle.
-        seed: of the order of the images.
+        seed: of the order of the images, of noise and dropout.
         loss: of the network on images (B, C, H, W) and labels (B,).
         state: a file that keeps the state after each epoch and that a later call of the same plan,
             seed and label goes on from; it is left behind. None: nothing is kept.
@@ -115,13 +115,15 @@ def fit(
 
     def one(number: int, bar: tqdm) -> Epoch:
         began, total = time.perf_counter(), 0.0
-        for step, (x, y) in enumerate(_batches(images, plan.batch, seed, number)):
-            done = number * steps + step
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                share = (done + 0.5) / (plan.epochs * steps)
-                group["lr"] = peak * (1 if plan.constant else one_cycle(share, plan.warmup))
-            total += _step(network, optimizer, loss, x, y, plan, each_step, done)
-            bar.update()
+        with torch.random.fork_rng():
+            torch.manual_seed(mixed(seed, number))  # of dropout and noise: an epoch can be repeated
+            for step, (x, y) in enumerate(_batches(images, plan.batch, seed, number)):
+                done = number * steps + step
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    share = (done + 0.5) / (plan.epochs * steps)
+                    group["lr"] = peak * (1 if plan.constant else one_cycle(share, plan.warmup))
+                total += _step(network, optimizer, loss, x, y, plan, each_step, done)
+                bar.update()
         seconds = time.perf_counter() - began
         found = accuracy(network, validation, batch=250)
         bar.set_postfix_str(f"validation {100 * found:.2f} %")

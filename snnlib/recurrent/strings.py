@@ -40,7 +40,7 @@ class Strings:
     """Joined recordings, their features and alignments; N strings, padded at their ends.
 
     Attributes:
-        sounds: samples of each, int16, 8 kHz.
+        sounds: samples of each, int16, 8 kHz; or none at all.
         values: log-mel frames, float32 (N, T, 40).
         frames: frames of each, int64 (N,).
         digits: what is said, int64 (N, 5).
@@ -67,7 +67,8 @@ class Strings:
         tensors = {
             name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        found = replace(self, sounds=tuple(self.sounds[i] for i in rows.tolist()), **tensors)
+        sounds = tuple(self.sounds[i] for i in rows.tolist()) if self.sounds else ()
+        found = replace(self, sounds=sounds, **tensors)
         longest = int(found.frames.max()) if len(rows) else 0
         return replace(found, values=found.values[:, :longest])
 

@@ -14,7 +14,7 @@ PLAN = Plan(epochs=3, batch=32)
 def fresh():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(),
-                        nn.Linear(16, 10)).double()  # fmt: skip
+                        nn.Dropout(0.2), nn.Linear(16, 10)).double()  # fmt: skip
     return net, torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
 
 

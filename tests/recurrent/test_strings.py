@@ -1,5 +1,7 @@
 """Strings of digits: nothing is lost in joining, alignments are exact, parts do not mix."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -86,6 +88,8 @@ def test_taking_some_keeps_them_whole():
     assert few.values.shape[1] == int(few.frames.max())
     whole = found.take(torch.arange(6))
     assert torch.equal(whole.values, found.values)
+    silent = replace(found, sounds=()).take(torch.tensor([4, 1]))  # features without recordings
+    assert torch.equal(silent.values, few.values)
 
 
 def test_joining_needs_a_pause_around_each():
