@@ -2,18 +2,18 @@
 
 One small convolutional network, the same for all: ReLU, DSR with T = 5, 10 and 20, and surrogate
 gradients through time with T = 10. Both spiking networks have the same neurons, integrate-and-fire
-with v0 = ½, and are tuned the same way before: first θ and rate, nine settings each, two epochs of
-8,000 images, and the validation images choose.
+with v0 = ½, and are tuned the same way before: first θ and rate, nine settings each around the best,
+two epochs of 8,000 images, and the validation images choose.
 At T = 10, DSR, back-propagation and ReLU are means of three seeds.
 
 *Kept* is what autograd keeps for the backward pass of one batch, counted, not the peak of the
-process. ``full`` is a larger network at full resolution, trained with DSR alone.
+process. ``full`` is a larger network at full resolution, trained with DSR alone, from the θ that
+the small one chose, at a rate that is chosen for it the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any, NotRequired
@@ -35,17 +35,19 @@ from snnlib.learning.dsr import DSR
 from snnlib.learning.lif import LIF, Surrogate
 from snnlib.learning.loop import Plan, fit, kept_bytes
 from snnlib.learning.surrogate import unrolled
-from snnlib.zoo.training import accuracy, bfloat16_pays
+from snnlib.zoo.training import accuracy
 
-METHODS = ("dsr", "bptt", "relu")
-LABELS = {"dsr": "DSR", "bptt": "surrogate gradients through time", "relu": "ReLU network"}
+METHODS, FULL = ("dsr", "bptt", "relu"), "full"
+LABELS = {"dsr": "DSR", "bptt": "surrogate gradients through time", "relu": "ReLU network",
+          FULL: "DSR, larger network"}  # fmt: skip
 STEPS, MORE_STEPS = 10, (5, 20)
 PLAN, FULL_PLAN = Plan(epochs=4), Plan(epochs=10)
 IMAGES = 36_000  # of the small network
 TUNING_IMAGES, TUNING = 8000, Plan(epochs=2)
 # First θ of every layer, which back-propagation keeps, and peak rates of SGD with momentum.
-CHOICES = {"dsr": (2.0, 4.0, 8.0), "bptt": (1.0, 2.0, 4.0), "relu": (0.0,)}
-RATES, DECAY = (0.4, 1.0, 2.5), 5e-4
+CHOICES = {"dsr": (1.0, 2.0, 4.0), "bptt": (1.0, 2.0, 4.0), "relu": (0.0,)}
+RATES = {"dsr": (1.0, 2.5, 6.0), "bptt": (1.0, 2.5, 6.0), "relu": (0.15, 0.4, 1.0)}
+DECAY = 5e-4
 STAGES, FULL_STAGES = ((16, 2), (32, 2), (32, 1)), ((16, 1), (32, 2), (64, 2))
 
 
@@ -105,7 +107,8 @@ def sgd(net: nn.Module, rate: float) -> torch.optim.Optimizer:
 
 def cells(name: str) -> list[Cell]:
     """Tuning of each method; trainings at T = 10, at other T, and of the larger network."""
-    tuning = [Cell(f"{name}/tuning/{m}", partial(tune, name, m), "tuning") for m in METHODS]
+    ways = (*METHODS, FULL)
+    tuning = [Cell(f"{name}/tuning/{m}", partial(tune, name, m), "tuning") for m in ways]
     runs = [Cell(f"{name}/{m}/{STEPS}-steps", partial(seeded, name, m)) for m in METHODS]
     more = [Cell(f"{name}/dsr/{t}-steps", partial(at_steps, name, t)) for t in MORE_STEPS]
     return [*tuning, *runs, *more, Cell(f"{name}/full", partial(full, name))]
@@ -115,10 +118,12 @@ def tune(name: str, method: str, context: Context) -> list[ChoiceRow]:
     """Every setting for two short epochs."""
     images = material(name, context, TUNING_IMAGES)
     plan, rows = plan_for(context, TUNING), []
-    for value, rate in product(CHOICES[method], RATES):
+    large = method == FULL
+    values = (chosen(name, "dsr", context)[0],) if large else CHOICES[method]
+    for value, rate in product(values, RATES["dsr" if large else method]):
         torch.manual_seed(SEED)
-        ann = network(images.fit.images.shape[1], STAGES)
-        net = made(method, ann, STEPS, value).to(context.device)
+        ann = network(images.fit.images.shape[1], FULL_STAGES if large else STAGES)
+        net = made("dsr" if large else method, ann, STEPS, value).to(context.device)
         history = fit(
             net, sgd(net, rate), images.fit, images.validation, plan, seed=SEED,
             label=f"{method}, {value:g}, rate {rate:g}", progress=context.progress,
@@ -156,33 +161,32 @@ def at_steps(name: str, steps: int, context: Context) -> list[DsrRow]:
 
 
 def full(name: str, context: Context) -> list[DsrRow]:
-    """DSR on a larger network at full resolution; the rate that the small one chose."""
-    return [train(name, "dsr", STEPS, SEED, material(name, context), context, large=True)]
+    """DSR on a larger network at full resolution."""
+    return [train(name, FULL, STEPS, SEED, material(name, context), context)]
 
 
 def train(
-    name: str, method: str, steps: int, seed: int, images: Material, context: Context,
-    large: bool = False,
-) -> DsrRow:  # fmt: skip
+    name: str, method: str, steps: int, seed: int, images: Material, context: Context
+) -> DsrRow:
     """Train one network and judge it on test images."""
+    large = method == FULL
     value, rate = chosen(name, method, context)
     torch.manual_seed(seed)
     ann = network(images.fit.images.shape[1], FULL_STAGES if large else STAGES)
-    net = made(method, ann, steps, value).to(context.device)
-    base = FULL_PLAN if large else PLAN
-    plan = plan_for(context, replace(base, reduced=large and _narrow(context)))
-    label = f"{method}, T = {steps}, seed {seed}{', full' if large else ''}"
+    net = made("dsr" if large else method, ann, steps, value).to(context.device)
+    plan = plan_for(context, FULL_PLAN if large else PLAN)
+    label = f"{method}, T = {steps}, seed {seed}"
     history = fit(
         net, sgd(net, rate), images.fit, images.validation, plan, seed=seed, label=label,
-        state=context.state(f"{name}-{method}-{steps}-{seed}{'-full' * large}"),
+        state=context.state(f"{name}-{method}-{steps}-{seed}"),
         progress=context.progress,
     )  # fmt: skip
     row: DsrRow = {
         **trained_row(
-            name, LABELS[method] + (", larger network" if large else ""), seed, images, plan,
-            history, accuracy(net, images.test, batch=250),
+            name, LABELS[method], seed, images, plan, history,
+            accuracy(net, images.test, batch=250),
         ),
-        "method": method,
+        "method": "dsr" if large else method,
         "steps": 1 if method == "relu" else steps,
         "value": value,
         "rate": rate,
@@ -210,10 +214,6 @@ def _kept(net: nn.Module, images: Material, batch: int, context: Context) -> int
     net.eval()
     net.load_state_dict(held)
     return found
-
-
-def _narrow(context: Context) -> bool:
-    return bfloat16_pays(context.device)
 
 
 EXPERIMENT = Experiment(
