@@ -2,9 +2,9 @@
 
 One small convolutional network, the same for all: ReLU, DSR with T = 5, 10 and 20, and surrogate
 gradients through time with T = 10. Both spiking networks have the same neurons, integrate-and-fire
-with v0 = ½, and are tuned the same way before: first θ and rate, nine settings each around the best,
-two epochs of 8,000 images, and the validation images choose.
-At T = 10, DSR, back-propagation and ReLU are means of three seeds.
+with v0 = ½, and are tuned the same way before: first θ and rate, nine settings each, around the
+best; two epochs of 8,000 images, and the validation images choose. At T = 10, DSR, back-propagation
+and ReLU are means of three seeds.
 
 *Kept* is what autograd keeps for the backward pass of one batch, counted, not the peak of the
 process. ``full`` is a larger network at full resolution, trained with DSR alone, from the θ that
