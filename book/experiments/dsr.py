@@ -7,12 +7,15 @@ best; two epochs of 8,000 images, and the validation images choose. At T = 10, D
 and ReLU are means of three seeds.
 
 *Kept* is what autograd keeps for the backward pass of one batch, counted, not the peak of the
-process. ``full`` is a larger network at full resolution, trained with DSR alone, from the θ that
-the small one chose, at a rate that is chosen for it the same way.
+process. ``speed`` times steps of training of both on the same images in turns, since epochs of
+different hours on a busy machine tell nothing. ``full`` is a larger network at full resolution,
+trained with DSR alone, from the θ that the small one chose, at a rate that is chosen the same way.
 """
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -49,6 +52,7 @@ CHOICES = {"dsr": (1.0, 2.0, 4.0), "bptt": (1.0, 2.0, 4.0), "relu": (0.0,)}
 RATES = {"dsr": (1.0, 2.5, 6.0), "bptt": (1.0, 2.5, 6.0), "relu": (0.15, 0.4, 1.0)}
 DECAY = 5e-4
 STAGES, FULL_STAGES = ((16, 2), (32, 2), (32, 1)), ((16, 1), (32, 2), (64, 2))
+TURNS = 9  # of `speed`
 
 
 class ChoiceRow(Labeled):
@@ -73,6 +77,15 @@ class DsrRow(TrainedRow):
     spikes_per_neuron: NotRequired[float]  # of DSR, in all steps, by the simulator
     thresholds: NotRequired[list[float]]  # of DSR, trained
     full: bool
+
+
+class SpeedRow(Labeled):
+    """Steps of training of one network; n counts the images of a batch."""
+
+    method: str
+    steps: int
+    seconds_per_batch: float  # median
+    turns: int
 
 
 def network(channels: int, stages: tuple[tuple[int, int], ...]) -> nn.Sequential:
@@ -111,7 +124,8 @@ def cells(name: str) -> list[Cell]:
     tuning = [Cell(f"{name}/tuning/{m}", partial(tune, name, m), "tuning") for m in ways]
     runs = [Cell(f"{name}/{m}/{STEPS}-steps", partial(seeded, name, m)) for m in METHODS]
     more = [Cell(f"{name}/dsr/{t}-steps", partial(at_steps, name, t)) for t in MORE_STEPS]
-    return [*tuning, *runs, *more, Cell(f"{name}/full", partial(full, name))]
+    timed = Cell(f"{name}/speed", partial(speed, name), "speed")
+    return [*tuning, *runs, *more, Cell(f"{name}/full", partial(full, name)), timed]
 
 
 def tune(name: str, method: str, context: Context) -> list[ChoiceRow]:
@@ -202,6 +216,43 @@ def train(
         row["spikes_per_neuron"] = float(run.spikes[-1]) / sum(spiking.sizes.values())
         row["thresholds"] = [float(value) for value in spiking.thresholds.values()]
     return row
+
+
+def speed(name: str, context: Context) -> list[SpeedRow]:
+    """Both ways to train at each number of steps, in turns; the first turn is not timed."""
+    batch = plan_for(context, PLAN).batch
+    images = material(name, context).fit[:batch]
+    x, y = images.floats().to(context.device), images.labels.to(context.device)
+    ways = list(product(sorted((STEPS, *MORE_STEPS)), ("dsr", "bptt")))
+    nets = {}
+    for steps, method in ways:
+        torch.manual_seed(SEED)
+        value, rate = chosen(name, method, context)
+        net = made(method, network(x.shape[1], STAGES), steps, value).to(context.device).train()
+        nets[steps, method] = net, sgd(net, rate)
+    taken: dict[tuple[int, str], list[float]] = {way: [] for way in ways}
+    turns = 1 if context.limit is not None else TURNS
+    for _ in range(turns + 1):
+        for way, (net, optimizer) in nets.items():
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x), y)
+            loss.backward()
+            optimizer.step()
+            loss.item()  # waits for a GPU
+            taken[way].append(time.perf_counter() - began)
+    return [
+        {
+            "model": name,
+            "label": f"{LABELS[method]}, T = {steps}",
+            "n": batch,
+            "method": method,
+            "steps": steps,
+            "seconds_per_batch": statistics.median(taken[steps, method][1:]),
+            "turns": turns,
+        }
+        for steps, method in ways
+    ]
 
 
 def _kept(net: nn.Module, images: Material, batch: int, context: Context) -> int:
