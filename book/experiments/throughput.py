@@ -3,7 +3,8 @@
 Our analogue of what Sun et al. (*Intelligence Processing Units Accelerate Neuromorphic Learning*,
 arXiv:2211.10725, 2022) measured on another kind of processor: none of the figures here is one of
 theirs. ``runs`` holds the speed of a converted network of the book (augmented spikes, four levels)
-in the simulator, the median of several runs after a first one that is not timed.
+in the simulator, the median of several runs after a first one that is not timed; what is compared
+runs in turns, so that whatever else the machine does slows all of it.
 
 ``populations``: a leaky network, pixels-512-classes, trained with surrogate gradients (the common
 step, `snnlib.learning.lif`), three seeds. Either ten steps and one output neuron a class, or a
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +33,10 @@ from snnlib.conversion.balance import Percentile
 from snnlib.learning.lif import LIF, Surrogate, run
 from snnlib.learning.loop import Plan
 from snnlib.neurons import Augmented
+from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.data import to_float
 
+Key = TypeVar("Key")
 STEPS, BATCHES, REPEATS = (1, 2, 4, 8, 16), (1, 16, 128), 5
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SETTING = Setting(Augmented(levels=4, negative=0.0), Percentile(99.9))
@@ -77,8 +81,8 @@ def speed(network: str, precision: str, context: Context) -> list[Speed]:
     rows: list[Speed] = []
     for batch in BATCHES:
         x = to_float(subject.test.images[:batch]).to(subject.device)
-        for steps in STEPS:
-            found = rate(lambda x=x, steps=steps: net(x, steps).logits, len(x), context)  # type: ignore[misc]
+        forwards = {steps: partial(_logits, net, x, steps) for steps in STEPS}
+        for steps, found in rates(forwards, len(x), context).items():
             rows.append(
                 {
                     "model": network,
@@ -94,15 +98,22 @@ def speed(network: str, precision: str, context: Context) -> list[Speed]:
     return rows
 
 
-def rate(forward: Callable[[], Tensor], images: int, context: Context) -> float:
-    """Images a second, the median of some runs; of one in a quick look."""
-    forward().sum().item()  # compiles and sets up what it needs
-    seconds = []
-    for _ in range(REPEATS if context.limit is None else 1):
-        began = time.perf_counter()
-        forward().sum().item()  # waits for a GPU
-        seconds.append(time.perf_counter() - began)
-    return images / statistics.median(seconds)
+def _logits(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
+    return net(x, steps).logits
+
+
+def rates(
+    forwards: Mapping[Key, Callable[[], Tensor]], images: int, context: Context
+) -> dict[Key, float]:
+    """Images a second of each, taken in turns: the median of some runs; of one in a quick look."""
+    taken: dict[Key, list[float]] = {key: [] for key in forwards}
+    for turn in range(1 + (REPEATS if context.limit is None else 1)):
+        for key, forward in forwards.items():
+            began = time.perf_counter()
+            forward().sum().item()  # waits for a GPU
+            if turn:  # the first one compiles and sets up what it needs
+                taken[key].append(time.perf_counter() - began)
+    return {key: images / statistics.median(seconds) for key, seconds in taken.items()}
 
 
 class Leaky(nn.Module):
@@ -148,9 +159,11 @@ def population(network: str, form: str, seed: int, context: Context) -> list[Pop
         HIDDEN + 10 * width,
     )  # fmt: skip
     x = images.test[:1000].floats().to(context.device)
+    others = {key: Leaky(pixels, *shape).to(x.device).eval() for key, shape in FORMS.items()}
+    nets = {**others, form: net}
     with torch.no_grad():
-        found = rate(lambda: net(x), len(x), context)
-    return [{**made, "width": width, "images_per_second": found}]
+        found = rates({key: partial(one, x) for key, one in nets.items()}, len(x), context)
+    return [{**made, "width": width, "images_per_second": found[form]}]
 
 
 EXPERIMENT = Experiment(
