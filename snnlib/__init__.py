@@ -11,9 +11,10 @@
 The rooms, in the order in which they build on each other: `neurons` (read it first), `graph` (a
 network as plain data), `simulation` (a network in time), `conversion` (a trained network becomes a
 spiking one), `codes` (digits, single spikes or changes instead of neurons in time), `zoo` (data
-sets, trained networks, training), `recurrent` (networks that decide when to answer), `plots` and
-`cli`. The book *From trained network to spiking network* explains every function; each docstring
-names its chapter. Modules that are heavy load when first used.
+sets, trained networks, training), `recurrent` (networks that decide when to answer), `events`
+(graphs that grow, one event at a time), `plots` and `cli`. The book *From trained network to
+spiking network* explains every function; each docstring names its chapter. Modules that are heavy
+load when first used.
 """
 
 from __future__ import annotations

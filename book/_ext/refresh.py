@@ -5,13 +5,15 @@
 Without names, all chapters. The first code cell of each is written anew with the repository's
 address of _config.yml, and every number that the text names gets its value from the outputs.
 ``--keep-outputs`` runs nothing: for changes of text. ``--check`` changes nothing either and fails
-if a notebook is not as this command leaves it.
+if a notebook is not as this command leaves it, or if a stored result that it names is another one
+than when it was run.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -53,6 +55,7 @@ METADATA = {
 # viewer of Markdown shows the text alone, at the beginning of a line too, where a comment would
 # turn the line into a block of HTML.
 NUMBER = re.compile(r'(<data value="([\w-]+)">)(.*?)(</data>)', re.S)
+WORD = re.compile(r'"([a-z0-9-]+)"')  # how a cell names a stored result
 UNSAFE = re.compile(r"[\n<>&`*$|\\]")
 GATED = re.compile(r"`{3,}\{solution-(start|end)\}")
 
@@ -111,6 +114,20 @@ def write_numbers(notebook: nbformat.NotebookNode) -> None:
             cell.source = NUMBER.sub(value, cell.source)
 
 
+def results(notebook: nbformat.NotebookNode, folder: Path) -> dict[str, str]:
+    """The stored results that the code names, and the first digits of their SHA-256.
+
+    Whoever names a result that is not stored yet meets it here once it is.
+    """
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    paths = [folder / f"{name}.json" for name in sorted(set(WORD.findall(code)))]
+    return {
+        path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in paths
+        if path.is_file()
+    }
+
+
 def fold(notebook: nbformat.NotebookNode) -> None:
     """Close in JupyterLab what the site folds or leaves out: plotting code, Colab, solutions."""
     inside = False
@@ -161,11 +178,20 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 def stale(path: Path) -> str:
     """Why the notebook is not as this command leaves it (outputs aside); empty where it is."""
+    notebook = read(path)
     try:
-        same = read(path) == tidy(read(path))
+        same = notebook == tidy(read(path))
     except ValueError as error:
         return f"{path}: {error}"
-    return "" if same else f"{path}: not as `python book/_ext/refresh.py {path}` leaves it"
+    if not same:
+        return f"{path}: not as `python book/_ext/refresh.py {path}` leaves it"
+    ran_on = notebook.metadata.get("snnlib", {}).get("results", {})
+    now = results(notebook, path.parent / "results")
+    other = sorted(name for name in {*ran_on, *now} if ran_on.get(name) != now.get(name))
+    return (
+        f"{path}: was run on other results ({', '.join(other)}); run"
+        f" `python book/_ext/refresh.py {path}`" if other else ""
+    )  # fmt: skip
 
 
 def refresh(path: Path) -> None:
@@ -184,6 +210,8 @@ def refresh(path: Path) -> None:
         coalesce_streams=True,
     )
     client.execute()
+    ran_on = results(notebook, path.parent / "results")
+    notebook.metadata.setdefault("snnlib", nbformat.NotebookNode())["results"] = ran_on
     write(notebook, path)
 
 

@@ -25,6 +25,9 @@ NAMES = (
     # networks that learn to spike
     *("surrogate-depth", "norms", "rate-norm", "dsr"),
     *("st-rsbp", "tandem", "hybrid-coding", "single-spike", "exact-timing", "throughput"),
+    # beyond still images
+    *("transducer", "touch", "event-graph"),
+    "sparsity",
 )
 
 

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from snnlib.zoo import states
+from snnlib.zoo import epochs
 from snnlib.zoo.data import Split
-from snnlib.zoo.training import accuracy, one_cycle
+from snnlib.zoo.training import accuracy, mixed, one_cycle
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -112,33 +112,27 @@ def fit(
         raise ValueError(f"fit: {len(images)} images are less than one batch of {plan.batch}")
     peaks = [group["lr"] for group in optimizer.param_groups]
     settings = {"plan": asdict(plan), "seed": seed, "label": label, "images": len(images)}
-    history: list[Epoch] = []
-    if state is not None and state.is_file():
-        history = _restore(state, settings, network, optimizer)
-    with tqdm(
-        total=plan.epochs * steps, initial=len(history) * steps, desc=label, mininterval=1.0,
-        disable=not progress, leave=False,
-    ) as bar:  # fmt: skip
-        while len(history) < plan.epochs:
-            began, total = time.perf_counter(), 0.0
-            network.train()
-            for step, (x, y) in enumerate(_batches(images, plan.batch, seed, len(history))):
-                done = len(history) * steps + step
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    share = (done + 0.5) / (plan.epochs * steps)
-                    group["lr"] = peak * (1 if plan.constant else one_cycle(share, plan.warmup))
-                total += _step(network, optimizer, loss, x, y, plan, each_step, done)
-                bar.update()
-            seconds = time.perf_counter() - began
-            found = accuracy(network, validation, batch=250)
-            history.append(Epoch(loss=total / steps, validation_accuracy=found, seconds=seconds))
-            bar.set_postfix_str(f"validation {100 * found:.2f} %")
-            if state is not None:
-                held = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-                states.write(state, settings, {"history": history, **held})
+
+    def one(number: int, bar: tqdm) -> Epoch:
+        began, total = time.perf_counter(), 0.0
+        for step, (x, y) in enumerate(_batches(images, plan.batch, seed, number)):
+            done = number * steps + step
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                share = (done + 0.5) / (plan.epochs * steps)
+                group["lr"] = peak * (1 if plan.constant else one_cycle(share, plan.warmup))
+            total += _step(network, optimizer, loss, x, y, plan, each_step, done)
+            bar.update()
+        seconds = time.perf_counter() - began
+        found = accuracy(network, validation, batch=250)
+        bar.set_postfix_str(f"validation {100 * found:.2f} %")
+        return Epoch(loss=total / steps, validation_accuracy=found, seconds=seconds)
+
+    history = epochs.run(
+        network, optimizer, plan.epochs, steps, one, settings, state=state, label=label,
+        progress=progress,
+    )  # fmt: skip
     for group, peak in zip(optimizer.param_groups, peaks, strict=True):
         group["lr"] = peak
-    network.eval()
     return history
 
 
@@ -162,26 +156,11 @@ def _step(
 
 def _batches(images: Split, batch: int, seed: int, epoch: int) -> Any:
     """Whole batches of an epoch: images (batch, C, H, W) in [0, 1] and labels (batch,)."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    generator = torch.Generator().manual_seed(mixed(seed, epoch))
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, len(images) - batch + 1, batch):
         piece = images.take(order[start : start + batch])
         yield piece.floats(), piece.labels
-
-
-def _restore(
-    path: Path, settings: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer
-) -> list[Epoch]:
-    """The history so far; weights and optimizer are put back."""
-    history: list[Epoch] = []
-
-    def take(held: dict[str, Any]) -> None:
-        network.load_state_dict(held["network"])
-        optimizer.load_state_dict(held["optimizer"])
-        history.extend(held["history"])
-
-    states.read(path, settings, take, "Move it away to begin anew.")
-    return history
 
 
 def kept_bytes(compute: Callable[[], Tensor]) -> int:

@@ -4,4 +4,7 @@
 `coder` the recurrent network that is trained by it and stops where it has answered, `coding` turns
 images into sequences, `tasks` makes the book's tasks, `observers` are the best that any network
 could do on two of them. `exits` asks the same question of spiking networks.
+
+Several answers while one listens: `strings` joins spoken digits, `lattice` is the loss over all the
+times at which they could come out, `transducer` the network, `transducing` its training and marks.
 """

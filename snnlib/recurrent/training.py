@@ -33,6 +33,7 @@ from snnlib.recurrent import crossing
 from snnlib.recurrent.network import Recurrent
 from snnlib.zoo import states
 from snnlib.zoo.sequences import Sequences
+from snnlib.zoo.training import mixed
 
 WHEN = ("first", "every", "end")
 
@@ -144,7 +145,7 @@ class Training:
         """One pass over the sequences in a new order."""
         recipe, n = self.recipe, len(self.train)
         began, done = time.perf_counter(), len(self.history)
-        seed = (recipe.seed * 1_000_003 + done + 1) % 2**63
+        seed = mixed(recipe.seed, done + 1)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         torch.manual_seed(seed)  # dropout of an encoder
         batches = order.split(recipe.batch)

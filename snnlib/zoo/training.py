@@ -80,8 +80,8 @@ class Run:
         """One pass over the images in a new order."""
         began = time.perf_counter()
         recipe = self.recipe
-        generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch + 1))
-        torch.manual_seed(_mix(self.seed, -self.epoch - 1))  # dropout
+        generator = torch.Generator().manual_seed(mixed(self.seed, self.epoch + 1))
+        torch.manual_seed(mixed(self.seed, -self.epoch - 1))  # dropout
         order = torch.randperm(len(split), generator=generator)
         sides = torch.Generator().manual_seed(self.seed)
         flip = torch.randint(2, (len(split),), generator=sides) + self.epoch
@@ -247,6 +247,6 @@ def _running(largest: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _mix(seed: int, number: int) -> int:
-    """One seed out of two numbers, distinct for all that occur here."""
+def mixed(seed: int, number: int) -> int:
+    """One seed out of a seed and a number (of an epoch, of a step), distinct for all that occur."""
     return (seed * 1_000_003 + number) % 2**63

@@ -122,6 +122,26 @@ def test_a_number_that_differs_from_its_output_is_noticed(tmp_path: Path) -> Non
     assert "not as" in refresh.stale(path)
 
 
+def test_a_result_that_is_new_or_changed_makes_the_chapters_that_name_it_stale(
+    tmp_path: Path,
+) -> None:
+    path, notebook = tmp_path / "chapter.ipynb", small_book.chapter()
+    notebook.cells[2].source += '\nrows = notebook.results("small-rows")'
+    refresh.write(notebook, path)
+    assert refresh.stale(path) == ""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/small-other.json").write_text("{}", encoding="utf-8")
+    assert refresh.stale(path) == ""
+    result = tmp_path / "results/small-rows.json"
+    result.write_text('{"rows": [1]}', encoding="utf-8")
+    assert "was run on other results (small-rows)" in refresh.stale(path)
+    notebook.metadata["snnlib"] = {"results": refresh.results(notebook, result.parent)}
+    refresh.write(notebook, path)
+    assert refresh.stale(path) == ""
+    result.write_text('{"rows": [2]}', encoding="utf-8")
+    assert "was run on other results (small-rows)" in refresh.stale(path)
+
+
 def test_a_number_that_no_cell_names_is_an_error(tmp_path: Path) -> None:
     path, notebook = tmp_path / "chapter.ipynb", small_book.chapter()
     notebook.cells[0].source += '\n\n<data value="small-five"></data>'

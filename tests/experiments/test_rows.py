@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from book import experiments
+from book.experiments.goals import Goal
 from book.experiments.targets import Verdict
 from book.tools import cards
 from book.tools.support import ModelSupport
@@ -139,32 +140,45 @@ def test_stored_rows_are_as_declared(name):
             for row in record[section]
         ]
         rows += [(row, Verdict) for row in record.get("targets", ())]
+        rows += [(row, Goal) for row in record.get("goals", ())]
     assert rows
     wrong = {found for row, kind in rows if (found := misfit(row, kind)) is not None}
     assert not wrong
 
 
+# What those on no network run on.
+TASKS = {"transducer": "strings", "touch": "spoken-events", "event-graph": "moved-digits"}
+HEARD = ("transducer", "touch")
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "accuracy-over-time" else [])
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow] * (name == "accuracy-over-time")
+            + [pytest.mark.dataset("spoken_digits")] * (name in HEARD),
+        )
         for name in experiments.NAMES
-        if name not in ("peers", "rank-coding")  # one needs a library, one has tasks, not networks
+        if name not in ("peers", "rank-coding")  # one needs a library, one is slow on its tasks
     ],
 )
 def test_computed_rows_are_as_declared(name):
     """Of every cell, on a few digits."""
-    context, experiment = experiments.Context(torch.device("cpu"), limit=20), experiments.get(name)
-    sections = {"runs": []}
-    for cell in experiment.cells("digits-cnn"):
+    context = experiments.Context(torch.device("cpu"), limit=4 if name in TASKS else 20)
+    experiment, sections = experiments.get(name), {"runs": []}
+    for cell in experiment.cells(TASKS.get(name, "digits-cnn")):
         rows = json.loads(json.dumps(cell.compute(context)))
         context.rows[cell.name] = rows
         sections.setdefault(cell.section, []).extend(rows)
         for row in rows:
             assert misfit(row, declared(cell)) is None
     assert all(sections.values())
-    for row in experiment.conclude(sections).get("targets", ()):
+    found = experiment.conclude(sections)
+    for row in found.get("targets", ()):
         assert misfit(row, Verdict) is None
+    for row in found.get("goals", ()):
+        assert misfit(row, Goal) is None
 
 
 def test_records_of_checkpoints_are_as_declared():

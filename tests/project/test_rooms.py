@@ -14,7 +14,7 @@ FLOORS = [
     "_version", "_arguments", "_compatibility", "neurons", "backend", "graph", "deploy",
     "simulation", "conversion", "codes", "zoo",
 ]  # fmt: skip
-LEAVES = ["recurrent", "learning"]
+LEAVES = ["recurrent", "events", "learning"]
 ALONE = ["plots"]  # needs NumPy and Matplotlib, nothing of snnlib
 ENTRY = ["cli", "__main__", "__init__"]  # may import all
 LISTS = ("rule", "refuse", "operation")  # decorators whose values are a list of one kind
