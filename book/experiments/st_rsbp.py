@@ -25,8 +25,8 @@ from snnlib.learning.st_rsbp import STRSBP, even_trains
 from snnlib.zoo.training import accuracy
 
 STEPS, HIDDEN, SEEDS, LEAK = 50, 200, 3, 0.95
-RECIPE = Recipe(Plan(epochs=12, batch=50, clip=5.0), rate=1e-3, images=10_000)
-RATES, TUNING = (2.5e-4, 5e-4, 1e-3, 2e-3), Plan(epochs=4, batch=50, clip=5.0)
+RECIPE = Recipe(Plan(epochs=10, batch=50, clip=5.0), rate=1e-3, images=10_000)
+RATES, TUNING = (2.5e-4, 5e-4, 1e-3, 2e-3), Plan(epochs=2, batch=50, clip=5.0)
 # Best on validation of a triangle (width 0.4, 1), arctan (1) and this: those that end a threshold
 # away leave neurons that are far below it without a gradient.
 SPIKE = Surrogate("fast-sigmoid", 0.3)
