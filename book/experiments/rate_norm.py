@@ -8,9 +8,9 @@ images, for several weights Λ of the rate inference loss. Validation images cho
 most answers right over the first 32 steps.
 
 Test images then judge the choice beside IF neurons on the network as it is: balanced by the
-maximum and by percentiles, from zero potential and from half a threshold, each with its late
-answer (``late-answer`` says how its start is chosen on validation images). Losses are against the
-book's network on the same images.
+maximum (over twice as many steps, for it needs them) and by percentiles, from zero potential and
+from half a threshold, each with its late answer (``late-answer`` says how its start is chosen on
+validation images). Losses are against the book's network on the same images.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.training import accuracy, bfloat16_pays
 
 STEPS, CHOICE_STEPS = 64, 32
+LONGER = {"max": 128}  # steps
 IMAGES, VALIDATION_IMAGES, CHOICE_IMAGES = 5000, 1000, 300
 FIRST_IMAGES, TUNING_IMAGES = 10_000, 4000
 TUNING_STEPS, TUNING_RATE, TUNING_BATCH = 400, 0.1, 20
@@ -197,8 +198,9 @@ def judge(
     subject, images = context.subject(network), material(network, context)
     validation, test = images.validation[:VALIDATION_IMAGES], images.test[:IMAGES]
     snn = subject.affordably(snn)
-    starts = best_starts(*answered(snn, ann, validation, STEPS)[:2])
-    found = answered(snn, ann, test, STEPS)
+    steps = LONGER.get(method, STEPS)
+    starts = best_starts(*answered(snn, ann, validation, steps)[:2])
+    found = answered(snn, ann, test, steps)
     book = answered(snn, subject.ann, test, 1).ann if choice is not None else found.ann
     reference = float((book == test.labels).double().mean())
     plain, late = found.logits.argmax(2), from_starts(found.logits, starts)
@@ -211,7 +213,7 @@ def judge(
         n=len(test),
         method=method,
         v0=v0,
-        steps=STEPS,
+        steps=steps,
         start=choice["start"] if choice is not None else None,
         weight=choice["weight"] if choice is not None else None,
         ann_accuracy=reference,

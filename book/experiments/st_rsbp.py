@@ -26,7 +26,7 @@ from snnlib.zoo.training import accuracy
 
 STEPS, HIDDEN, SEEDS, LEAK = 50, 200, 3, 0.95
 RECIPE = Recipe(Plan(epochs=10, batch=50, clip=5.0), rate=1e-3, images=10_000)
-RATES, TUNING = (2.5e-4, 5e-4, 1e-3, 2e-3), Plan(epochs=2, batch=50, clip=5.0)
+RATES, TUNING = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), Plan(epochs=2, batch=50, clip=5.0)
 # Best on validation of a triangle (width 0.4, 1), arctan (1) and this: those that end a threshold
 # away leave neurons that are far below it without a gradient.
 SPIKE = Surrogate("fast-sigmoid", 0.3)
