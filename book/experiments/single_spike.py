@@ -2,7 +2,7 @@
 
 A small convolutional network, five steps, the image at the first and every pixel once afterward
 (`snnlib.learning.single_spike`), with and without the restriction to one spike: same initial
-weights, same order of images, three seeds. They begin with random weights (``scratch``) or with
+weights, same order of images, two seeds. They begin with random weights (``scratch``) or with
 those of a ReLU network that was trained on the same images before (``relu``). Accuracy and spikes.
 """
 
@@ -22,7 +22,7 @@ from snnlib.learning.loop import Plan
 from snnlib.learning.single_spike import Neurons, SingleSpike
 from snnlib.zoo.data import to_float
 
-STEPS, WIDTHS, SEEDS = 5, (16, 32, 64), 3
+STEPS, WIDTHS, SEEDS = 5, (16, 32, 64), 2
 RECIPE = Recipe(Plan(epochs=3, batch=50, clip=5.0), rate=3e-3, images=10_000)
 RELU = Recipe(Plan(epochs=5, batch=50), rate=5e-3, images=10_000)
 LOOKED_AT = 300  # training images whose activations set the first thresholds
