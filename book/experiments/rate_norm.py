@@ -1,15 +1,16 @@
 """``rate-norm``: Rate Norm Layers with tuned thresholds beside thresholds that cost no training.
 
 The first stage begins with the book's trained network: its ReLUs become rate norm layers whose
-threshold clips nothing on training images (``relu``), or the network is then trained on, weights
-and thresholds together, for an epoch of 10,000 images at a small rate (``trained``). The second
-stage tunes the thresholds on training images, for several weights Λ of the rate inference loss.
-Validation images choose stage one and Λ: most answers right over the first 32 steps.
+threshold clips nothing on training images (``relu``) or a hundredth of all activations
+(``clipped``), or the network is then trained on, weights and thresholds together, for an epoch of
+10,000 images at a small rate (``trained``). The second stage tunes the thresholds on training
+images, for several weights Λ of the rate inference loss. Validation images choose stage one and Λ:
+most answers right over the first 32 steps.
 
 Test images then judge the choice beside IF neurons on the network as it is: balanced by the
-maximum and by percentiles, from zero potential and from half a threshold, each with its late
-answer (``late-answer`` says how its start is chosen on validation images). Losses are against the
-book's network on the same images.
+maximum (over twice as many steps, for it needs them) and by percentiles, from zero potential and
+from half a threshold, each with its late answer (``late-answer`` says how its start is chosen on
+validation images). Losses are against the book's network on the same images.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.training import accuracy, bfloat16_pays
 
 STEPS, CHOICE_STEPS = 64, 32
+LONGER = {"max": 128}  # steps
 IMAGES, VALIDATION_IMAGES, CHOICE_IMAGES = 5000, 1000, 300
 FIRST_IMAGES, TUNING_IMAGES = 10_000, 4000
 TUNING_STEPS, TUNING_RATE, TUNING_BATCH = 400, 0.1, 20
-STARTS = ("relu", "trained")
+STARTS = ("relu", "trained", "clipped")
+QUANTILE = 0.99  # of all activations of a layer, zeros included: what ``clipped`` begins with
 WEIGHTS = (0.003, 0.01, 0.03, 0.1)  # Λ
 PLAN, RATE = Plan(epochs=1), 0.01
 POINTS = 0.5
@@ -87,24 +90,24 @@ class ConvertedRow(Labeled):
 
 
 def cells(network: str) -> list[Cell]:
-    """A cell a start and Λ, then one a method and initial potential."""
+    """A cell a start and Λ, then one a balance and initial potential, and one for the choice."""
     tuned = [
         Cell(f"{network}/tuning/{start}/{weight:g}", partial(tuning, network, start, weight),
              "tuning")
         for start, weight in product(STARTS, WEIGHTS)
     ]  # fmt: skip
     judged = [
-        Cell(f"{network}/{method}/{v0:g}", partial(judge, network, method, v0))
-        for method, v0 in product(LABELS, POTENTIALS)
+        Cell(f"{network}/{balance}/{v0:g}", partial(balanced, network, balance, v0))
+        for balance, v0 in product(BALANCES, POTENTIALS)
     ]
-    return [*tuned, *judged]
+    return [*tuned, *judged, Cell(f"{network}/rate-norm", partial(best, network))]
 
 
 def first_stage(network: str, start: str, context: Context) -> nn.Module:
-    """The network with rate norm layers; trained on once, if it is to be."""
+    """The network with rate norm layers, as `STARTS` say."""
     subject, images = context.subject(network), material(network, context, FIRST_IMAGES)
     measured = images.fit[:1000].floats().to(context.device)
-    net = from_relu(subject.ann, measured)
+    net = from_relu(subject.ann, measured, quantile=QUANTILE if start == "clipped" else 1.0)
     if start == "trained":
         torch.manual_seed(SEED)
         plan = replace(plan_for(context, PLAN), reduced=bfloat16_pays(context.device))
@@ -159,51 +162,73 @@ def chosen(network: str, context: Context) -> TuningRow:
     return max(rows, key=lambda row: row["score"])
 
 
-def judge(network: str, method: str, v0: float, context: Context) -> list[ConvertedRow]:
-    """One method on test images, answered from the first step and late."""
+def balanced(network: str, balance: str, v0: float, context: Context) -> list[ConvertedRow]:
+    """The book's network, balanced without any training."""
+    subject = context.subject(network)
+    snn = subject.convert(Setting(IF(v0=v0), BALANCES[balance]))
+    return [judge(network, balance, v0, subject.ann, snn, None, context)]
+
+
+def best(network: str, context: Context) -> list[ConvertedRow]:
+    """What validation images chose of the rate norm layers, a row an initial potential."""
+    choice = chosen(network, context)
+    net, _ = tuned_network(network, choice["start"], choice["weight"], context)
+    few = _few(network, context)
+    return [
+        judge(network, "rate-norm", v0, net, spiking(net, few, v0), choice, context)
+        for v0 in POTENTIALS
+    ]
+
+
+def judge(
+    network: str, method: str, v0: float, ann: nn.Module, snn: SpikingNetwork,
+    choice: TuningRow | None, context: Context,
+) -> ConvertedRow:  # fmt: skip
+    """One method on test images, answered from the first step and late.
+
+    Args:
+        network: of the book.
+        method: key of `LABELS`.
+        v0: initial potential.
+        ann: what was converted.
+        snn: what it became.
+        choice: of the rate norm layers.
+        context: of the run.
+    """
     subject, images = context.subject(network), material(network, context)
-    ann: nn.Module = subject.ann
-    best = chosen(network, context) if method == "rate-norm" else None
-    snn: SpikingNetwork
-    if best is not None:
-        ann, _ = tuned_network(network, best["start"], best["weight"], context)
-        snn = spiking(ann, _few(network, context), v0)
-    else:
-        snn = subject.convert(Setting(IF(v0=v0), BALANCES[method]))
     validation, test = images.validation[:VALIDATION_IMAGES], images.test[:IMAGES]
     snn = subject.affordably(snn)
-    starts = best_starts(*answered(snn, ann, validation, STEPS)[:2])
-    found = answered(snn, ann, test, STEPS)
-    book = answered(snn, subject.ann, test, 1).ann if best is not None else found.ann
+    steps = LONGER.get(method, STEPS)
+    starts = best_starts(*answered(snn, ann, validation, steps)[:2])
+    found = answered(snn, ann, test, steps)
+    book = answered(snn, subject.ann, test, 1).ann if choice is not None else found.ann
     reference = float((book == test.labels).double().mean())
     plain, late = found.logits.argmax(2), from_starts(found.logits, starts)
     shares, late_shares = (
         (answers == test.labels).double().mean(1).tolist() for answers in (plain, late)
     )
-    return [
-        ConvertedRow(
-            model=network,
-            label=f"{LABELS[method]}, v0 = {v0:g}",
-            n=len(test),
-            method=method,
-            v0=v0,
-            steps=STEPS,
-            start=best["start"] if best is not None else None,
-            weight=best["weight"] if best is not None else None,
-            ann_accuracy=reference,
-            own_accuracy=float((found.ann == test.labels).double().mean()),
-            accuracy=shares,
-            loss_interval=loss_intervals(plain, book, test.labels),
-            steps_to_points=_arrival(shares, reference),
-            late_start=starts,
-            late_accuracy=late_shares,
-            late_interval=loss_intervals(late, book, test.labels),
-            late_steps_to_points=_arrival(late_shares, reference),
-            events_per_image=found.events,
-            neurons=sum(snn.sizes.values()),
-            dtype=str(snn.dtype).removeprefix("torch."),
-        )
-    ]
+    return ConvertedRow(
+        model=network,
+        label=f"{LABELS[method]}, v0 = {v0:g}",
+        n=len(test),
+        method=method,
+        v0=v0,
+        steps=steps,
+        start=choice["start"] if choice is not None else None,
+        weight=choice["weight"] if choice is not None else None,
+        ann_accuracy=reference,
+        own_accuracy=float((found.ann == test.labels).double().mean()),
+        accuracy=shares,
+        loss_interval=loss_intervals(plain, book, test.labels),
+        steps_to_points=_arrival(shares, reference),
+        late_start=starts,
+        late_accuracy=late_shares,
+        late_interval=loss_intervals(late, book, test.labels),
+        late_steps_to_points=_arrival(late_shares, reference),
+        events_per_image=found.events,
+        neurons=sum(snn.sizes.values()),
+        dtype=str(snn.dtype).removeprefix("torch."),
+    )
 
 
 def _few(network: str, context: Context) -> Tensor:

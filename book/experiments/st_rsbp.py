@@ -2,12 +2,13 @@
 
 One recurrent layer of 200 neurons between even spike trains of the pixels and ten output neurons
 whose counts answer, 50 steps, 10,000 training images, three seeds. The same network, initial
-weights, order of images and learning rate, trained by `snnlib.learning.st_rsbp` and by surrogate
-gradients through all steps (`SPIKE`, reset included).
+weights and order of images, trained by `snnlib.learning.st_rsbp` and by surrogate gradients through
+all steps (`SPIKE`, reset included), each at the learning rate that the validation images chose.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,15 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import Cell, Context, Experiment
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import material
 from snnlib.learning.lif import LIF, Surrogate
 from snnlib.learning.loop import Plan
 from snnlib.learning.st_rsbp import STRSBP, even_trains
+from snnlib.zoo.training import accuracy
 
 STEPS, HIDDEN, SEEDS, LEAK = 50, 200, 3, 0.95
-RECIPE = Recipe(Plan(epochs=8, batch=50, clip=5.0), rate=2e-3, images=10_000)
+RECIPE = Recipe(Plan(epochs=10, batch=50, clip=5.0), rate=1e-3, images=10_000)
+RATES, TUNING = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), Plan(epochs=2, batch=50, clip=5.0)
 # Best on validation of a triangle (width 0.4, 1), arctan (1) and this: those that end a threshold
 # away leave neurons that are far below it without a gradient.
 SPIKE = Surrogate("fast-sigmoid", 0.3)
@@ -52,6 +55,21 @@ def unrolled(net: STRSBP, trains: Tensor) -> Tensor:
     return value.sum(0)
 
 
+class RateRow(Labeled):
+    """What a learning rate reached in tuning; n counts validation images."""
+
+    method: str
+    rate: float
+    epochs: int
+    validation_accuracy: float
+
+
+class Counted(Learned):
+    """One trained network."""
+
+    rate: float  # of learning
+
+
 class Counting(nn.Module):
     """Images → scaled counts of the output neurons, with gradients of one method."""
 
@@ -67,28 +85,61 @@ class Counting(nn.Module):
 
 
 def cells(network: str) -> list[Cell]:
-    """A cell a method and seed."""
-    return [
+    """A cell a method and learning rate, then one a method and seed."""
+    tuning = [
+        Cell(f"{network}/tuning/{method}/{rate:g}", partial(tune, network, method, rate), "tuning")
+        for method in METHODS
+        for rate in RATES
+    ]
+    runs = [
         Cell(f"{network}/{method}/{seed}", partial(measure, network, method, seed))
         for seed in range(SEEDS)
         for method in METHODS
     ]
+    return [*tuning, *runs]
 
 
-def measure(network: str, method: str, seed: int, context: Context) -> list[Learned]:
-    """Train by one method from one seed."""
+def tune(network: str, method: str, rate: float, context: Context) -> list[RateRow]:
+    """A short training at one learning rate, judged on validation images."""
     images = material(network, context)
-    pixels = images.fit.images[0].numel()
-    net = STRSBP((pixels, HIDDEN, 10), leak=LEAK, seed=seed)
-    module = Counting(net, method).to(context.device)
-    name = f"{network}/{method}/{seed}"
-    trained = learning.train(module, images, RECIPE, seed, context, name)
+    recipe = replace(RECIPE, plan=TUNING, rate=rate)
+    trained, module = _trained(network, method, SEED, recipe, context, f"tuning/{method}/{rate:g}")
     return [
-        learning.row(
-            network, METHODS[method], method, f"{pixels}-R{HIDDEN}-10", seed, STEPS, trained,
-            module, images, lambda: net.sent, HIDDEN + 10,
+        RateRow(
+            model=network,
+            label=f"{METHODS[method]}, {rate:g}",
+            n=len(images.validation),
+            method=method,
+            rate=rate,
+            epochs=trained.epochs,
+            validation_accuracy=accuracy(module, images.validation),
         )
-    ]  # fmt: skip
+    ]
+
+
+def measure(network: str, method: str, seed: int, context: Context) -> list[Counted]:
+    """Train by one method from one seed, at the best rate of its tuning."""
+    tuned: list[RateRow] = [
+        row for rate in RATES for row in context.rows[f"{network}/tuning/{method}/{rate:g}"]
+    ]
+    rate = max(tuned, key=lambda row: row["validation_accuracy"])["rate"]
+    images, recipe = material(network, context), replace(RECIPE, rate=rate)
+    trained, module = _trained(network, method, seed, recipe, context, f"{method}/{seed}")
+    row = learning.row(
+        network, METHODS[method], method, f"{images.fit.images[0].numel()}-R{HIDDEN}-10", seed,
+        STEPS, trained, module, images, lambda: module.net.sent, HIDDEN + 10,
+    )  # fmt: skip
+    return [{**row, "rate": rate}]
+
+
+def _trained(
+    network: str, method: str, seed: int, recipe: Recipe, context: Context, name: str
+) -> tuple[learning.Trained, Counting]:
+    images = material(network, context)
+    net = STRSBP((images.fit.images[0].numel(), HIDDEN, 10), leak=LEAK, seed=seed)
+    module = Counting(net, method).to(context.device)
+    name = f"{network}/{name}"
+    return learning.train(module, images, recipe, seed, context, name), module
 
 
 EXPERIMENT = Experiment(
