@@ -17,9 +17,7 @@ restriction to one spike, a loss of both potential and spike time, learned θ an
 
 Ours: the exact form of the loss above, which the abstract does not give; batch norm on currents
 over all T·B; the surrogate (`SPIKE`); answers are the largest U; `single=False` lifts the
-restriction, for comparison; `SingleSpike.from_relu`, which begins with a trained ReLU network: a
-neuron's threshold is a large activation of its layer, and its spike stands for that much. Shown in
-chapter *Time in the input, time in the gradient*.
+restriction, for comparison. Shown in chapter *Time in the input, time in the gradient*.
 """
 
 from __future__ import annotations
@@ -105,41 +103,6 @@ class SingleSpike(nn.Module):
             self.layers[i] = Neurons(single)
         self.out = Once(spike=SPIKE)
         self.theta_out = nn.Parameter(torch.ones(1))
-
-    @classmethod
-    def from_relu(
-        cls, layers: nn.Sequential, images: Tensor, steps: int, single: bool = True,
-        quantile: float = 0.9,
-    ) -> SingleSpike:  # fmt: skip
-        """The network with the weights of a trained ReLU network, in units of thresholds.
-
-        Args:
-            layers: the trained chain; it is copied.
-            images: in [0, 1], shape (N, C, H, W), whose activations are looked at.
-            steps: T.
-            single: at most one spike a neuron.
-            quantile: θ of a layer is this quantile of its activations above zero.
-
-        Raises:
-            ValueError: as for the class; or a layer is silent on all images.
-        """
-        net = cls(layers, steps, single)
-        value, scale = images, torch.ones(())
-        training = layers.training
-        layers.eval()
-        with torch.no_grad():
-            for place, (layer, own) in enumerate(zip(layers, net.layers, strict=True)):
-                value = layer(value)
-                if isinstance(own, Neurons):
-                    above = value[value > 0]
-                    if not len(above):
-                        raise ValueError(f"from_relu: layer {place} is silent on these images")
-                    scale = above.kthvalue(max(1, round(quantile * len(above)))).values
-                    own.theta.fill_(scale)
-                elif isinstance(own, nn.Conv2d | nn.Linear):
-                    own.weight.mul_(scale)  # what a spike of the layer before stands for
-        layers.train(training)
-        return net
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The potentials after the last step, and how early each output fired (0: never)."""

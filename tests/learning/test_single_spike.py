@@ -71,33 +71,3 @@ def test_image_first_then_every_pixel_once(steps, level):
 def test_the_plain_network_is_refused():
     with pytest.raises(ValueError, match="ReLU"):
         SingleSpike(nn.Sequential(nn.Flatten()), 3)
-
-
-def test_from_relu_a_spike_stands_for_its_threshold():
-    """What the last layer computes from one spike is what it would from an activation of θ."""
-    layers, x = chain().train(), torch.rand(16, 1, 8, 8)
-    net = SingleSpike.from_relu(layers, x, steps=5, quantile=1.0)
-    first, second = (layer for layer in net.layers if isinstance(layer, Neurons))
-    hidden = layers[:2](x)
-    torch.testing.assert_close(first.theta, hidden.max().reshape(1))
-    torch.testing.assert_close(second.theta, layers[:6](x).max().reshape(1))
-    spike = (hidden == hidden.max()).float()  # of one neuron, at the brightest image
-    after = [nn.Flatten(), nn.Linear(96, 8)]
-    after[1].load_state_dict(net.layers[4].state_dict())
-    pooled = nn.functional.avg_pool2d(spike, 2)
-    torch.testing.assert_close(
-        after[1](pooled.flatten(1)), layers[4](first.theta.detach() * pooled.flatten(1))
-    )
-    assert layers.training
-    half = SingleSpike.from_relu(layers, x, steps=5, quantile=0.5).layers[1]
-    above = hidden[hidden > 0]
-    assert float((above <= half.theta).float().mean()) == pytest.approx(0.5, abs=0.01)
-
-
-def test_from_relu_refuses_a_silent_layer():
-    layers = chain()
-    with torch.no_grad():
-        layers[0].weight.fill_(-1.0)
-        layers[0].bias.fill_(-1.0)
-    with pytest.raises(ValueError, match="layer 1 is silent"):
-        SingleSpike.from_relu(layers, torch.rand(4, 1, 8, 8), steps=5)
