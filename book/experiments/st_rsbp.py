@@ -25,8 +25,9 @@ from snnlib.learning.st_rsbp import STRSBP, even_trains
 from snnlib.zoo.training import accuracy
 
 STEPS, HIDDEN, SEEDS, LEAK = 50, 200, 3, 0.95
-RECIPE = Recipe(Plan(epochs=10, batch=50, clip=5.0), rate=1e-3, images=10_000)
-RATES, TUNING = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), Plan(epochs=2, batch=50, clip=5.0)
+RECIPE = Recipe(Plan(epochs=8, batch=50, clip=5.0), rate=1e-3, images=10_000)
+TUNING = Plan(epochs=4, batch=50, clip=5.0)
+RATES = {"st-rsbp": (5e-4, 1e-3, 2e-3), "bptt": (1e-3, 2e-3, 4e-3)}
 # Best on validation of a triangle (width 0.4, 1), arctan (1) and this: those that end a threshold
 # away leave neurons that are far below it without a gradient.
 SPIKE = Surrogate("fast-sigmoid", 0.3)
@@ -89,7 +90,7 @@ def cells(network: str) -> list[Cell]:
     tuning = [
         Cell(f"{network}/tuning/{method}/{rate:g}", partial(tune, network, method, rate), "tuning")
         for method in METHODS
-        for rate in RATES
+        for rate in RATES[method]
     ]
     runs = [
         Cell(f"{network}/{method}/{seed}", partial(measure, network, method, seed))
@@ -120,7 +121,7 @@ def tune(network: str, method: str, rate: float, context: Context) -> list[RateR
 def measure(network: str, method: str, seed: int, context: Context) -> list[Counted]:
     """Train by one method from one seed, at the best rate of its tuning."""
     tuned: list[RateRow] = [
-        row for rate in RATES for row in context.rows[f"{network}/tuning/{method}/{rate:g}"]
+        row for rate in RATES[method] for row in context.rows[f"{network}/tuning/{method}/{rate:g}"]
     ]
     rate = max(tuned, key=lambda row: row["validation_accuracy"])["rate"]
     images, recipe = material(network, context), replace(RECIPE, rate=rate)
