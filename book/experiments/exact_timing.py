@@ -22,8 +22,8 @@ from snnlib.learning.exact_timing import ExactTiming, latencies
 from snnlib.learning.loop import Plan
 
 TAUS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # inputs come within 1, the answer is due at 2
-# Five epochs of all images, one spike, validation: 97.9 % at a softness of 0.025 and at 0.05, 97.1 %
-# at 0.1, 93.6 % at 0.2 (rate 2e-3; the last at 1e-3).
+# After five epochs of all images, one spike, validation: 97.9 % at a softness of 0.025 and at
+# 0.05, 97.1 % at 0.1, 93.6 % at 0.2 (rate 2e-3; the last at 1e-3).
 HIDDEN, SOFTNESS = 200, 0.025
 SWEEP = Recipe(Plan(epochs=3, batch=50, clip=5.0), rate=2e-3, images=10_000)
 RECIPE = Recipe(Plan(epochs=12, batch=50, clip=5.0), rate=2e-3)
