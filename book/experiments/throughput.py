@@ -37,7 +37,7 @@ from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.data import to_float
 
 Key = TypeVar("Key")
-STEPS, BATCHES, REPEATS = (1, 2, 4, 8, 16), (1, 16, 128), 5
+STEPS, BATCHES, REPEATS = (1, 2, 4, 8, 16), (1, 16, 128), 15
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SETTING = Setting(Augmented(levels=4, negative=0.0), Percentile(99.9))
 RECIPE = Recipe(Plan(epochs=4, batch=100, clip=5.0), rate=2e-3, images=20_000)
