@@ -14,8 +14,6 @@ trained with DSR alone, from the θ that the small one chose, at a rate that is 
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -23,7 +21,7 @@ from typing import Any, NotRequired
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
 from book.experiments.material import (
@@ -34,6 +32,7 @@ from book.experiments.material import (
     seeds,
     trained_row,
 )
+from book.experiments.measure import in_turns
 from snnlib.learning.dsr import DSR
 from snnlib.learning.lif import LIF, Surrogate
 from snnlib.learning.loop import Plan, fit, kept_bytes
@@ -219,28 +218,19 @@ def train(
 
 
 def speed(name: str, context: Context) -> list[SpeedRow]:
-    """Both ways to train at each number of steps, in turns; the first turn is not timed."""
+    """Both ways to train at each number of steps, in turns."""
     batch = plan_for(context, PLAN).batch
     images = material(name, context).fit[:batch]
     x, y = images.floats().to(context.device), images.labels.to(context.device)
     ways = list(product(sorted((STEPS, *MORE_STEPS)), ("dsr", "bptt")))
-    nets = {}
+    trained = {}
     for steps, method in ways:
         torch.manual_seed(SEED)
         value, rate = chosen(name, method, context)
         net = made(method, network(x.shape[1], STAGES), steps, value).to(context.device).train()
-        nets[steps, method] = net, sgd(net, rate)
-    taken: dict[tuple[int, str], list[float]] = {way: [] for way in ways}
+        trained[steps, method] = partial(_step, net, sgd(net, rate), x, y)
     turns = 1 if context.limit is not None else TURNS
-    for _ in range(turns + 1):
-        for way, (net, optimizer) in nets.items():
-            began = time.perf_counter()
-            optimizer.zero_grad()
-            loss = F.cross_entropy(net(x), y)
-            loss.backward()
-            optimizer.step()
-            loss.item()  # waits for a GPU
-            taken[way].append(time.perf_counter() - began)
+    taken = in_turns(trained, turns)
     return [
         {
             "model": name,
@@ -248,11 +238,20 @@ def speed(name: str, context: Context) -> list[SpeedRow]:
             "n": batch,
             "method": method,
             "steps": steps,
-            "seconds_per_batch": statistics.median(taken[steps, method][1:]),
+            "seconds_per_batch": taken[steps, method],
             "turns": turns,
         }
         for steps, method in ways
     ]
+
+
+def _step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    """One step of training."""
+    optimizer.zero_grad()
+    loss = F.cross_entropy(net(x), y)
+    loss.backward()
+    optimizer.step()
+    loss.item()  # waits for a GPU
 
 
 def _kept(net: nn.Module, images: Material, batch: int, context: Context) -> int:

@@ -1,4 +1,4 @@
-"""What the experiments measure beyond an evaluation: paired intervals, the quantized ANN, answers.
+"""What experiments measure beyond an evaluation: paired intervals, rounded ANN, answers, time.
 
 Spiking network and ANN answer the same images, so their difference in accuracy is far surer than
 either accuracy: only images that exactly one of them gets right count. `paired_interval` is the
@@ -10,9 +10,11 @@ Source: Bonett and Price, Journal of Educational and Behavioral Statistics 37, 2
 from __future__ import annotations
 
 import base64
+import statistics
+import time
 import zlib
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ _NORMAL_975 = 1.959964
 _PART = 500  # images held as floating point at a time
 
 Interval = tuple[float, float]  # low and high end
+Key = TypeVar("Key")
 
 
 class Accuracies(TypedDict):
@@ -153,3 +156,23 @@ def unpack(text: str) -> Tensor:
     """The classes that `pack` packed, int64 (n,)."""
     raw = zlib.decompress(base64.b64decode(text))
     return torch.from_numpy(np.frombuffer(raw, np.uint8).astype(np.int64))
+
+
+def in_turns(ways: Mapping[Key, Callable[[], None]], turns: int) -> dict[Key, float]:
+    """Median seconds of each way to do something, taken in turns.
+
+    So whatever else the machine does slows all of them. The first turn, which compiles and sets up
+    what is needed, is not counted.
+
+    Args:
+        ways: by name; each waits until its work is done, on a GPU too.
+        turns: that are counted.
+    """
+    taken: dict[Key, list[float]] = {key: [] for key in ways}
+    for turn in range(turns + 1):
+        for key, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if turn:
+                taken[key].append(time.perf_counter() - began)
+    return {key: statistics.median(seconds) for key, seconds in taken.items()}

@@ -15,11 +15,8 @@ classes apart. Accuracy on the test images and images a second of the same forwa
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +25,7 @@ from book.experiments import learning
 from book.experiments.frame import Cell, Context, Experiment, Labeled
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import material
+from book.experiments.measure import Key, in_turns
 from book.experiments.setting import Setting
 from snnlib.conversion.balance import Percentile
 from snnlib.learning.lif import LIF, Surrogate, run
@@ -36,7 +34,6 @@ from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo.data import to_float
 
-Key = TypeVar("Key")
 STEPS, BATCHES, REPEATS = (1, 2, 4, 8, 16), (1, 16, 128), 15
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SETTING = Setting(Augmented(levels=4, negative=0.0), Percentile(99.9))
@@ -105,15 +102,14 @@ def _logits(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
 def rates(
     forwards: Mapping[Key, Callable[[], Tensor]], images: int, context: Context
 ) -> dict[Key, float]:
-    """Images a second of each, taken in turns: the median of some runs; of one in a quick look."""
-    taken: dict[Key, list[float]] = {key: [] for key in forwards}
-    for turn in range(1 + (REPEATS if context.limit is None else 1)):
-        for key, forward in forwards.items():
-            began = time.perf_counter()
-            forward().sum().item()  # waits for a GPU
-            if turn:  # the first one compiles and sets up what it needs
-                taken[key].append(time.perf_counter() - began)
-    return {key: images / statistics.median(seconds) for key, seconds in taken.items()}
+    """Images a second of each, the median of some turns; of one in a quick look."""
+    ways = {key: partial(_wait, forward) for key, forward in forwards.items()}
+    turns = REPEATS if context.limit is None else 1
+    return {key: images / seconds for key, seconds in in_turns(ways, turns).items()}
+
+
+def _wait(forward: Callable[[], Tensor]) -> None:
+    forward().sum().item()  # waits for a GPU
 
 
 class Leaky(nn.Module):

@@ -18,7 +18,14 @@ from book.experiments import (
     Setting,
     frame,
 )
-from book.experiments.measure import loss_intervals, pack, paired_interval, quantized, unpack
+from book.experiments.measure import (
+    in_turns,
+    loss_intervals,
+    pack,
+    paired_interval,
+    quantized,
+    unpack,
+)
 from book.experiments.targets import targets
 from snnlib.__main__ import main
 from snnlib.zoo import checkpoints
@@ -295,3 +302,18 @@ def test_a_target_is_judged_by_its_first_step_within_bounds():
     (row,) = targets([run | {"events_per_image": [90, 95, 96, 97]}])
     assert (row["reached"], row["step"], row["loss_points"]) == (False, None, None)
     assert targets([run | {"form": "plain"}, run | {"steps": 1}]) == []
+
+
+def test_ways_are_timed_in_turns(monkeypatch):
+    """By a clock that the ways move themselves; the first turn, ten times slower, is left out."""
+    now, order = [0.0], []
+
+    def way(name, seconds):
+        order.append(name)
+        first = order.count(name) == 1
+        now[0] += (10 if first else 1) * seconds[min(order.count(name) - 2, len(seconds) - 1)]
+
+    monkeypatch.setattr("book.experiments.measure.time.perf_counter", lambda: now[0])
+    ways = {"a": partial(way, "a", [1.0, 9.0, 2.0]), "b": partial(way, "b", [5.0])}
+    assert in_turns(ways, 3) == {"a": 2.0, "b": 5.0}
+    assert order == ["a", "b"] * 4
