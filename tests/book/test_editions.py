@@ -324,9 +324,13 @@ def test_teachers_edition_of_a_chapter_runs(site: Site) -> None:
 
 
 def run_here(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """The same in this process, which has read the libraries; of outputs, errors alone."""
+    """The same in this process, which has read the libraries; of outputs, errors alone.
+
+    What cells may set for the whole process is put back: folder, style, random numbers, gradients.
+    """
     names: dict[str, Any] = {"__name__": "__main__", "display": lambda *shown: None}
-    with contextlib.chdir(folder), matplotlib.rc_context(), torch.random.fork_rng():
+    style, random = matplotlib.rc_context(), torch.random.fork_rng()
+    with contextlib.chdir(folder), style, random, torch.enable_grad():
         for cell in code(notebook):
             cell.outputs = []
             try:
