@@ -49,6 +49,7 @@ TUNING_IMAGES, TUNING = 8000, Plan(epochs=2)
 # First θ of every layer, which back-propagation keeps, and peak rates of SGD with momentum.
 CHOICES = {"dsr": (1.0, 2.0, 4.0), "bptt": (1.0, 2.0, 4.0), "relu": (0.0,)}
 RATES = {"dsr": (1.0, 2.5, 6.0), "bptt": (1.0, 2.5, 6.0), "relu": (0.15, 0.4, 1.0)}
+RATES[FULL] = RATES["dsr"]
 DECAY = 5e-4
 STAGES, FULL_STAGES = ((16, 2), (32, 2), (32, 1)), ((16, 1), (32, 2), (64, 2))
 TURNS = 9  # of `speed`
@@ -97,10 +98,12 @@ def network(channels: int, stages: tuple[tuple[int, int], ...]) -> nn.Sequential
     return layers.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10)])
 
 
-def made(method: str, ann: nn.Sequential, steps: int, value: float) -> nn.Module:
-    """The network of a method; ``value`` as in `CHOICES`."""
+def made(method: str, channels: int, steps: int, value: float) -> nn.Module:
+    """The untrained network of a method; ``value`` as in `CHOICES`."""
+    ann = network(channels, FULL_STAGES if method == FULL else STAGES)
     makers: dict[str, Callable[[], nn.Module]] = {
         "dsr": lambda: DSR(ann, steps, theta=value),
+        FULL: lambda: DSR(ann, steps, theta=value),
         "bptt": lambda: unrolled(ann, LIF(v0=0.5, spike=Surrogate()), steps, value),
         "relu": lambda: ann,
     }
@@ -131,12 +134,10 @@ def tune(name: str, method: str, context: Context) -> list[ChoiceRow]:
     """Every setting for two short epochs."""
     images = material(name, context, TUNING_IMAGES)
     plan, rows = plan_for(context, TUNING), []
-    large = method == FULL
-    values = (chosen(name, "dsr", context)[0],) if large else CHOICES[method]
-    for value, rate in product(values, RATES["dsr" if large else method]):
+    values = (chosen(name, "dsr", context)[0],) if method == FULL else CHOICES[method]
+    for value, rate in product(values, RATES[method]):
         torch.manual_seed(SEED)
-        ann = network(images.fit.images.shape[1], FULL_STAGES if large else STAGES)
-        net = made("dsr" if large else method, ann, STEPS, value).to(context.device)
+        net = made(method, images.shape[0], STEPS, value).to(context.device)
         history = fit(
             net, sgd(net, rate), images.fit, images.validation, plan, seed=SEED,
             label=f"{method}, {value:g}, rate {rate:g}", progress=context.progress,
@@ -185,8 +186,7 @@ def train(
     large = method == FULL
     value, rate = chosen(name, method, context)
     torch.manual_seed(seed)
-    ann = network(images.fit.images.shape[1], FULL_STAGES if large else STAGES)
-    net = made("dsr" if large else method, ann, steps, value).to(context.device)
+    net = made(method, images.shape[0], steps, value).to(context.device)
     plan = plan_for(context, FULL_PLAN if large else PLAN)
     label = f"{method}, T = {steps}, seed {seed}"
     history = fit(
@@ -227,7 +227,7 @@ def speed(name: str, context: Context) -> list[SpeedRow]:
     for steps, method in ways:
         torch.manual_seed(SEED)
         value, rate = chosen(name, method, context)
-        net = made(method, network(x.shape[1], STAGES), steps, value).to(context.device).train()
+        net = made(method, x.shape[1], steps, value).to(context.device).train()
         trained[steps, method] = partial(_step, net, sgd(net, rate), x, y)
     turns = 1 if context.limit is not None else TURNS
     taken = in_turns(trained, turns)

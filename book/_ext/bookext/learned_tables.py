@@ -9,8 +9,8 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from book.tools.tables import loss
-from bookext.networks import ordered
-from bookext.results import Result, of, spread
+from bookext.networks import by_network
+from bookext.results import Result, average, spread
 from bookext.table import Table
 from snnlib.zoo import models
 
@@ -38,11 +38,7 @@ def tables(result: Result) -> list[Table]:
         (_distances, result.get("distances", [])),
         (_speeds, [row for row in sections if "precision" in row and "batch" in row]),
     )
-    return [
-        make(model, of({"runs": rows}, model))
-        for make, rows in kinds
-        for model in ordered({row["model"] for row in rows})
-    ]
+    return [make(*each) for make, rows in kinds for each in by_network(rows).items()]
 
 
 def _images(row: dict[str, Any]) -> bool:
@@ -64,8 +60,8 @@ def _trained(model: str, rows: list[Any]) -> Table:
             f"{len(same)}",
             f"{same[0]['fitted_images']:,} × {same[0]['epochs']}",
             spread(row["test_accuracy"] for row in same),
-            _mean(same, "spikes_per_neuron", "{:.2f}"),
-            _mean(same, "seconds_per_epoch", "{:.0f}"),
+            average(same, "spikes_per_neuron", "{:.2f}"),
+            average(same, "seconds_per_epoch", "{:.0f}"),
             _kept(same),
         ]
         for (label, steps), same in groups.items()
@@ -78,11 +74,6 @@ def _trained(model: str, rows: list[Any]) -> Table:
 def same_number(rows: list[Any]) -> str:
     """How many images the rows are judged on."""
     return " or ".join(f"{n:,}" for n in sorted({row["n"] for row in rows}))
-
-
-def _mean(rows: list[Any], key: str, form: str) -> str:
-    found = [row[key] for row in rows if key in row]
-    return form.format(mean(found)) if found else ""
 
 
 def _kept(rows: list[Any]) -> str:

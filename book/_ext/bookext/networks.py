@@ -34,6 +34,14 @@ def ordered(found: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(found), key=lambda name: (*NETWORKS, name).index(name))
 
 
+def by_network(rows: Iterable[Any]) -> dict[str, list[Any]]:
+    """The rows of each network, the hardest first."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row["model"], []).append(row)
+    return {name: found[name] for name in ordered(found)}
+
+
 def title(network: str) -> str:
     """A network in words, with the name that code calls it by."""
     return f"{NAMES[network]} ({network})" if network in NAMES else network

@@ -37,3 +37,9 @@ def spread(shares: Iterable[float]) -> str:
     found = list(shares)
     deviation = f" ± {100 * stdev(found):.2f}" if len(found) > 1 else ""
     return f"{percent(mean(found))}{deviation}"
+
+
+def average(rows: Iterable[Any], key: str, form: str) -> str:
+    """The mean of those that have it, in this form; nothing where none has."""
+    found = [row[key] for row in rows if key in row]
+    return form.format(mean(found)) if found else ""

@@ -6,8 +6,8 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from book.tools.tables import loss
-from bookext.networks import ordered
-from bookext.results import Result, of, spread
+from bookext.networks import by_network
+from bookext.results import Result, average, spread
 from bookext.table import Table, folded
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ def tables(result: Result) -> list[Table]:
         (_sparse, [row for row in runs if "way" in row]),
         (_exits, [row for row in result.get("exits", []) if "one_step" in row]),
     )
-    found = [
-        make(model, of({"runs": rows}, model))
-        for make, rows in kinds
-        for model in ordered({row["model"] for row in rows})
-    ]
+    found = [make(*each) for make, rows in kinds for each in by_network(rows).items()]
     return [*found, _goals(result.get("goals", []))]
 
 
@@ -67,10 +63,6 @@ def _by_label(rows: list[Any]) -> dict[str, list[Any]]:
     return found
 
 
-def _mean(rows: list[Any], key: str, form: str) -> str:
-    return form.format(mean(row[key] for row in rows))
-
-
 def _title(model: str, rows: list[Any], what: str) -> str:
     speaker = f", {model.removeprefix('strings-')} heard in the test alone"
     name = SUBJECTS.get(model, SUBJECTS["strings"] + speaker)
@@ -84,12 +76,12 @@ def _touched(model: str, rows: list[Touched]) -> Table:
             label,
             f"{len(same)}",
             spread(row["test_accuracy"] for row in same),
-            _mean(same, "parameters", "{:,.0f}"),
-            _mean(same, "events", "{:,.0f}"),
-            _mean(same, "spikes", "{:,.0f}"),
-            _mean(same, "operations", "{:,.0f}"),
-            _mean(same, "energy_nj", "{:,.0f}"),
-            _mean(same, "literature_nj", "{:,.0f}"),
+            average(same, "parameters", "{:,.0f}"),
+            average(same, "events", "{:,.0f}"),
+            average(same, "spikes", "{:,.0f}"),
+            average(same, "operations", "{:,.0f}"),
+            average(same, "energy_nj", "{:,.0f}"),
+            average(same, "literature_nj", "{:,.0f}"),
         ]
         for label, same in _by_label(rows).items()
     ]

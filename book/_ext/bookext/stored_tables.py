@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from book.tools.scoreboard import code_cells
 from book.tools.tables import loss, percent, points
 from bookext import exit_panels, grid_panels, learned_tables, rank_tables, sequence_tables
-from bookext.networks import ordered
+from bookext.networks import by_network
 from bookext.results import Result, of, shown
 from bookext.table import Table, folded
 
@@ -49,19 +49,11 @@ def tables(result: Result) -> list[Table]:
         (_allocation, [run for run in runs if "scales" in run]),
         (_grid, result.get("grid", [])),
     )
-    found = [make(*each) for make, rows in kinds for each in _by_network(rows).items()]
+    found = [make(*each) for make, rows in kinds for each in by_network(rows).items()]
     own = [*found, *_paretos(result)]
     for others in (rank_tables, learned_tables, sequence_tables):
         own += others.tables(result)
     return [table for table in own if table.rows]
-
-
-def _by_network(runs: list[Any]) -> dict[str, list[Any]]:
-    """The rows of each network, the hardest first: each gets a table of its own."""
-    found: dict[str, list[Any]] = {}
-    for run in runs:
-        found.setdefault(str(run["model"]), []).append(run)
-    return {name: found[name] for name in ordered(found)}
 
 
 def _layered(run: dict[str, Any]) -> bool:
@@ -331,7 +323,7 @@ class _Member(NamedTuple):
 def _paretos(result: Result) -> list[Table]:
     """A table for each network: the points that no other one beats by one cost or more."""
     tables = []
-    for model in _by_network(result.get("pareto", [])):
+    for model in by_network(result.get("pareto", [])):
         runs: list[FrontierRun] = of(result, model)
         sets: list[ParetoSet] = of(result, model, "pareto")
         named = {run["cell"]: setting(run) for run in runs}
