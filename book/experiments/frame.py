@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from book.experiments import index
 from book.experiments.setting import Subject
+from snnlib.backend.modes import full_convolutions
 from snnlib.deploy.files import write_bytes
 from snnlib.zoo import checkpoints, data, models, provenance
 
@@ -199,7 +200,11 @@ def run(
 
 def _compute(cells: list[Cell], context: Context, state: dict[str, Any], unfinished: Path) -> None:
     done = state["cells"]
-    with tqdm(total=len(cells), unit="cell", disable=not context.progress) as bar:
+    # cuDNN would round the factors of float32 products to TF32: spikes at thresholds would differ.
+    with (
+        full_convolutions(),
+        tqdm(total=len(cells), unit="cell", disable=not context.progress) as bar,
+    ):
         for cell in cells:
             bar.set_description(cell.name)
             if cell.name not in done:
