@@ -54,7 +54,7 @@ class Recipe:
 # Large batches fill a GPU. A teacher gives no smoothed answers: they would say less (Müller,
 # Kornblith and Hinton, 2019).
 _TEACHER = Recipe(epochs=60, batch=512, rate=0.4, average=0.99, flip=True, shift=3, cutout=8)
-_CIFAR = replace(_TEACHER, epochs=250, teachers=("cifar10-wide",))
+_CIFAR = replace(_TEACHER, epochs=160, teachers=("cifar10-wide",))
 RECIPES: dict[str, Recipe] = {
     "digits-cnn": Recipe(
         epochs=40, batch=64, rate=0.1, smoothing=0.05, average=0.98, shift=2, degrees=8, scale=0.08
@@ -79,7 +79,7 @@ RECIPES: dict[str, Recipe] = {
     "fashion-mlp": Recipe(epochs=30, rate=0.1, smoothing=0.1, average=0.998),
     "cifar10-vgg": _CIFAR,
     # The same layers with another pooling: the trained weights are most of the way there.
-    "cifar10-vgg-max": replace(_CIFAR, epochs=60, rate=0.2, start="cifar10-vgg"),
+    "cifar10-vgg-max": replace(_CIFAR, epochs=40, rate=0.2, start="cifar10-vgg"),
     "cifar10-resnet": _CIFAR,
     "cifar10-wide": _TEACHER,
 }
