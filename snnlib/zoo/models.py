@@ -182,8 +182,10 @@ def _resnet(
     stem: int,
     *widths: int,
     normalize: tuple[tuple[float, ...], tuple[float, ...]],
+    pool: Callable[[int], nn.Module] = nn.AvgPool2d,
+    blocks: int = 1,
 ) -> Network:
-    """A first convolution; then stages that widen, halve the resolution and add a residual block.
+    """A first convolution; then stages that widen, halve the resolution and add residual blocks.
 
     The form of the small residual networks that train fast on CIFAR-10 (Page, 2018), at half their
     width, with average pooling and a residual block at every resolution.
@@ -191,8 +193,9 @@ def _resnet(
     layers, inputs = _stages(channels, (stem,), normalize=normalize)
     for i, width in enumerate(widths, 2):
         layers |= _unit(i, _conv(inputs, width))
-        layers[f"pool{i}"] = nn.AvgPool2d(2)
-        layers[f"block{i}"] = Residual(width)
+        layers[f"pool{i}"] = pool(2)
+        names = [f"block{i}", *(f"block{i}_{n}" for n in range(2, blocks + 1))]
+        layers |= {name: Residual(width) for name in names}
         inputs = width
     return Network(**layers, **_mean_head(inputs))
 
@@ -225,9 +228,13 @@ _MODELS: dict[str, tuple[str, Callable[[], Network]]] = {
     "cifar10-vgg-max": ("cifar10", lambda: _cnn(3, *VGG, pool=nn.MaxPool2d, normalize=CIFAR10)),
     "cifar10-resnet": ("cifar10", lambda: _resnet(3, 32, 64, 128, 256, normalize=CIFAR10)),
     "cifar10-wide": ("cifar10", lambda: _resnet(3, 96, 192, 384, 768, normalize=CIFAR10)),
+    "cifar10-deep": (
+        "cifar10",
+        lambda: _resnet(3, 64, 160, 320, 640, normalize=CIFAR10, pool=nn.MaxPool2d, blocks=2),
+    ),
 }
-# Nine times the operations of cifar10-resnet: not shipped, its answers teach the smaller networks.
-TEACHERS = ("cifar10-wide",)
+# Ten times the operations of cifar10-resnet: not shipped, their answers teach smaller networks.
+TEACHERS = ("cifar10-wide", "cifar10-deep")
 NAMES = tuple(name for name in _MODELS if name not in TEACHERS)
 
 

@@ -82,4 +82,5 @@ RECIPES: dict[str, Recipe] = {
     "cifar10-vgg-max": replace(_CIFAR, epochs=40, rate=0.2, start="cifar10-vgg"),
     "cifar10-resnet": _CIFAR,
     "cifar10-wide": _TEACHER,
+    "cifar10-deep": replace(_TEACHER, epochs=50, shift=4, cutout=12),
 }
