@@ -148,19 +148,22 @@ def _card(name: str, record: Record) -> list[str]:
         f"- **Accuracy**: validation {_percent(record, 'validation')} of "
         f"{record['validation_images']:,} images, test {_percent(record, 'test')} of "
         f"{record['test_images']:,}; seed {record['seed']}. Weights stored in {record['storage']}.",
-        *(_teacher(teacher) for teacher in record.get("teachers", [])),
+        *_before(record),
         *note,
     ]
 
 
-def _teacher(record: Record) -> str:
-    """A line on a network whose answers were learned from."""
-    return (
-        f"- **Teacher**: `{record['command']}` at commit `{record['commit']}`, "
-        f"{record['parameters'] / 1e6:.1f} million parameters, {record['recipe']['epochs']} "
-        f"epochs, {record['seconds'] / 60:.1f} minutes, validation "
-        f"{_percent(record, 'validation')}, test {_percent(record, 'test')}; not shipped."
-    )
+def _before(record: Record) -> list[str]:
+    """The cycles of training before the last, latest first."""
+    lines = []
+    while "first" in record:
+        record = record["first"]
+        lines.append(
+            f"- **Cycle before**: `{record['command']}` at commit `{record['commit']}`, "
+            f"{record['recipe']['epochs']} epochs, {record['seconds'] / 60:.1f} minutes, "
+            f"validation {_percent(record, 'validation')}, test {_percent(record, 'test')}."
+        )
+    return lines
 
 
 def _percent(record: Record, part: str) -> str:

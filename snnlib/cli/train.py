@@ -20,6 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="for example digits-cnn or mnist-cnn")
     parser.add_argument("--epochs", type=int, metavar="N", help="other than the recipe's")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--first", metavar="FILE", help="train this checkpoint for a further cycle")
     parser.add_argument("--device", metavar="D", help="cpu or cuda; default: cuda where it is")
     parser.add_argument("--output", metavar="FILE", help="default: book/checkpoints, or here")
     parser.add_argument("--no-resume", action="store_true", help="begin anew")
@@ -35,6 +36,7 @@ def execute(options: argparse.Namespace) -> None:
         out=options.output,
         seed=options.seed,
         epochs=options.epochs,
+        first=options.first,
         device=device_of(options.device),
         resume=not options.no_resume,
         progress=not options.quiet,

@@ -182,10 +182,8 @@ def _resnet(
     stem: int,
     *widths: int,
     normalize: tuple[tuple[float, ...], tuple[float, ...]],
-    pool: Callable[[int], nn.Module] = nn.AvgPool2d,
-    blocks: int = 1,
 ) -> Network:
-    """A first convolution; then stages that widen, halve the resolution and add residual blocks.
+    """A first convolution; then stages that widen, halve the resolution and add a residual block.
 
     The form of the small residual networks that train fast on CIFAR-10 (Page, 2018), at half their
     width, with average pooling and a residual block at every resolution.
@@ -193,9 +191,8 @@ def _resnet(
     layers, inputs = _stages(channels, (stem,), normalize=normalize)
     for i, width in enumerate(widths, 2):
         layers |= _unit(i, _conv(inputs, width))
-        layers[f"pool{i}"] = pool(2)
-        names = [f"block{i}", *(f"block{i}_{n}" for n in range(2, blocks + 1))]
-        layers |= {name: Residual(width) for name in names}
+        layers[f"pool{i}"] = nn.AvgPool2d(2)
+        layers[f"block{i}"] = Residual(width)
         inputs = width
     return Network(**layers, **_mean_head(inputs))
 
@@ -227,15 +224,8 @@ _MODELS: dict[str, tuple[str, Callable[[], Network]]] = {
     "cifar10-vgg": ("cifar10", lambda: _cnn(3, *VGG, normalize=CIFAR10)),
     "cifar10-vgg-max": ("cifar10", lambda: _cnn(3, *VGG, pool=nn.MaxPool2d, normalize=CIFAR10)),
     "cifar10-resnet": ("cifar10", lambda: _resnet(3, 32, 64, 128, 256, normalize=CIFAR10)),
-    "cifar10-wide": ("cifar10", lambda: _resnet(3, 96, 192, 384, 768, normalize=CIFAR10)),
-    "cifar10-deep": (
-        "cifar10",
-        lambda: _resnet(3, 64, 160, 320, 640, normalize=CIFAR10, pool=nn.MaxPool2d, blocks=2),
-    ),
 }
-# Ten times the operations of cifar10-resnet: not shipped, their answers teach smaller networks.
-TEACHERS = ("cifar10-wide", "cifar10-deep")
-NAMES = tuple(name for name in _MODELS if name not in TEACHERS)
+NAMES = tuple(_MODELS)
 
 
 def create(name: str) -> Network:
@@ -258,7 +248,7 @@ def load(name: str, path: str | Path | None = None) -> Network:
     """A trained network in eval mode, float32, with the record of its training in ``.metadata``.
 
     Args:
-        name: one of :data:`NAMES`; one of :data:`TEACHERS` once it is trained.
+        name: one of :data:`NAMES`.
         path: a checkpoint file; by default it is looked for where
             :func:`snnlib.checkpoints.find` says.
 

@@ -1,4 +1,4 @@
-"""How each of the book's networks is trained, and their teachers: one line of numbers a network.
+"""How each of the book's networks is trained: one line of numbers a network.
 
 All were chosen on the validation part of the training data; the test set plays no part.
 """
@@ -51,10 +51,7 @@ class Recipe:
     teachers: tuple[str, ...] = ()
 
 
-# Large batches fill a GPU. A teacher gives no smoothed answers: they would say less (Müller,
-# Kornblith and Hinton, 2019).
-_TEACHER = Recipe(epochs=60, batch=512, rate=0.4, average=0.99, flip=True, shift=3, cutout=8)
-_CIFAR = replace(_TEACHER, epochs=160, teachers=("cifar10-wide",))
+_CIFAR = Recipe(epochs=32, rate=0.15, smoothing=0.1, average=0.998, flip=True, shift=3, cutout=8)
 RECIPES: dict[str, Recipe] = {
     "digits-cnn": Recipe(
         epochs=40, batch=64, rate=0.1, smoothing=0.05, average=0.98, shift=2, degrees=8, scale=0.08
@@ -79,8 +76,13 @@ RECIPES: dict[str, Recipe] = {
     "fashion-mlp": Recipe(epochs=30, rate=0.1, smoothing=0.1, average=0.998),
     "cifar10-vgg": _CIFAR,
     # The same layers with another pooling: the trained weights are most of the way there.
-    "cifar10-vgg-max": replace(_CIFAR, epochs=40, rate=0.2, start="cifar10-vgg"),
-    "cifar10-resnet": _CIFAR,
-    "cifar10-wide": _TEACHER,
-    "cifar10-deep": replace(_TEACHER, epochs=50, shift=4, cutout=12),
+    # Two epochs at a peak rate of 0.03, without a teacher, gave 93.1 % on validation.
+    "cifar10-vgg-max": replace(
+        _CIFAR, epochs=8, rate=0.1, start="cifar10-vgg", teachers=("cifar10-vgg",)
+    ),
+    "cifar10-resnet": replace(_CIFAR, epochs=24),
 }
+
+# A further cycle from a checkpoint. The two teachers together have 94.5 % on validation.
+_FURTHER = replace(_CIFAR, epochs=14, rate=0.1, teachers=("cifar10-vgg", "cifar10-resnet"))
+FURTHER: dict[str, Recipe] = {"cifar10-vgg-max": _FURTHER, "cifar10-resnet": _FURTHER}

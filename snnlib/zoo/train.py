@@ -20,7 +20,7 @@ from tqdm import tqdm
 from snnlib._arguments import whole
 from snnlib.zoo import checkpoints, data, distributed, models, provenance
 from snnlib.zoo.data import Split
-from snnlib.zoo.recipes import RECIPES, Recipe
+from snnlib.zoo.recipes import FURTHER, RECIPES, Recipe
 from snnlib.zoo.training import Run, accuracy, bfloat16_pays, one_cycle
 
 __all__ = ["Run", "accuracy", "bfloat16_pays", "fit", "one_cycle"]
@@ -53,7 +53,7 @@ class Record(Trained, Tested, provenance.Made):
 
     architecture: str
     dataset: str
-    teachers: NotRequired[list[Record]]  # of the networks whose answers it learned from
+    first: NotRequired[Record]  # of the cycle before
     note: NotRequired[str]
     macs: NotRequired[int]  # by snnlib 0.1, padding counted
 
@@ -65,6 +65,7 @@ def fit(
     seed: int = 0,
     epochs: int | None = None,
     recipe: Recipe | None = None,
+    first: str | Path | None = None,
     device: str | torch.device | None = None,
     root: str | Path | None = None,
     resume: bool = True,
@@ -79,6 +80,8 @@ def fit(
         seed: of the initial weights, the order of the images and the augmentation.
         epochs: other than the recipe's.
         recipe: other than :data:`snnlib.recipes.RECIPES` ``[name]``.
+        first: a checkpoint of this network; it is trained for a further cycle, by the recipe in
+            :data:`snnlib.recipes.FURTHER`.
         device: by default CUDA where there is one, else the CPU.
         root: folder of the data sets, as in :func:`snnlib.data.load`.
         resume: go on from the state that an interrupted run of the same settings left next to
@@ -86,17 +89,19 @@ def fit(
         progress: show a progress bar.
 
     Raises:
-        ValueError: unknown network or device, a seed that is no whole number from 0 to 2⁶³ − 1, or
-            a state file of other settings.
+        ValueError: unknown network or device, one without a recipe for a further cycle, a recipe
+            beside ``first``, a seed that is no whole number from 0 to 2⁶³ − 1, or a state file of
+            other settings.
         DatasetUnavailable: the data set cannot be had.
         CheckpointError: the file cannot be written; or the recipe starts from the weights of
             another network, and they are not to be had or do not fit.
     """
     dataset = models.dataset_of(name)  # before anything slow: an unknown name fails at once
     seed = whole("seed", seed, 0, 2**63 - 1)
-    command, recipe = _plan(name, seed, epochs, recipe)
+    command, recipe = _plan(name, seed, epochs, recipe, first)
     where = distributed.device(device)
     path = Path(out) if out is not None else _default_path(name)
+    before = models.load(name, first).metadata if first is not None else None
     made = provenance.record(where, "numpy", "safetensors", command=command)
     train, test = data.load(dataset, root)
     fit_part, validation = data.validation_split(train)
@@ -110,8 +115,8 @@ def fit(
     record: Record = {
         "architecture": name, "dataset": dataset, **found, **_about(run), **made
     }  # fmt: skip
-    if run.teachers:
-        record["teachers"] = [cast("Record", teacher.metadata) for teacher in run.teachers]
+    if before is not None:
+        record["first"] = cast("Record", before)
     checkpoints.write(path, weights, record)
     state_file.unlink(missing_ok=True)
     return path
@@ -129,16 +134,34 @@ def _about(run: Run) -> Trained:
     }
 
 
-def _plan(name: str, seed: int, epochs: int | None, recipe: Recipe | None) -> tuple[str, Recipe]:
+def _plan(
+    name: str, seed: int, epochs: int | None, recipe: Recipe | None, first: str | Path | None
+) -> tuple[str, Recipe]:
     """The command that repeats the run, and the recipe it goes by."""
-    chosen = recipe or RECIPES[name]
+    if recipe is not None and first is not None:
+        raise ValueError("first and recipe both say how to begin: give a recipe with start=FILE")
+    chosen = recipe or _recipe(name, first)
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
     chosen = replace(chosen, epochs=whole("epochs", chosen.epochs))
     if recipe is not None:
         return f"snnlib.train.fit({name!r}, seed={seed}, recipe={chosen})", chosen
     command = f"snnlib train {name} --seed {seed}"
-    return command + (f" --epochs {epochs}" if epochs is not None else ""), chosen
+    command += f" --epochs {epochs}" if epochs is not None else ""
+    command += f" --first {first}" if first is not None else ""
+    return command, chosen
+
+
+def _recipe(name: str, first: str | Path | None) -> Recipe:
+    """The recipe of the first cycle, or of one after ``first``."""
+    if first is None:
+        return RECIPES[name]
+    if name not in FURTHER:
+        raise ValueError(
+            f"{name} has no recipe for a further cycle after {first}. Those that have one: "
+            f"{', '.join(FURTHER)}. Give a recipe with start={str(first)!r}."
+        )
+    return replace(FURTHER[name], start=str(first))
 
 
 def _train(run: Run, fit_part: Split, validation: Split, state_file: Path, progress: bool) -> None:

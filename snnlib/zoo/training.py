@@ -45,8 +45,11 @@ class Run:
         network = models.create(name)
         if recipe.start:
             network.load_state_dict(_trained(recipe.start, name).state_dict())
-        self.network = _placed(network, device).train()
-        self.teachers = [_placed(models.load(teacher), device) for teacher in recipe.teachers]
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.network = network.to(device).train()
+        self.teachers = [models.load(teacher).to(device) for teacher in recipe.teachers]
         self.average = (
             AveragedModel(self.network, multi_avg_fn=_running(recipe.average), use_buffers=True)
             if recipe.average
@@ -225,14 +228,6 @@ def bfloat16_pays(device: torch.device) -> bool:
     capability = torch.backends.cpu.get_cpu_capability()
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     return capability == "AVX512" and ("avx512_bf16" in flags or "amx_bf16" in flags)
-
-
-def _placed(network: models.Network, device: torch.device) -> models.Network:
-    """On the device, with weights of convolutions channels last."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network.to(device)
 
 
 def _trained(start: str, name: str) -> models.Network:

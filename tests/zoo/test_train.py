@@ -172,7 +172,7 @@ def test_unwritable_folder(tmp_path):
 
 
 def test_every_network_has_a_recipe():
-    assert RECIPES.keys() == {*models.NAMES, *models.TEACHERS}
+    assert RECIPES.keys() == set(models.NAMES)
 
 
 @pytest.mark.cuda
@@ -187,6 +187,31 @@ def test_a_recipe_can_start_from_trained_weights():
     run = train.Run("digits-cnn", recipe, 0, torch.device("cpu"))
     trained = models.load("digits-cnn").state_dict()
     assert all(torch.equal(trained[k], v) for k, v in run.network.state_dict().items())
+
+
+def test_a_further_cycle_starts_from_the_checkpoint_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.FURTHER, "digits-cnn", replace(SHORT, epochs=1, rate=0.01))
+    first = models.load("digits-cnn")
+    where = checkpoints.ASSETS / "digits-cnn.safetensors"
+    path = fit(tmp_path / "x.safetensors", recipe=None, first=where)
+    record = models.load("digits-cnn", path).metadata
+    assert record["recipe"]["start"] == str(where)
+    assert record["first"] == first.metadata
+    assert record["command"] == f"snnlib train digits-cnn --seed 0 --first {where}"
+    assert record["validation_accuracy"] > 0.95  # from random weights one epoch gives far less
+
+
+def test_a_further_cycle_needs_a_recipe(tmp_path):
+    where = checkpoints.ASSETS / "digits-cnn.safetensors"
+    with pytest.raises(ValueError, match="digits-cnn has no recipe for a further cycle"):
+        fit(tmp_path / "x.safetensors", recipe=None, first=where)
+
+
+def test_a_further_cycle_takes_no_other_recipe(tmp_path):
+    """Else the record would name a first cycle that the weights did not come from."""
+    where = checkpoints.ASSETS / "digits-cnn.safetensors"
+    with pytest.raises(ValueError, match="first and recipe"):
+        fit(tmp_path / "x.safetensors", recipe=SHORT, first=where)
 
 
 def pupil(**options):
