@@ -26,7 +26,7 @@ from snnlib.learning.st_rsbp import STRSBP, even_trains
 from snnlib.zoo.training import accuracy
 
 STEPS, HIDDEN, SEEDS, LEAK = 50, 200, 3, 0.95
-RECIPE = Recipe(Plan(epochs=20, batch=50, clip=5.0), rate=1e-3, images=10_000)
+RECIPE = Recipe(Plan(epochs=15, batch=50, clip=5.0), rate=1e-3, images=10_000)
 TUNING = Plan(epochs=4, batch=50, clip=5.0)
 RATES = {"st-rsbp": (5e-4, 1e-3, 2e-3), "bptt": (1e-3, 2e-3, 4e-3)}
 # Best on validation of a triangle (width 0.4, 1), arctan (1) and this: those that end a threshold
