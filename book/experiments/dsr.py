@@ -26,7 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments import learning
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.material import (
     Material,
     TrainedRow,
@@ -286,10 +288,49 @@ def _kept(net: nn.Module, images: Material, batch: int, context: Context) -> int
     return found
 
 
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found: means over seeds, T = 10."""
+    runs: list[DsrRow] = sections["runs"]
+    large = max(
+        (r for r in runs if r["full"]), key=lambda r: r["validation_accuracy"], default=None
+    )
+    small = {
+        method: learning.mean_of(runs, "test_accuracy", method=method, steps=STEPS, full=False)
+        for method in ("dsr", "bptt")
+    }
+    kept = [row["kept_megabytes"] for row in runs if row["method"] == "dsr" and not row["full"]]
+    goals = [
+        goal(
+            "larger network: test accuracy", None if large is None else large["test_accuracy"],
+            at_least=0.92,
+        ),
+        goal(
+            "below back-propagation through time", learning.differ(small["bptt"], small["dsr"]),
+            at_most=0.005,
+        ),
+        goal(
+            "memory kept at T = 5, 10, 20: most over least",
+            max(kept) / min(kept) if kept else None, at_most=1.01,
+        ),
+    ]  # fmt: skip
+    for device in dict.fromkeys(row["device"] for row in sections.get("speed", [])):
+        taken = {
+            method: learning.mean_of(
+                sections["speed"], "seconds_per_batch", method=method, steps=STEPS, device=device
+            )
+            for method in ("dsr", "bptt")
+        }
+        where = "GPU" if device == "cuda" else "CPU"
+        ratio = (taken["bptt"] or 0.0) / (taken["dsr"] or 1.0)
+        goals.append(goal(f"times as fast as through time, {where}", ratio, at_least=2.5))
+    return {"goals": goals}
+
+
 EXPERIMENT = Experiment(
     name="dsr",
     summary="training through rates beside training through time: accuracy, memory, seconds",
     networks=("fashion-cnn",),
     cells=cells,
+    conclude=conclude,
     version=2,
 )

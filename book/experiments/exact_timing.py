@@ -15,7 +15,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import Cell, Context, Experiment
+from book.experiments.frame import Cell, Context, Experiment, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import Material, material
 from snnlib.learning.exact_timing import ExactTiming, latencies
@@ -121,9 +122,28 @@ def fit(
     return {**made, "tau": tau, "most": most, "silent": sum(silent) / len(silent)}
 
 
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found: of both lengths the one that validation images prefer."""
+    found = {}
+    for method in METHODS:
+        rows: list[Timed] = [row for row in sections["runs"] if row["method"] == method]
+        best = max(rows, key=lambda row: row["validation_accuracy"], default=None)
+        found[method] = None if best is None else best["test_accuracy"]
+    return {
+        "goals": [
+            goal("one spike a neuron: test accuracy", found["single"], at_least=0.98),
+            goal(
+                "several spikes below one",
+                learning.differ(found["single"], found["several"]), at_most=0.0,
+            ),
+        ]
+    }  # fmt: skip
+
+
 EXPERIMENT = Experiment(
     name="exact-timing",
     summary="exact spike times learned with one spike a neuron or several, over time constants",
     networks=("mnist-mlp",),
     cells=cells,
+    conclude=conclude,
 )

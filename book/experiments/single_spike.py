@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import Material, material
 from snnlib.learning import single_spike
@@ -188,11 +189,30 @@ def measure(network: str, start: str, method: str, seed: int, context: Context) 
     ]
 
 
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found, for every start: means over seeds."""
+    rows: list[Spiked] = sections["runs"]
+    goals = []
+    for start, name in STARTS.items():
+        right, sent = (
+            [learning.mean_of(rows, key, start=start, method=method) for method in METHODS]
+            for key in ("test_accuracy", "spikes_per_neuron")
+        )
+        lost = learning.differ(right[1], right[0])
+        left = None if sent[0] is None or not sent[1] else sent[0] / sent[1]
+        goals += [
+            goal(f"{name}: accuracy that the mask costs", lost, at_most=0.01),
+            goal(f"{name}: share of the spikes that are left", left, at_most=0.7),
+        ]
+    return {"goals": goals}
+
+
 EXPERIMENT = Experiment(
     name="single-spike",
     summary="a network whose neurons fire once at most, and the same without that restriction, "
     "from random weights and from a ReLU network",
     networks=("fashion-cnn",),
     cells=cells,
+    conclude=conclude,
     version=2,
 )

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import material
 from snnlib.learning.lif import LIF, Surrogate
@@ -144,10 +145,29 @@ def _trained(
     return learning.train(module, images, recipe, seed, context, name), module
 
 
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found: means over seeds."""
+    rows: list[Counted] = sections["runs"]
+    right = {m: learning.mean_of(rows, "test_accuracy", method=m) for m in METHODS}
+    kept = {m: learning.mean_of(rows, "kept_megabytes", method=m) for m in METHODS}
+    ratio = (kept["bptt"] or 0.0) / (kept["st-rsbp"] or 1.0) if rows else None
+    return {
+        "goals": [
+            goal("test accuracy", right["st-rsbp"], at_least=0.85),
+            goal(
+                "below back-propagation through time",
+                learning.differ(right["bptt"], right["st-rsbp"]), at_most=0.01,
+            ),
+            goal("times less memory kept", ratio, at_least=3.0),
+        ]
+    }  # fmt: skip
+
+
 EXPERIMENT = Experiment(
     name="st-rsbp",
     summary="gradients on spike counts against back-propagation through time: accuracy, memory",
     networks=("fashion-mlp",),
     cells=cells,
+    conclude=conclude,
     version=2,
 )

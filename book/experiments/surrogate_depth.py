@@ -21,7 +21,8 @@ from itertools import product
 import torch
 from torch import nn
 
-from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.material import TrainedRow, augmented, material, plan_for, trained_row
 from snnlib.learning.lif import LIF, Surrogate
 from snnlib.learning.loop import Plan, cross_entropy, fit
@@ -196,11 +197,27 @@ def adamw(net: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate)
 
 
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found: of both trainings the one that validation images prefer."""
+    found = {}
+    for shortcut in (True, False):
+        rows: list[DepthRow] = [r for r in sections["trained"] if r["shortcut"] == shortcut]
+        best = max(rows, key=lambda row: row["validation_accuracy"], default=None)
+        found[shortcut] = None if best is None else best["test_accuracy"]
+    return {
+        "goals": [
+            goal("20 layers, membrane shortcut: test accuracy", found[True], at_least=0.91),
+            goal("20 layers, plain: test accuracy", found[False], at_least=0.91),
+        ]
+    }
+
+
 EXPERIMENT = Experiment(
     name="surrogate-depth",
     summary="gradients through 5, 10 and 20 spiking layers over the width of the surrogate, and "
     "networks of 20 layers trained",
     networks=("fashion-cnn",),
     cells=cells,
+    conclude=conclude,
     version=2,
 )

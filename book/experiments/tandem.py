@@ -20,14 +20,15 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.frame import Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import goal
 from book.experiments.learning import Recipe
 from book.experiments.material import augmented, material, varied
 from book.experiments.measure import INTERVAL, Interval, loss_intervals
@@ -267,11 +268,23 @@ def readings(values: InTime, subject: Subject) -> tuple[Reading, Reading, float]
     return made[0], made[1], float((ann == labels).double().mean())
 
 
+def conclude(sections: Rows) -> dict[str, Any]:
+    """The goals beside what was found: the method that the validation images prefer."""
+    goals = []
+    for steps, most in ((8, 0.005), (4, 0.01)):
+        rows: list[TandemRun] = [row for row in sections["runs"] if row["steps"] == steps]
+        tuned = [row for row in rows if row["method"] != "conversion"]
+        best = max(tuned, key=lambda row: row["full"]["validation_accuracy"], default=None)
+        lost = best and learning.differ(best["ann_accuracy"], best["full"]["test_accuracy"])
+        goals.append(goal(f"T = {steps}: below the ANN", lost, at_most=most))
+    return {"interval": INTERVAL, "goals": goals}
+
+
 EXPERIMENT = Experiment(
     name="tandem",
     summary="weights tuned in tandem with spiking layers, against plain conversion read late",
     networks=("fashion-cnn",),
     cells=cells,
-    conclude=lambda sections: {"interval": INTERVAL},
+    conclude=conclude,
     version=2,
 )

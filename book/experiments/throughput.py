@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import material
 from book.experiments.measure import Key, in_turns
@@ -218,10 +219,33 @@ def form_speeds(network: str, precision: str, context: Context) -> list[FormSpee
     return rows
 
 
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found: a wide output in one step against ten steps."""
+    rows: list[Population] = sections.get("populations", [])
+    means = {
+        (key, form): learning.mean_of(rows, key, method=form)
+        for key in ("test_accuracy", "images_per_second")
+        for form in FORMS
+    }
+    lost = learning.differ(means["test_accuracy", "time"], means["test_accuracy", "width"])
+    goals = [goal("accuracy below ten steps", lost, at_most=0.003)]
+    speeds: list[FormSpeed] = sections.get("forms", [])
+    for device in dict.fromkeys(row["device"] for row in speeds):
+        wanted = {"device": device, "precision": "float32", "n": 1000}
+        time, width = (
+            learning.mean_of(speeds, "images_per_second", method=form, **wanted) for form in FORMS
+        )
+        faster = None if time is None or width is None else width / time
+        where = "GPU" if device == "cuda" else "CPU"
+        goals.append(goal(f"times as fast, batch 1,000, {where}", faster, at_least=3.0))
+    return {"goals": goals}
+
+
 EXPERIMENT = Experiment(
     name="throughput",
     summary="images a second over steps, batch and precision; a wide output instead of many steps",
     networks=("fashion-mlp",),
     cells=cells,
+    conclude=conclude,
     version=2,
 )
