@@ -11,14 +11,16 @@ ANN's MACs may therefore pass 1. Losses are against the dense ANN, the book's ne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import mean
 from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from book.experiments.frame import Labeled
+from book.experiments.goals import Goal, goal
 from book.experiments.measure import Interval, loss_intervals
 from book.experiments.setting import Subject
 from snnlib.graph.graph import Graph
@@ -33,6 +35,13 @@ from snnlib.zoo.evaluate import evaluate
 from snnlib.zoo.training import accuracy
 
 COUNTED_IMAGES, PART = 1000, 50
+ALLOWED = 0.001  # accuracy that a network may lose on test images and still reach a goal
+GOALS = {  # events and bits a neuron, at most
+    "mnist-cnn": (0.05, 0.35),
+    "fashion-cnn": (0.18, 1.0),
+    "cifar10-vgg": (0.20, 1.1),
+    "cifar10-resnet": (0.20, 1.1),
+}
 
 
 class LayerRow(TypedDict):
@@ -214,3 +223,32 @@ def macs_with_input(graph: Graph, x: Tensor, activation: Callable[[Node, Tensor]
     with torch.no_grad():
         graph.evaluate(x, activation, visit)
         return sum(float(count_paths(n, [busy[n.inputs[0]]]).sum()) for n in reading)
+
+
+def goals(rows: Sequence[Point]) -> list[Goal]:
+    """The least events and bits of trained networks that lose little, beside what was asked.
+
+    Each number is a mean over the seeds of a choice; None where every choice lost more.
+
+    Args:
+        rows: what was chosen on validation images, on test images.
+    """
+    found: list[Goal] = []
+    for network, limits in GOALS.items():
+        chosen: dict[str, list[Point]] = {}
+        for row in rows:
+            if row["model"] == network and row["way"] == "trained":
+                chosen.setdefault(row["label"], []).append(row)
+        close = [
+            same for same in chosen.values()
+            if mean(row["dense_accuracy"] - row["accuracy"] for row in same) <= ALLOWED + 1e-9
+        ]  # fmt: skip
+        costs = {
+            "events": [mean(row["events_per_neuron"] for row in same) for same in close],
+            "bits": [mean(row["bits_per_neuron"] for row in same) for same in close],
+        }
+        for (what, own), most in zip(costs.items(), limits, strict=True):
+            if chosen:
+                name = f"{what} a neuron of {network} at 0.1 points"
+                found.append(goal(name, min(own, default=None), at_most=most))
+    return found

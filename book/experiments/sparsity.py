@@ -34,7 +34,7 @@ from book.experiments.measure import INTERVAL
 from book.experiments.setting import Setting, Subject
 from book.experiments.sparse_exits import Exit, exits
 from book.experiments.sparse_methods import Method, epochs, methods
-from book.experiments.sparse_points import Point, SparseAnn, point, sparse_ann
+from book.experiments.sparse_points import Point, SparseAnn, goals, point, sparse_ann
 from snnlib.conversion.balance import Percentile
 from snnlib.learning.dead_zones import dead_zones
 from snnlib.learning.loop import Epoch, Plan, fit
@@ -340,5 +340,5 @@ EXPERIMENT = Experiment(
     summary="networks that send less than their ANN: without training, with penalties, to targets",
     networks=("mnist-cnn", "fashion-cnn", "cifar10-vgg", "cifar10-resnet"),
     cells=cells,
-    conclude=lambda sections: {"interval": INTERVAL},
+    conclude=lambda sections: {"interval": INTERVAL, "goals": goals(sections["runs"])},
 )
