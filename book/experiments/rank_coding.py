@@ -2,10 +2,11 @@
 
 The *networks* of this experiment are the tasks of `snnlib.recurrent.contest`. On each: rank coding
 after a warm start, training at every step with as many epochs, training at the end; on the digits
-also rank coding from scratch; all with three seeds, one where a speaker is left out. All are read at their first crossing on the
-test sequences, at the threshold of the task and along a sweep. Validation sequences are swept too
-(``validation``): what is chosen is chosen there. Times are processor times on a CPU, of an epoch on
-2,000 sequences, for thresholds that skip little to much, of the `TIMED_TASKS`.
+also rank coding from scratch; all with three seeds, one where a speaker is left out. All are read
+at their first crossing on the test sequences, at the threshold of the task and along a sweep.
+Validation sequences are swept too (``validation``): what is chosen is chosen there. Times are
+processor times on a CPU, of an epoch on 2,000 sequences, for thresholds that skip little to much,
+of the `TIMED_TASKS`.
 
 ``first_bin`` asks how much the first step alone says on MNIST, for several widths of the first bin
 of intensity.
