@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def _goals(rows: list[Goal]) -> Table:
         [
             row["goal"],
             f"≥ {row['at_least']:g}" if row["at_most"] is None else f"≤ {row['at_most']:g}",
-            "" if row["found"] is None else f"{row['found']:.4g}",
+            "" if row["found"] is None else re.sub("^-", "−", f"{row['found']:.4g}"),
             "yes" if row["reached"] else "no",
         ]
         for row in rows
