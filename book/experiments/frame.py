@@ -4,7 +4,8 @@ The results file is written whole when the last cell is done. Until then finishe
 it in ``NAME.partial``, rewritten whole after every cell; a long cell may keep the state of its
 training in ``NAME.training.partial/``. A resumed run goes on from there (or adds networks to a
 finished file), and refuses where its setting or a checkpoint is another one: numbers of different
-settings never meet in one file. With a limit on the images the file has another name,
+settings never meet in one file. Numbers of different machines may: every cell carries the hardware
+that it was computed on. With a limit on the images the file has another name,
 ``NAME-first-N.json``, so that it cannot be taken for the full result.
 """
 
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from book.experiments import index
 from book.experiments.setting import Subject
+from snnlib.backend.modes import full_convolutions
 from snnlib.deploy.files import write_bytes
 from snnlib.zoo import checkpoints, data, models, provenance
 
@@ -166,9 +168,7 @@ def run(
             f"{unfinished} holds an unfinished run: go on with --resume, or move it away to begin "
             "anew"
         )
-    settings = {
-        "version": experiment.version, "limit": limit, "device": device.type, "seed": SEED
-    }  # fmt: skip
+    settings = {"version": experiment.version, "limit": limit, "seed": SEED}
     state: dict[str, Any] = {"settings": settings, "networks": [], "checkpoints": {}, "cells": {}}
     if resume and (unfinished.is_file() or target.is_file()):
         state = _read(unfinished if unfinished.is_file() else target)
@@ -200,7 +200,11 @@ def run(
 
 def _compute(cells: list[Cell], context: Context, state: dict[str, Any], unfinished: Path) -> None:
     done = state["cells"]
-    with tqdm(total=len(cells), unit="cell", disable=not context.progress) as bar:
+    # cuDNN would round the factors of float32 products to TF32: spikes at thresholds would differ.
+    with (
+        full_convolutions(),
+        tqdm(total=len(cells), unit="cell", disable=not context.progress) as bar,
+    ):
         for cell in cells:
             bar.set_description(cell.name)
             if cell.name not in done:
@@ -331,8 +335,6 @@ def command(experiment: Experiment, networks: Sequence[str], settings: Mapping[s
         words += ["--networks", ",".join(networks)]
     if settings["limit"] is not None:
         words += ["--limit", str(settings["limit"])]
-    if settings["device"] != "cpu":
-        words += ["--device", settings["device"]]
     return shlex.join(words)
 
 

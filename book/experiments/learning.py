@@ -7,9 +7,9 @@ are answered once, at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,17 @@ def train(
     )  # fmt: skip
     seconds = sum(epoch["seconds"] for epoch in history) / len(history)
     return Trained(len(split), plan.epochs, seconds, kept / 1e6, plan.batch)
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], key: str, **wanted: Any) -> float | None:
+    """The mean of a number over the rows that have these values; None: there are none."""
+    found = [row[key] for row in rows if wanted.items() <= row.items()]
+    return sum(found) / len(found) if found else None
+
+
+def differ(a: float | None, b: float | None) -> float | None:
+    """a − b, where there are both; a multiple of what an image counts stays one."""
+    return None if a is None or b is None else round(a - b, 6)
 
 
 def answers(network: nn.Module, split: Split, then: Callable[[int], None] | None = None) -> Tensor:

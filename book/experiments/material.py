@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor, nn
+
 from book.experiments.frame import SEED, Context, Labeled
-from snnlib.learning.loop import Epoch, Plan
+from snnlib.learning.loop import Epoch, Plan, cross_entropy
 from snnlib.zoo import data, models
+from snnlib.zoo.augment import shift_flip
 from snnlib.zoo.data import Split
 
 _QUICK = 5  # images to fit for each that a quick look judges
@@ -81,6 +85,16 @@ def plan_for(context: Context, plan: Plan) -> Plan:
     if context.limit is None:
         return plan
     return replace(plan, epochs=1, batch=min(plan.batch, _QUICK * context.limit // 2))
+
+
+def varied(x: Tensor) -> Tensor:
+    """Images (B, C, H, W), each mirrored by chance and moved by up to a pixel each way."""
+    return shift_flip(x, 1, torch.rand(len(x)) < 0.5, torch.default_generator)
+
+
+def augmented(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """`cross_entropy` of the images as `varied` makes them."""
+    return cross_entropy(network, varied(x), y)
 
 
 def seeds(context: Context, count: int = 3) -> range:

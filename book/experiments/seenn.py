@@ -1,11 +1,11 @@
 """``seenn``: how few steps an image needs, by its confidence (SEENN-I) or by a policy (SEENN-II).
 
-On converted networks (AugMapping, 4 levels, negative 0): full runs over 500 validation and 1,000
-test images (the first ones; fewer where there are fewer, and for thresholds that were not chosen)
-give summed logits after every step, and from them every exit is read. ``curves`` has one sweep of
-the threshold for each score and each *reading* of the sums: as they are, divided by the steps of a
-full run (SEENN's), by the steps so far (`snnlib.SpikingNetwork.decide`'s), or by a temperature a
-step that validation images give (`snnlib.recurrent.exits.temperatures`).
+On converted networks (AugMapping, 4 levels, negative 0): full runs over all validation and test
+images (fewer for thresholds that were not chosen) give summed logits after every step, and from
+them every exit is read. ``curves`` has one sweep of the threshold for each score and each *reading*
+of the sums: as they are, divided by the steps of a full run (SEENN's), by the steps so far
+(`snnlib.SpikingNetwork.decide`'s), or by a temperature a step that validation images give
+(`snnlib.recurrent.exits.temperatures`).
 
 Of a curve that threshold is chosen which takes the fewest mean steps within 0.1 points of the ANN,
 on validation images; ``best`` is the best of all curves. So are the thresholds of the neurons
@@ -58,11 +58,11 @@ SETTINGS = {
 }
 PLAIN = "99.9 % per layer"  # the book's usual thresholds, kept beside those that are chosen
 CHOICES, BETAS = (1, 2, 4, 8), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-CHOICE_IMAGES = 200  # validation images that choose the setting
-IMAGES, FEW_IMAGES = (500, 1000), (200, 400)  # validation and test images; for `PLAIN`
-POLICY_IMAGES, POLICY_EPOCHS = 500, 20
+CHOICE_IMAGES = 1000  # validation images that choose the setting
+IMAGES, FEW_IMAGES = (5000, 10_000), (2000, 4000)  # validation and test images; for `PLAIN`
+POLICY_IMAGES, POLICY_EPOCHS = 3000, 20
 DIRECT = ("digits-cnn", "fashion-cnn")  # whose data set a network is trained on
-DIRECT_IMAGES, DIRECT_STEPS = 4000, 6
+DIRECT_IMAGES, DIRECT_STEPS = 10_000, 6
 DIRECT_EPOCHS = {"digits-cnn": 10, "fashion-cnn": 4}
 _PART = 500
 
@@ -245,7 +245,7 @@ def trained(network: str, context: Context) -> list[SeennRun]:
     subject = context.subject(network)
     train, _ = data.validation_split(data.load(subject.dataset)[0])
     train = train[: DIRECT_IMAGES if context.limit is None else context.limit]
-    net = direct(train, DIRECT_EPOCHS[network])
+    net = direct(train, DIRECT_EPOCHS[network], device=context.device)
     held, seen = (see_direct(net, split) for split in (subject.validation, subject.test))
     # There is no ANN: all steps are what an exit is compared with.
     curves = sweep(held, seen, held.accuracies()[-1])
@@ -255,11 +255,14 @@ def trained(network: str, context: Context) -> list[SeennRun]:
 @torch.no_grad()
 def see_direct(net: exits.Direct, split: Split) -> Seen:
     """Run a directly trained network."""
-    parts = [net(part, DIRECT_STEPS) for part in split.floats().split(_PART)]
-    return Seen(torch.cat(parts, 1), split.labels)
+    parts = split.floats().to(net.theta.device).split(_PART)
+    summed = torch.cat([net(part, DIRECT_STEPS) for part in parts], 1)
+    return Seen(summed.cpu(), split.labels)
 
 
-def direct(train: Split, epochs: int, seed: int = 0) -> exits.Direct:
+def direct(
+    train: Split, epochs: int, seed: int = 0, device: torch.device | str = "cpu"
+) -> exits.Direct:
     """Two convolutions and a hidden layer of leaky neurons, trained with a surrogate gradient."""
     torch.manual_seed(seed)
     stages = [
@@ -269,13 +272,15 @@ def direct(train: Split, epochs: int, seed: int = 0) -> exits.Direct:
     ]
     net = exits.Direct(stages, nn.Linear(128, len(train.classes)), LIF(leak=0.5))
     net.begin(train[:1].floats()).step()  # gives the lazy layer its shape
+    net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
     generator, batches = torch.Generator().manual_seed(seed), -(-len(train) // 128)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
     for _ in range(epochs):
         for rows in torch.randperm(len(train), generator=generator).split(128):
             part = train.take(rows.numpy())
-            loss = net.loss(part.floats(), part.labels, DIRECT_STEPS)
+            x, labels = part.floats().to(device), part.labels.to(device)
+            loss = net.loss(x, labels, DIRECT_STEPS)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -4,6 +4,7 @@ One recurrent layer of 200 neurons between even spike trains of the pixels and t
 whose counts answer, 50 steps, 10,000 training images, three seeds. The same network, initial
 weights and order of images, trained by `snnlib.learning.st_rsbp` and by surrogate gradients through
 all steps (`SPIKE`, reset included), each at the learning rate that the validation images chose.
+(Eight epochs gave 84.8 % and 85.1 %.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import material
 from snnlib.learning.lif import LIF, Surrogate
@@ -25,7 +27,7 @@ from snnlib.learning.st_rsbp import STRSBP, even_trains
 from snnlib.zoo.training import accuracy
 
 STEPS, HIDDEN, SEEDS, LEAK = 50, 200, 3, 0.95
-RECIPE = Recipe(Plan(epochs=8, batch=50, clip=5.0), rate=1e-3, images=10_000)
+RECIPE = Recipe(Plan(epochs=15, batch=50, clip=5.0), rate=1e-3, images=10_000)
 TUNING = Plan(epochs=4, batch=50, clip=5.0)
 RATES = {"st-rsbp": (5e-4, 1e-3, 2e-3), "bptt": (1e-3, 2e-3, 4e-3)}
 # Best on validation of a triangle (width 0.4, 1), arctan (1) and this: those that end a threshold
@@ -143,9 +145,29 @@ def _trained(
     return learning.train(module, images, recipe, seed, context, name), module
 
 
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found: means over seeds."""
+    rows: list[Counted] = sections["runs"]
+    right = {m: learning.mean_of(rows, "test_accuracy", method=m) for m in METHODS}
+    kept = {m: learning.mean_of(rows, "kept_megabytes", method=m) for m in METHODS}
+    ratio = (kept["bptt"] or 0.0) / (kept["st-rsbp"] or 1.0) if rows else None
+    return {
+        "goals": [
+            goal("test accuracy", right["st-rsbp"], at_least=0.85),
+            goal(
+                "below back-propagation through time",
+                learning.differ(right["bptt"], right["st-rsbp"]), at_most=0.01,
+            ),
+            goal("times less memory kept", ratio, at_least=3.0),
+        ]
+    }  # fmt: skip
+
+
 EXPERIMENT = Experiment(
     name="st-rsbp",
     summary="gradients on spike counts against back-propagation through time: accuracy, memory",
     networks=("fashion-mlp",),
     cells=cells,
+    conclude=conclude,
+    version=2,
 )

@@ -9,20 +9,24 @@ runs in turns, so that whatever else the machine does slows all of it.
 ``populations``: a leaky network, pixels-512-classes, trained with surrogate gradients (the common
 step, `snnlib.learning.lif`), three seeds. Either ten steps and one output neuron a class, or a
 single step and ten output neurons a class, whose spikes are added: as many spikes can tell the
-classes apart. Accuracy on the test images and images a second of the same forward pass. Chapter
-*Time in the input, time in the gradient* says when that is exact.
+classes apart. Accuracy on the test images and images a second of the same forward pass, a thousand
+images at a time in float32; ``forms`` holds the same speed over batch and precision, on the CPU and
+on a GPU where it computes. Chapter *Time in the input, time in the gradient* says when the wide
+network is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import Cell, Context, Experiment, Labeled
+from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
+from book.experiments.goals import Goal, goal
 from book.experiments.learning import Learned, Recipe
 from book.experiments.material import material
 from book.experiments.measure import Key, in_turns
@@ -39,6 +43,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SETTING = Setting(Augmented(levels=4, negative=0.0), Percentile(99.9))
 RECIPE = Recipe(Plan(epochs=4, batch=100, clip=5.0), rate=2e-3, images=20_000)
 HIDDEN, SEEDS = 512, 3
+FORM_BATCHES = (1, 16, 128, 1000, 10_000)
 FORMS = {"time": (10, 1), "width": (1, 10)}  # steps, output neurons a class
 LABELS = {"time": "ten steps, one output neuron a class", "width": "one step, ten output neurons"}
 NEURON = LIF(leak=0.9, spike=Surrogate("triangle"))
@@ -61,14 +66,31 @@ class Population(Learned):
     images_per_second: float
 
 
+class FormSpeed(Labeled):
+    """Untrained networks of both forms at one setting; n is the batch."""
+
+    method: str  # key of `FORMS`
+    width: int
+    steps: int
+    precision: str
+    device: str  # "cpu" or "cuda"
+    threads: int  # of the CPU
+    images_per_second: float
+
+
 def cells(network: str) -> list[Cell]:
-    """A cell a precision, and one a trained network."""
+    """A cell a precision, one a trained network, and one a precision for the two forms."""
     speeds = [Cell(f"{network}/{name}", partial(speed, network, name)) for name in PRECISIONS]
-    return speeds + [
+    populations = [
         Cell(f"{network}/{form}/{seed}", partial(population, network, form, seed), "populations")
         for seed in range(SEEDS)
         for form in FORMS
     ]
+    forms = [
+        Cell(f"{network}/forms/{name}", partial(form_speeds, network, name), "forms")
+        for name in PRECISIONS
+    ]
+    return [*speeds, *populations, *forms]
 
 
 def speed(network: str, precision: str, context: Context) -> list[Speed]:
@@ -126,7 +148,7 @@ class Leaky(nn.Module):
         self.hidden, self.norm = nn.Linear(pixels, HIDDEN), nn.BatchNorm1d(HIDDEN)
         self.out = nn.Linear(HIDDEN, 10 * width)
         self.steps, self.width = steps, width
-        self.sent = 0.0  # spikes an image in the last pass
+        self.spikes: tuple[Tensor, ...] = ()  # of the last pass, (T, B, n) a layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, ...) → 10 times the spikes, mean over steps and population, (B, 10)."""
@@ -134,8 +156,12 @@ class Leaky(nn.Module):
         once = self.norm(self.hidden(x.flatten(1)))  # the same at every step
         spikes = run(NEURON, once.expand(self.steps, *once.shape), theta)
         last = run(NEURON, self.out(spikes), theta)  # (T, B, 10 · width)
-        self.sent = float(spikes.detach().sum() + last.detach().sum()) / len(x)
+        self.spikes = (spikes.detach(), last.detach())
         return 10 * last.mean(0).unflatten(1, (10, self.width)).mean(2)
+
+    def sent(self) -> float:
+        """Spikes an image in the last pass."""
+        return sum(float(spikes.sum()) / spikes.shape[1] for spikes in self.spikes)
 
 
 def population(network: str, form: str, seed: int, context: Context) -> list[Population]:
@@ -151,7 +177,7 @@ def population(network: str, form: str, seed: int, context: Context) -> list[Pop
     trained = learning.train(net, images, RECIPE, seed, context, name)
     made = learning.row(
         network, LABELS[form], form,
-        f"{pixels}-{HIDDEN}-{10 * width}", seed, steps, trained, net, images, lambda: net.sent,
+        f"{pixels}-{HIDDEN}-{10 * width}", seed, steps, trained, net, images, net.sent,
         HIDDEN + 10 * width,
     )  # fmt: skip
     x = images.test[:1000].floats().to(context.device)
@@ -162,9 +188,64 @@ def population(network: str, form: str, seed: int, context: Context) -> list[Pop
     return [{**made, "width": width, "images_per_second": found[form]}]
 
 
+def form_speeds(network: str, precision: str, context: Context) -> list[FormSpeed]:
+    """Images a second of both forms for every batch, on the CPU and where the context computes."""
+    split, rows = material(network, context).test, list[FormSpeed]()
+    devices = dict.fromkeys([torch.device("cpu"), context.device])
+    batches = dict.fromkeys(min(batch, len(split)) for batch in FORM_BATCHES)
+    for device, batch in product(devices, batches):
+        x = to_float(split.images[:batch]).to(device, PRECISIONS[precision])
+        torch.manual_seed(SEED)
+        nets = {form: Leaky(x[0].numel(), *shape).to(x) for form, shape in FORMS.items()}
+        with torch.no_grad():
+            found = rates(
+                {form: partial(net.eval(), x) for form, net in nets.items()}, batch, context
+            )
+        rows += [
+            FormSpeed(
+                model=network,
+                label=f"{LABELS[form]}, {precision}, batch {batch}, {device.type}",
+                n=batch,
+                method=form,
+                width=FORMS[form][1],
+                steps=FORMS[form][0],
+                precision=precision,
+                device=device.type,
+                threads=torch.get_num_threads(),
+                images_per_second=speed,
+            )
+            for form, speed in found.items()
+        ]
+    return rows
+
+
+def conclude(sections: Rows) -> dict[str, list[Goal]]:
+    """The goals beside what was found: a wide output in one step against ten steps."""
+    rows: list[Population] = sections.get("populations", [])
+    means = {
+        (key, form): learning.mean_of(rows, key, method=form)
+        for key in ("test_accuracy", "images_per_second")
+        for form in FORMS
+    }
+    lost = learning.differ(means["test_accuracy", "time"], means["test_accuracy", "width"])
+    goals = [goal("accuracy below ten steps", lost, at_most=0.003)]
+    speeds: list[FormSpeed] = sections.get("forms", [])
+    for device in dict.fromkeys(row["device"] for row in speeds):
+        wanted = {"device": device, "precision": "float32", "n": 1000}
+        time, width = (
+            learning.mean_of(speeds, "images_per_second", method=form, **wanted) for form in FORMS
+        )
+        faster = None if time is None or width is None else width / time
+        where = "GPU" if device == "cuda" else "CPU"
+        goals.append(goal(f"times as fast, batch 1,000, {where}", faster, at_least=3.0))
+    return {"goals": goals}
+
+
 EXPERIMENT = Experiment(
     name="throughput",
     summary="images a second over steps, batch and precision; a wide output instead of many steps",
     networks=("fashion-mlp",),
     cells=cells,
+    conclude=conclude,
+    version=2,
 )

@@ -49,6 +49,14 @@ def exact_sums() -> AbstractContextManager[None]:
     return _EXACT.held()
 
 
+def full_convolutions() -> AbstractContextManager[None]:
+    """Convolutions of float32 on a GPU keep its 24 bits, in all threads; TF32 has 11.
+
+    A spike is sent or not at a threshold, so rounding to three digits would show in the counts.
+    """
+    return _FULL.held()
+
+
 Exchange = Callable[[Any], Any]  # sets a value and returns the one before
 
 
@@ -100,4 +108,9 @@ def _precisions() -> list[tuple[Exchange, Any]]:
 
 
 _cudnn = partial(_attribute, torch.backends.cudnn, "enabled")
+_FULL = _Switches(
+    [(partial(_attribute, torch.backends.cudnn.conv, "fp32_precision"), "ieee")]
+    if hasattr(torch.backends.cudnn, "conv")
+    else [(partial(_attribute, torch.backends.cudnn, "allow_tf32"), False)]
+)
 _EXACT = _Switches([(_nnpack, False), (_cudnn, False), *_precisions()])

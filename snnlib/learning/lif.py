@@ -186,17 +186,31 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         potentials, theta = ctx.saved_tensors
-        neuron, later = ctx.neuron, torch.zeros_like(potentials[0])
-        found = torch.empty_like(potentials)
-        to_zero = neuron.reset == "zero"
-        for t in reversed(range(len(potentials))):
-            before = potentials[t]
-            slope = neuron.spike.slope(before / theta - 1) / theta
-            through = (before < theta).to(before) if to_zero else None
-            if not neuron.detach:
-                lost = slope * (before if to_zero else theta)
-                through = 1 - lost if through is None else through - lost
-            torch.mul(gradients[0][t], slope, out=found[t])
-            found[t].add_(later if through is None else later * through, alpha=neuron.leak)
-            later = found[t]
-        return found, None, None
+        at_once = potentials.is_cuda  # it waits for small kernels; a CPU likes what fits its cache
+        return _backward(ctx.neuron, potentials, theta, gradients[0], at_once), None, None
+
+
+def _backward(
+    neuron: LIF, potentials: Tensor, theta: Tensor, gradients: Tensor, at_once: bool
+) -> Tensor:
+    """dL/dz of every step, (T, B, ...), from dL/ds; slopes of all steps at once, or one by one."""
+    found, later = torch.empty_like(potentials), torch.zeros_like(potentials[0])
+    slopes = _slopes(neuron, potentials, theta) if at_once else None
+    for t in reversed(range(len(potentials))):
+        if slopes is None:
+            slope, through = _slopes(neuron, potentials[t], theta)
+        else:
+            slope, through = slopes[0][t], slopes[1][t]
+        torch.mul(gradients[t], slope, out=found[t])
+        later = found[t].addcmul_(later, through, value=neuron.leak)
+    return found
+
+
+def _slopes(neuron: LIF, before: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """ds/dV and dV'/dV, shape of the potentials before the reset."""
+    slope = neuron.spike.slope(before / theta - 1) / theta  # type: ignore[attr-defined]
+    to_zero = neuron.reset == "zero"
+    through = (before < theta).to(before) if to_zero else torch.ones_like(before)
+    if not neuron.detach:
+        through = through - slope * (before if to_zero else theta)
+    return slope, through

@@ -17,12 +17,14 @@ restriction to one spike, a loss of both potential and spike time, learned θ an
 
 Ours: the exact form of the loss above, which the abstract does not give; batch norm on currents
 over all T·B; the surrogate (`SPIKE`); answers are the largest U; `single=False` lifts the
-restriction, for comparison. Shown in chapter *Time in the input, time in the gradient*.
+restriction, for comparison; how a trained ReLU network becomes the start (`from_relu`). Shown in
+chapter *Time in the input, time in the gradient*.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +36,7 @@ from snnlib._arguments import whole
 from snnlib.learning.lif import LIF, Surrogate, run
 
 SPIKE = Surrogate("triangle")
+_LEAST = 0.05  # threshold: one that learning drives to 0 divides by it
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Neurons(nn.Module):
 
     def forward(self, currents: Tensor) -> Tensor:
         """Currents (T, B, ...) → spikes, the same shape."""
-        theta = self.theta.clamp_min(0.05)  # a threshold that learning drives to 0 divides by it
+        theta = self.theta.clamp_min(_LEAST)
         leaks = self.leak.clamp(0, 1).expand(len(currents))
         spikes = run(self.neuron, currents, theta, leaks)
         self.sent = spikes.detach()
@@ -104,6 +107,43 @@ class SingleSpike(nn.Module):
         self.out = Once(spike=SPIKE)
         self.theta_out = nn.Parameter(torch.ones(1))
 
+    @classmethod
+    @torch.no_grad()
+    def from_relu(
+        cls, ann: nn.Sequential, images: Tensor, steps: int, single: bool = True,
+        percentile: float = 99.0,
+    ) -> SingleSpike:  # fmt: skip
+        """A network that begins with the weights of a trained ReLU network.
+
+        θ of a layer is a percentile of the ReLU network's activations there. A spike is 1 and
+        stands for θ, so the weights behind it are multiplied by θ; those of the last layer are
+        divided by T, so that U is a mean over steps, as large as the ReLU network's logits. θ_out
+        is the same percentile of the logits.
+
+        Args:
+            ann: the chain, trained; it stays as it is.
+            images: some it was trained on, (N, C, H, W).
+            steps: T.
+            single: at most one spike a neuron.
+            percentile: 0…100; what lies above it fires at once.
+        """
+        made = cls(ann, steps, single)
+        ann = copy.deepcopy(ann).eval()
+        value, theta, weighted = images, torch.ones(1, device=images.device), None
+        for layer, own in zip(ann, made.layers, strict=True):
+            value = layer(value)
+            if isinstance(own, Neurons):
+                theta = _percentile(value, percentile)
+                own.theta.copy_(theta)
+            elif isinstance(own, nn.Linear | nn.Conv2d):
+                own.weight.mul_(theta)
+                weighted = own
+        if weighted is not None:
+            for parameter in weighted.parameters():
+                parameter.div_(steps)
+        made.theta_out.copy_(_percentile(value, percentile))
+        return made.to(images.device)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The potentials after the last step, and how early each output fired (0: never)."""
         value = encode(x, self.steps)  # (T, B, C, H, W)
@@ -112,7 +152,7 @@ class SingleSpike(nn.Module):
                 value = layer(value)
             else:  # no time in it: all steps at once
                 value = layer(value.flatten(0, 1)).unflatten(0, value.shape[:2])
-        first = run(self.out, value, self.theta_out.clamp_min(0.05))  # (T, B, classes)
+        first = run(self.out, value, self.theta_out.clamp_min(_LEAST))  # (T, B, classes)
         early = torch.arange(self.steps, 0, -1, device=x.device, dtype=x.dtype)  # T + 1 − t
         return value.sum(0), torch.einsum("t,tbc->bc", early, first)
 
@@ -120,6 +160,12 @@ class SingleSpike(nn.Module):
         """Spikes an image in the last pass, all layers."""
         sent = [m.sent for m in self.modules() if isinstance(m, Neurons) and m.sent is not None]
         return sum(float(s.sum()) / s.shape[1] for s in sent)
+
+
+def _percentile(values: Tensor, percentile: float) -> Tensor:
+    """The smallest value that so many percent do not exceed, at least 0.05; shape (1,)."""
+    rank = max(1, math.ceil(percentile / 100 * values.numel()))
+    return values.flatten().kthvalue(rank).values.clamp_min(_LEAST).view(1)
 
 
 def loss(outputs: tuple[Tensor, Tensor], labels: Tensor, mu: float = 0.1) -> Tensor:

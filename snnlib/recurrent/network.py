@@ -8,6 +8,9 @@ After each step (or block of them) the sequences whose output has crossed, or wh
 leave: their logits are kept, their rows dropped from the state, and the next step is computed for
 the rest alone. That is one pass, in training too: what was never computed has no influence on
 z_t*, so the gradients are those of the padded computation.
+
+On a GPU a look at the outputs costs more than the steps of a few sequences. So there the blocks
+become longer as the batch empties; answers and gradients are the same.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class Recurrent(nn.Module):
             would depend on which frames are skipped.
         coding: how x becomes a sequence; default: it is one, shape (B, T, ...).
         block: steps between two looks at the outputs. Up to block − 1 steps a sequence are computed
-            in vain, with fewer and larger products.
+            in vain (on a GPU more), with fewer and larger products.
 
     Raises:
         ValueError: there is no such cell, a number is out of range, or batch statistics.
@@ -110,7 +113,8 @@ class Recurrent(nn.Module):
         state: _State | None = None
         found, order, times, start, computed = [], [], [], 0, 0
         while len(rows):
-            stop = min(start + self.block, self.coding.steps(x))
+            ahead = self._stride(len(rows), len(held), held.is_cuda)
+            stop = min(start + ahead, self.coding.steps(x))
             now = held if len(rows) == len(held) else held[rows]
             logits, state = self._advance(now, start, stop, state)  # (b, k, C)
             computed += logits.shape[0] * logits.shape[1]
@@ -118,7 +122,8 @@ class Recurrent(nn.Module):
                 steps = torch.arange(start + 1, start + 1 + logits.shape[1], device=held.device)
                 done = crossing.sure(logits, threshold) | (steps >= ends[rows, None])  # (b, k)
                 leaves, first = done.any(1), done.int().argmax(1)
-                gone, stay = leaves.nonzero()[:, 0], (~leaves).nonzero()[:, 0]
+                ranked = leaves.int().argsort(descending=True, stable=True)  # who leaves first
+                gone, stay = ranked.tensor_split([int(leaves.sum())])
             if len(gone):
                 found.append(logits[gone, first[gone]])
                 order.append(rows[gone])
@@ -130,8 +135,13 @@ class Recurrent(nn.Module):
 
     def whole(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The logits after every step, nothing skipped: shape (B, T, C)."""
-        longest = int(self.ends(x, lengths).amax())
+        ends = self.ends(x, lengths)
+        longest = self.coding.steps(x) if lengths is None else int(ends.amax())
         return self._advance(self.coding.prepare(x), 0, longest, None)[0]
+
+    def _stride(self, rows: int, batch: int, grows: bool) -> int:
+        """Steps up to the next look: a block, or as many as have half the first block's frames."""
+        return max(self.block, self.block * batch // (2 * rows)) if grows else self.block
 
     def ends(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """The last step of each sequence, int64 (B,).
@@ -172,5 +182,5 @@ class Recurrent(nn.Module):
 def _rows(state: _State, rows: Tensor) -> _State:
     """The state of some sequences: (layers, b, hidden), rows of b."""
     if isinstance(state, tuple):
-        return state[0][:, rows], state[1][:, rows]
-    return state[:, rows]
+        return state[0].index_select(1, rows), state[1].index_select(1, rows)
+    return state.index_select(1, rows)  # contiguous, as a GPU's kernels want it

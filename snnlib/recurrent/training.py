@@ -32,6 +32,7 @@ from snnlib._arguments import flag, real, whole
 from snnlib.recurrent import crossing
 from snnlib.recurrent.network import Recurrent
 from snnlib.zoo import states
+from snnlib.zoo.augment import shift_flip
 from snnlib.zoo.sequences import Sequences
 from snnlib.zoo.training import mixed
 
@@ -77,7 +78,8 @@ class Recipe:
         entropy: β, the reward of the entropy of the answer, in nats.
         clip: largest norm of the gradient.
         skip: do not compute what comes after t*; without, all is computed and t* is looked up.
-        seed: of the order of the sequences.
+        shift: images are moved by up to so many pixels each way, anew in every epoch.
+        seed: of the order of the sequences, and of the shifts.
 
     Raises:
         ValueError: a value is out of range.
@@ -91,6 +93,7 @@ class Recipe:
     entropy: float = 0.0
     clip: float = 1.0
     skip: bool = True
+    shift: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -98,6 +101,7 @@ class Recipe:
             raise ValueError(f"when={self.when!r} must be one of {', '.join(WHEN)}")
         whole("epochs", self.epochs)
         whole("batch", self.batch)
+        whole("shift", self.shift, 0)
         whole("seed", self.seed, 0, 2**31 - 1)
         flag("skip", self.skip)
         for name in ("rate", "clip"):
@@ -146,35 +150,41 @@ class Training:
         recipe, n = self.recipe, len(self.train)
         began, done = time.perf_counter(), len(self.history)
         seed = mixed(recipe.seed, done + 1)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(n, generator=generator)
         torch.manual_seed(seed)  # dropout of an encoder
         batches = order.split(recipe.batch)
-        total, when, crossed, computed, all_steps = 0.0, 0.0, 0.0, 0.0, 0.0
+        sums, computed = torch.zeros(4, dtype=torch.float64, device=self.device), 0
         self.network.train()
         for i, rows in enumerate(batches):
             share = (done + i / len(batches)) / recipe.epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.rate * 0.5 * (1 + math.cos(math.pi * share))
-            x, labels, lengths = (
-                None if part is None else part.to(self.device) for part in self.train.batch(rows)
-            )
-            assert x is not None
-            assert labels is not None
+            x, labels, lengths = self._batch(rows, generator)
             loss, times, steps = self.loss(x, labels, lengths, recipe.p(share))
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
             self.optimizer.step()
             ends = self.network.ends(x, lengths)
-            total += float(loss.detach()) * len(x)
-            when += float(times.sum())
-            crossed += float((times < ends).sum())
+            now = (loss.detach() * len(x), times.sum(), (times < ends).sum(), ends.sum())
+            sums += torch.stack([value.double() for value in now])  # no look: a GPU goes on
             computed += steps
-            all_steps += float(ends.sum())
             bar.update()
+        total, when, crossed, all_steps = sums.tolist()
         found = {"loss": total / n, "steps": when / n, "crossed": crossed / n}
         found["computed"] = computed / all_steps
         return Epoch(**found, seconds=time.perf_counter() - began)  # type: ignore[typeddict-item]
+
+    def _batch(
+        self, rows: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Some sequences on the device, shifted if the recipe says so."""
+        x, labels, lengths = self.train.batch(rows)
+        if self.recipe.shift:
+            x = shift_flip(x, self.recipe.shift, None, generator)
+        there = None if lengths is None else lengths.to(self.device)
+        return x.to(self.device), labels.to(self.device), there
 
     def loss(
         self, x: Tensor, labels: Tensor, lengths: Tensor | None, p: float
@@ -246,6 +256,8 @@ def fit(
     """Train a network in place; see `snnlib.recurrent.coder.RankCoder.fit`."""
     if len(train) == 0:
         raise ValueError("there is no sequence to train on")
+    if recipe.shift and train.values.dim() != 4:
+        raise ValueError(f"shift={recipe.shift} is for images (N, C, H, W), not for sequences")
     if len(train.classes) != network.classes:
         raise ValueError(
             f"the network answers with {network.classes} classes, the sequences have "

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from snnlib import Augmented, Max, MinError, Percentile, SpikingNetwork, convert
 from snnlib.backend import updates
-from snnlib.backend.modes import exact_sums, own_mode
+from snnlib.backend.modes import exact_sums, full_convolutions, own_mode
 from snnlib.backend.parallel import for_each
 from snnlib.conversion.balance import firing_thresholds
 from snnlib.conversion.trace import trace
@@ -311,3 +311,19 @@ def test_whole_numbers_in_two_threads(
     assert set(seen) == {OFF}
     assert len(seen) > 4
     assert switches() == found
+
+
+@pytest.mark.cuda
+def test_convolutions_on_a_gpu_keep_the_bits_of_float32_where_it_counts():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, 64, 16, 16, generator=generator)
+    weights = torch.randn(64, 64, 3, 3, generator=generator)
+    exact = F.conv2d(x.double(), weights.double(), padding=1)
+
+    def error() -> float:
+        found = F.conv2d(x.cuda(), weights.cuda(), padding=1).cpu()
+        return float((found - exact).norm() / exact.norm())
+
+    with full_convolutions():
+        assert error() < 1e-6
+    assert error() < 1e-2  # TF32, where the GPU has it

@@ -674,6 +674,14 @@ def test_trained_networks_are_means_over_seeds_and_name_their_data():
     assert five[2:5] == ["1", "5,000 × 2", "85.00"]
 
 
+def test_a_longer_training_is_not_another_seed():
+    runs = [learned("exact", 0.97 + epochs / 1000, epochs=epochs) for epochs in (10, 20)]
+    (found,) = stored_tables.tables({"runs": runs})
+    assert [row[1:4] for row in found.rows] == [
+        ["1", "5,000 × 10", "98.00"], ["1", "5,000 × 20", "99.00"]
+    ]  # fmt: skip
+
+
 def test_what_learns_for_conversion_is_told_in_points_lost():
     reading = {"validation_accuracy": 0.9, "loss_interval": [-0.001, 0.003]}
     tandem = {
@@ -703,3 +711,17 @@ def test_distances_and_speeds_are_one_row_a_kind():
     assert (found.head, found.rows) == (
         ["Simulator", "1", "4"], [["float32, batch 1", "1,000", "250"]]
     )  # fmt: skip
+
+
+def test_forms_are_compared_on_the_same_device():
+    form = {"model": "fashion-mlp", "n": 1000, "precision": "float32"}
+    rows = [
+        form | {"device": device, "method": method, "images_per_second": speed}
+        for device, speeds in (("cpu", (1e4, 2e4)), ("cuda", (1e5, 5e5)))
+        for method, speed in zip(("time", "width"), speeds, strict=True)
+    ]
+    (found,) = stored_tables.tables({"runs": [], "forms": rows})
+    assert found.rows == [
+        ["CPU, float32, batch 1,000", "10,000", "20,000", "2.0"],
+        ["GPU, float32, batch 1,000", "100,000", "500,000", "5.0"],
+    ]

@@ -8,7 +8,7 @@ import torch
 
 from book import experiments
 from book.experiments import exit_curves, frame, rank_coding, seenn
-from snnlib.recurrent import contest, exits
+from snnlib.recurrent import compare, contest, exits
 
 
 def test_tasks_are_no_networks_and_need_no_checkpoints(tmp_path, monkeypatch):
@@ -27,6 +27,7 @@ def test_tasks_are_no_networks_and_need_no_checkpoints(tmp_path, monkeypatch):
     assert record["n"] == {"digits": 20}
     assert [run["method"] for run in record["runs"]] == ["first", "every", "end", "scratch"]
     assert all(len(run["validation"]) == len(run["sweep"]) for run in record["runs"])
+    assert [len(run["timing"]) for run in record["runs"]] == [1, 0, 0, 0]
     with pytest.raises(frame.ExperimentError, match="no such network"):
         frame.run(experiment, ["chess"], **options)
 
@@ -36,6 +37,8 @@ def test_every_task_has_its_cells():
         names = [cell.name for cell in rank_coding.cells(task)]
         assert len(set(names)) == len(names)
         assert all(name.startswith(f"{task}/") for name in names)
+        for seed in rank_coding.SEEDS:
+            assert {f"{task}/{method}/{seed}" for method in compare.METHODS} <= set(names)
 
 
 @pytest.mark.dataset("spoken_digits")
@@ -60,6 +63,7 @@ def test_the_first_bin_alone(monkeypatch):
     parts = (fit.take(slice(400)), validation, test)
     monkeypatch.setattr(rank_coding, "parts", lambda *_: parts)
     context = frame.Context(torch.device("cpu"), None)
+    monkeypatch.setattr(rank_coding, "SEEDS", (0,))
     found = [rank_coding.first_bin("mnist-conv", bins, context)[0] for bins in (1, 2)]
     assert found[0]["accuracy"] < 0.3
     assert found[1]["accuracy"] > found[0]["accuracy"] + 0.2

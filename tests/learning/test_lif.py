@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnlib import IF
-from snnlib.learning.lif import AREAS, LIF, SHAPES, Surrogate, run, run_by_steps
+from snnlib.learning.lif import AREAS, LIF, SHAPES, Surrogate, _backward, run, run_by_steps
 
 THETA = torch.tensor(0.7, dtype=torch.float64)
 
@@ -75,6 +75,17 @@ def test_written_out_equals_the_step(detach: bool, reset: str, shape: str) -> No
     assert torch.equal(found[0][0], found[1][0])
     assert 0.05 < float(found[0][0].mean()) < 0.9
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("detach", [False, True])
+def test_slopes_of_all_steps_at_once_are_those_one_by_one(detach: bool, reset: str) -> None:
+    torch.manual_seed(3)
+    neuron = LIF(0.3, reset, leak=0.8, spike=Surrogate("arctan"), detach=detach)
+    potentials, upstream = torch.randn(2, 7, 3, 4, 5, dtype=torch.float64)
+    theta = torch.rand(4, 1, dtype=torch.float64) + 0.5
+    both = [_backward(neuron, potentials, theta, upstream, at_once) for at_once in (True, False)]
+    torch.testing.assert_close(*both)
 
 
 def test_potentials_of_narrow_currents_are_float32() -> None:

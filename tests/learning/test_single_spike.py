@@ -71,3 +71,44 @@ def test_image_first_then_every_pixel_once(steps, level):
 def test_the_plain_network_is_refused():
     with pytest.raises(ValueError, match="ReLU"):
         SingleSpike(nn.Sequential(nn.Flatten()), 3)
+
+
+def test_one_step_from_a_relu_network_is_that_network_with_two_levels():
+    """With one step a neuron sends θ where its activation reaches it, else nothing."""
+
+    class Levels(nn.Module):
+        def __init__(self, theta):
+            super().__init__()
+            self.theta = theta
+
+        def forward(self, z):
+            return self.theta * (z >= self.theta)
+
+    x = torch.rand(64, 1, 8, 8)
+    ann = chain()
+    ann.insert(1, nn.BatchNorm2d(6))
+    ann.train()(x)  # statistics of its own
+    ann.eval()
+    before = [value.clone() for value in ann.state_dict().values()]
+    net = SingleSpike.from_relu(ann, x, 1, percentile=80.0).eval()
+    assert all(torch.equal(*pair) for pair in zip(before, ann.state_dict().values(), strict=True))
+    thresholds = [layer.theta.detach() for layer in net.layers if isinstance(layer, Neurons)]
+    rounded = nn.Sequential(*ann)
+    rounded[2], rounded[6] = (Levels(theta) for theta in thresholds)
+    torch.testing.assert_close(net(x)[0], rounded(x))
+    first = torch.relu(ann[1](ann[0](x)))
+    assert float((first <= thresholds[0]).double().mean()) == pytest.approx(0.8, abs=1e-3)
+    assert net.spikes() > 0
+
+
+def test_a_constant_current_is_rounded_down_to_the_steps():
+    """A black-and-white image in two steps is the same twice: without leak, halves of θ."""
+    x = (torch.rand(64, 1, 8, 8) < 0.5).float()
+    ann = nn.Sequential(*chain()[:4], nn.Linear(96, 3))
+    net = SingleSpike.from_relu(ann, x, 2, single=False, percentile=95.0)
+    with torch.no_grad():
+        net.layers[1].leak.fill_(1.0)
+        theta = net.layers[1].theta
+        hidden = theta / 2 * torch.floor(2 * torch.relu(ann[0](x)) / theta).clamp_max(2)
+        torch.testing.assert_close(net(x)[0], ann[2:](hidden))
+        assert set((2 * hidden / theta).unique().tolist()) == {0.0, 1.0, 2.0}

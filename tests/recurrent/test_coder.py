@@ -238,6 +238,49 @@ def test_what_is_wrong_is_said():
         Sequences(data.values, data.labels, ("a", "b"))
 
 
+def test_longer_blocks_change_nothing_but_what_is_computed(monkeypatch):
+    """On a GPU blocks grow as the batch empties: same answers and gradients, fewer looks."""
+    data = sequences()
+    network = coder(dtype=torch.float64)
+    p, found = threshold_between(network, data), []
+    stride = RankCoder._stride
+    for grows in (False, True):
+
+        def look(self, rows, batch, _, grows=grows):
+            return stride(self, rows, batch, grows)
+
+        monkeypatch.setattr(RankCoder, "_stride", look)
+        network.zero_grad()
+        out = network(data.values, data.lengths, p)
+        out.logits.square().sum().backward()
+        gradient = torch.cat([w.grad.flatten() for w in network.parameters()])
+        found.append((out, gradient))
+    (short, one), (long, other) = found
+    assert torch.equal(short.times, long.times)
+    assert torch.allclose(short.logits, long.logits, rtol=0, atol=1e-12)
+    assert torch.allclose(one, other, rtol=0, atol=1e-10)
+    assert short.computed < long.computed
+
+
+def test_images_are_shifted_in_training_alone():
+    """Same seed, same shifts; every image keeps its pixels, and most move."""
+    images = torch.zeros(50, 1, 9, 9, dtype=torch.uint8)
+    images[:, 0, 4, 4] = 255
+    data = Sequences(images, torch.zeros(50, dtype=torch.int64), ("a", "b"))
+    network = RankCoder(81, 2, 4, coding=IntensityRank(3))
+    run = Training(network, data, Recipe(shift=2), torch.device("cpu"))
+    rows = torch.arange(50)
+    one, other = (run._batch(rows, torch.Generator().manual_seed(0))[0] for _ in range(2))
+    assert torch.equal(one, other)
+    assert torch.equal(one.flatten(1).sum(1), images.flatten(1).sum(1))
+    moved = one[:, 0].nonzero()[:, 1:] - 4
+    assert int(moved.abs().amax()) == 2
+    assert len(moved.unique(dim=0)) > 12  # of 25
+    assert torch.equal(data.values, images)
+    with pytest.raises(ValueError, match="shift=2 is for images"):
+        coder().fit(sequences(), Recipe(shift=2))
+
+
 @pytest.mark.cuda
 def test_cuda_answers_as_the_cpu_does():
     data = sequences()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from book.experiments.norms import Distance
     from book.experiments.rate_norm import ConvertedRow
     from book.experiments.tandem import TandemRun
-    from book.experiments.throughput import Speed
+    from book.experiments.throughput import FormSpeed, Speed
 
 DATASETS = {
     "digits": "the digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST",
@@ -37,6 +37,7 @@ def tables(result: Result) -> list[Table]:
         (_rate_norm, [row for row in sections if "late_steps_to_points" in row]),
         (_distances, result.get("distances", [])),
         (_speeds, [row for row in sections if "precision" in row and "batch" in row]),
+        (_forms, result.get("forms", [])),
     )
     return [make(*each) for make, rows in kinds for each in by_network(rows).items()]
 
@@ -48,9 +49,9 @@ def _images(row: dict[str, Any]) -> bool:
 
 def _trained(model: str, rows: list[Any]) -> Table:
     """Accuracy, steps, spikes, time and memory of each way to train."""
-    groups: dict[tuple[str, int | None], list[Any]] = {}
+    groups: dict[tuple[str, int | None, int], list[Any]] = {}
     for row in rows:
-        groups.setdefault((row["label"], row.get("steps")), []).append(row)
+        groups.setdefault((row["label"], row.get("steps"), row["epochs"]), []).append(row)
     head = ["Trained", "T", "Seeds", "Images × epochs", "Right (%)", "Spikes a neuron"]
     head += ["Seconds an epoch", "MB kept, images a batch"]
     cells = [
@@ -58,13 +59,13 @@ def _trained(model: str, rows: list[Any]) -> Table:
             label,
             "" if steps in (None, 0) else f"{steps}",
             f"{len(same)}",
-            f"{same[0]['fitted_images']:,} × {same[0]['epochs']}",
+            f"{same[0]['fitted_images']:,} × {epochs}",
             spread(row["test_accuracy"] for row in same),
             average(same, "spikes_per_neuron", "{:.2f}"),
             average(same, "seconds_per_epoch", "{:.0f}"),
             _kept(same),
         ]
-        for (label, steps), same in groups.items()
+        for (label, steps, epochs), same in groups.items()
     ]
     kept = [i for i in range(len(head)) if any(row[i] for row in cells)]
     title = f"trained on {DATASETS[models.dataset_of(model)]}, {same_number(rows)} test images"
@@ -149,3 +150,20 @@ def _speeds(model: str, rows: list[Speed]) -> Table:
         found.setdefault(name, {})[row["steps"]] = row["images_per_second"]
     cells = [[name, *(f"{speeds[t]:,.0f}" for t in steps)] for name, speeds in found.items()]
     return Table(f"images a second of {model} over steps", ["Simulator", *map(str, steps)], cells)
+
+
+def _forms(model: str, rows: list[FormSpeed]) -> Table:
+    """Images a second of many steps and of a wide output: a row a device, precision and batch."""
+    found: dict[tuple[str, str, int], dict[str, FormSpeed]] = {}
+    for row in rows:
+        found.setdefault((row["device"], row["precision"], row["n"]), {})[row["method"]] = row
+    cells = [
+        [
+            f"{'GPU' if device == 'cuda' else 'CPU'}, {precision}, batch {batch:,}",
+            *(f"{both[form]['images_per_second']:,.0f}" for form in ("time", "width")),
+            f"{both['width']['images_per_second'] / both['time']['images_per_second']:.1f}",
+        ]
+        for (device, precision, batch), both in found.items()
+    ]
+    head = ["Population code", "Ten steps", "One step, ten neurons a class", "times as fast"]
+    return Table(f"images a second of both forms, on images as {model} sees", head, cells)
