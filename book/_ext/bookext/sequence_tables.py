@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUBJECTS = {
     "spoken-events": "spoken digits as ON and OFF events", "braille": "Braille letters",
     "moved-mnist": "MNIST moved before a sensor", "moved-digits": "digits moved before a sensor",
-    "strings": "strings of spoken digits",
+    "strings": "strings of spoken digits", "strings-few": "few strings to learn from",
 }  # fmt: skip
 LOST = "Points lost, 95 % interval"
 
