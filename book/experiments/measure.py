@@ -161,7 +161,7 @@ def unpack(text: str) -> Tensor:
 def in_turns(
     ways: Mapping[Key, Callable[[], None]],
     turns: int,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[Key, float]:
     """Median seconds of each way to do something, taken in turns.
 
@@ -171,9 +171,10 @@ def in_turns(
     Args:
         ways: by name; each waits until its work is done, on a GPU too.
         turns: that are counted.
-        clock: seconds; `time.process_time` does not count what other processes take from a single
-            thread.
+        clock: seconds; None: those that pass. Of a single thread `time.process_time` does not count
+            what other processes take.
     """
+    clock = clock or time.perf_counter
     taken: dict[Key, list[float]] = {key: [] for key in ways}
     for turn in range(turns + 1):
         for key, way in ways.items():
