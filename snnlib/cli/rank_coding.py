@@ -16,6 +16,7 @@ EXAMPLES = """
   snnlib rank-coding digits                       needs no data set, under a minute
   snnlib rank-coding bits --json
   snnlib rank-coding spoken --seed 1
+  snnlib rank-coding mnist-conv --device cuda     takes minutes there, hours on a processor
   snnlib rank-coding --list
 
 Three networks with the same epochs, read at their first crossing of the task's threshold: trained
@@ -30,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("task", metavar="TASK", nargs="?", help="see --list")
     add("--list", action="store_true", help="show the tasks")
     add("--seed", type=int, default=0, metavar="S", help="default: 0")
+    add("--device", metavar="D", default="cpu", help="cpu or cuda; default: cpu")
     add("--json", action="store_true", help="print one JSON object")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -38,9 +40,9 @@ def execute(options: argparse.Namespace) -> None:
     """Run the command.
 
     Raises:
-        UsageError, ValueError: no task, or one that there is not.
+        UsageError, ValueError: no task, one that there is not, or no such device.
     """
-    from snnlib.cli.options import UsageError
+    from snnlib.cli.options import UsageError, device_of
     from snnlib.recurrent import contest
     from snnlib.recurrent.compare import compare
 
@@ -52,7 +54,8 @@ def execute(options: argparse.Namespace) -> None:
     if not options.task:
         raise UsageError("name a task; snnlib rank-coding --list shows them")
     task = contest.get(options.task)
-    rows = compare(task, whole("--seed", options.seed, 0, 2**20), not options.quiet)
+    seed, device = whole("--seed", options.seed, 0, 2**20), device_of(options.device)
+    rows = compare(task, seed, not options.quiet, device)
     if options.json:
         print(json.dumps({"task": task.name, "seed": options.seed, "rows": rows}))
     else:

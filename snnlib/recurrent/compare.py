@@ -232,12 +232,14 @@ def observer(task: Task, part: Sequences, seed: int) -> Measured | None:
     }
 
 
-def compare(task: Task, seed: int = 0, progress: bool = False) -> list[Measured]:
+def compare(
+    task: Task, seed: int = 0, progress: bool = False, device: torch.device | str = "cpu"
+) -> list[Measured]:
     """All methods on the test sequences of a task."""
     fit, _, test = task.parts(seed)
     found = []
     for method in METHODS:
-        coder = train(task, fit, method, seed, progress=progress)
+        coder = train(task, fit, method, seed, device=device, progress=progress)
         timed = fit if method == "first" else None
         found.append(measure(task, coder, test, method, seed, timed, (task.read,)))
     best = observer(task, test, seed)

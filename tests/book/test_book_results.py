@@ -649,8 +649,32 @@ def test_rank_coding_is_one_table_of_all_tasks():
     (found,) = stored_tables.tables({"runs": runs})
     assert found.network == ""
     (cells,) = found.rows
-    assert cells[:6] == ["digits, rank coding", "0.95", "2", "95.00 ± 1.41", "2.00", "20.0"]
+    assert cells[:4] == ["digits, rank coding", "0.95", "2", "95.00 ± 1.41"]
+    assert cells[4:6] == ["2.00 ± 0.00", "20.00 ± 0.00"]
     assert stored_tables.tables({"runs": []}) == []
+
+
+def test_speakers_left_out_have_their_mean_and_their_worst():
+    """Seeds are paired over the speakers before they are averaged; the first step has its seeds."""
+    rows = [
+        {
+            "model": f"spoken-{name}", "task": f"spoken-{name}", "method": "first", "seed": seed,
+            "read": 0.95, "mean_time": 9.0, "share": 0.2, "first_step": 0.1, "waited": 0.9,
+            "accuracy": right,
+            "sweep": [{"threshold": p, "accuracy": right + p - 0.95} for p in (0.95, 0.99)],
+        }
+        for name, shares in (("ann", (0.7, 0.8)), ("bob", (0.9, 0.8)))
+        for seed, right in enumerate(shares)
+    ]  # fmt: skip
+    bins = [
+        {"model": "mnist", "bins": 2, "seed": seed, "accuracy": right}
+        for seed, right in enumerate((0.97, 0.99))
+    ]
+    _, speakers, first = stored_tables.tables({"runs": rows, "first_bin": bins})
+    low, high = speakers.rows
+    assert low == ["rank coding, p = 0.95", "80.00 ± 0.00", "75.00 ± 7.07", "ann"]
+    assert high == ["rank coding, p = 0.99", "84.00 ± 0.00", "79.00 ± 7.07", "ann"]
+    assert first.rows == [["2", "mnist", "98.00 ± 1.41"]]
 
 
 def learned(label, accuracy, **more):

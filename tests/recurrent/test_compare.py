@@ -137,6 +137,8 @@ def test_the_command(short, capsys):
     assert "without skipping" in out
     assert main(["rank-coding", "--list"]) == 0
     assert "spoken-theo" in capsys.readouterr().out
+    assert main(["rank-coding", "bits", "--device", "abacus"]) == 2
+    assert "abacus" in capsys.readouterr().err
     assert main(["rank-coding", "chess"]) == 2
     assert "there is no task 'chess'" in capsys.readouterr().err
     assert main(["rank-coding"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SUBJECTS = {
     "spoken-events": "spoken digits as ON and OFF events", "braille": "Braille letters",
     "moved-mnist": "MNIST moved before a sensor", "moved-digits": "digits moved before a sensor",
-    "strings": "strings of spoken digits",
+    "strings": "strings of spoken digits", "strings-few": "few strings to learn from",
 }  # fmt: skip
 LOST = "Points lost, 95 % interval"
 
@@ -46,7 +47,7 @@ def _goals(rows: list[Goal]) -> Table:
         [
             row["goal"],
             f"≥ {row['at_least']:g}" if row["at_most"] is None else f"≤ {row['at_most']:g}",
-            "" if row["found"] is None else f"{row['found']:.4g}",
+            "" if row["found"] is None else re.sub("^-", "−", f"{row['found']:.4g}"),
             "yes" if row["reached"] else "no",
         ]
         for row in rows
