@@ -158,7 +158,11 @@ def unpack(text: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(raw, np.uint8).astype(np.int64))
 
 
-def in_turns(ways: Mapping[Key, Callable[[], None]], turns: int) -> dict[Key, float]:
+def in_turns(
+    ways: Mapping[Key, Callable[[], None]],
+    turns: int,
+    clock: Callable[[], float] | None = None,
+) -> dict[Key, float]:
     """Median seconds of each way to do something, taken in turns.
 
     So whatever else the machine does slows all of them. The first turn, which compiles and sets up
@@ -167,12 +171,15 @@ def in_turns(ways: Mapping[Key, Callable[[], None]], turns: int) -> dict[Key, fl
     Args:
         ways: by name; each waits until its work is done, on a GPU too.
         turns: that are counted.
+        clock: seconds; None: those that pass. Of a single thread `time.process_time` does not count
+            what other processes take.
     """
+    clock = clock or time.perf_counter
     taken: dict[Key, list[float]] = {key: [] for key in ways}
     for turn in range(turns + 1):
         for key, way in ways.items():
-            began = time.perf_counter()
+            began = clock()
             way()
             if turn:
-                taken[key].append(time.perf_counter() - began)
+                taken[key].append(clock() - began)
     return {key: statistics.median(seconds) for key, seconds in taken.items()}

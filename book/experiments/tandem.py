@@ -2,13 +2,10 @@
 
 The book's network, integrate-and-fire neurons, 4 and 8 steps. The baseline costs nothing: plain
 conversion with 99 % thresholds, v0 = ½, and the late answer. From the same thresholds, weights are
-tuned in tandem (`snnlib.learning.tandem`): all layers at once, by the labels or by the answers of
-the ReLU network (ours); layer by layer, all going on learning; layer by layer, each frozen as it is
-inserted, but for the first (as in the paper's release). All trainings see as many images, mirrored
-by chance and moved by up to a pixel, at the rate that the validation images chose in short ones of
-all layers at once. ``insertions`` is the saw-tooth: accuracy on the first validation images before
-a layer was inserted, after, and when the rest had been trained. (One epoch of 8,000 images at a
-rate of 3e-4 left a loss of 1.00 points at T = 8 and of 1.45 at T = 4.)
+tuned in tandem (`snnlib.learning.tandem`): all layers at once; layer by layer, all going on
+learning; layer by layer, each frozen as it is inserted, but for the first (as in the paper's
+release). All trainings see as many images. ``insertions`` is the saw-tooth: accuracy on the first
+validation images before a layer was inserted, after, and when the rest had been trained.
 
 ``late`` leaves out first steps, chosen on all validation images. Intervals are paired, against the
 ANN, on the test images.
@@ -23,18 +20,17 @@ from functools import partial
 from typing import Any, TypedDict
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from book.experiments import learning
 from book.experiments.frame import Cell, Context, Experiment, Labeled, Rows
 from book.experiments.goals import goal
 from book.experiments.learning import Recipe
-from book.experiments.material import augmented, material, varied
+from book.experiments.material import material
 from book.experiments.measure import INTERVAL, Interval, loss_intervals
 from book.experiments.setting import Setting, Subject
 from snnlib.conversion.balance import Percentile
-from snnlib.learning.loop import Loss, Plan
+from snnlib.learning.loop import Plan
 from snnlib.learning.tandem import Tandem
 from snnlib.neurons import IF
 from snnlib.zoo.data import Split, to_float
@@ -42,28 +38,18 @@ from snnlib.zoo.models import Network
 from snnlib.zoo.training import accuracy
 
 STEPS = (8, 4)
-PLAN, TUNING = Plan(epochs=8, batch=100, clip=5.0), Plan(epochs=2, batch=100, clip=5.0)
-RATES = (3e-5, 1e-4, 3e-4)
-TEMPERATURE = 2.0  # of the ReLU network's answers
+IMAGES = 8_000
+RECIPE = Recipe(Plan(epochs=1, batch=50, clip=5.0), rate=3e-4)
 SETTING = Setting(IF(v0=0.5), Percentile(99.0))
 METHODS = {
     "conversion": "conversion, 99 %, v0 = ½",
     "at-once": "tandem, all layers at once",
-    "taught": "tandem, all at once, taught by the ANN",
     "layers": "tandem, layer by layer",
     "frozen": "tandem, layer by layer, frozen",
 }
 LOOK = 1000  # validation images of the saw-tooth
 
 InTime = Callable[[Tensor], Tensor]  # images to the last layer's values at every step (T, B, 10)
-
-
-class ChoiceRow(Labeled):
-    """What a rate reached in tuning; n counts validation images."""
-
-    steps: int
-    rate: float
-    validation_accuracy: float
 
 
 class Insertion(TypedDict):
@@ -89,8 +75,7 @@ class TandemRun(Labeled):
 
     method: str
     steps: int
-    training_images: int  # seen, all epochs
-    rate: float  # peak of Adam's; 0 without training
+    training_images: int
     seconds: float
     kept_megabytes: float
     ann_accuracy: float
@@ -101,56 +86,12 @@ class TandemRun(Labeled):
 
 
 def cells(network: str) -> list[Cell]:
-    """Tuning, then a cell a method and number of steps."""
-    tuning = [
-        Cell(f"{network}/tuning/{steps}", partial(choose, network, steps), "tuning")
-        for steps in STEPS
-    ]
-    return tuning + [
+    """A cell a method and number of steps."""
+    return [
         Cell(f"{network}/{method}/{steps}", partial(measure, network, method, steps))
         for steps in STEPS
         for method in METHODS
     ]
-
-
-def begun(subject: Subject, steps: int) -> Tandem:
-    """The network as conversion leaves it, ready to be tuned; no layer spikes."""
-    assert isinstance(subject.ann, Network)
-    return Tandem(copy.deepcopy(subject.ann), subject.convert(SETTING).balanced, steps)
-
-
-def choose(network: str, steps: int, context: Context) -> list[ChoiceRow]:
-    """Every rate for some short epochs, all layers at once."""
-    subject, rows = context.subject(network), []
-    images = material(network, context)
-    for rate in RATES:
-        tuned = begun(subject, steps)
-        tuned.spiking = len(tuned.names)
-        name = f"{network}/tuning/{steps}/{rate:g}"
-        learning.train(tuned, images, Recipe(TUNING, rate), 0, context, name, augmented)
-        rows.append(
-            ChoiceRow(
-                model=network,
-                label=f"{METHODS['at-once']}, T = {steps}, rate {rate:g}",
-                n=len(images.validation),
-                steps=steps,
-                rate=rate,
-                validation_accuracy=accuracy(tuned, images.validation),
-            )
-        )
-    return rows
-
-
-def taught(ann: nn.Module) -> Loss:
-    """The loss towards the answers of a network, softened, on the images as `varied` makes them."""
-
-    def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        seen = varied(x)
-        with torch.no_grad():
-            answers = F.softmax(ann(seen) / TEMPERATURE, 1)
-        return TEMPERATURE**2 * F.cross_entropy(network(seen) / TEMPERATURE, answers)
-
-    return loss
 
 
 def measure(network: str, method: str, steps: int, context: Context) -> list[TandemRun]:
@@ -159,7 +100,7 @@ def measure(network: str, method: str, steps: int, context: Context) -> list[Tan
     net = subject.convert(SETTING)
     spiking = {"images": 0.0, "sent": 0.0}
     insertions: list[Insertion] = []
-    images, rate, seconds, held = 0, 0.0, 0.0, 0.0
+    images, seconds, held = 0, 0.0, 0.0
     if method == "conversion":
 
         def values(x: Tensor) -> Tensor:
@@ -169,10 +110,9 @@ def measure(network: str, method: str, steps: int, context: Context) -> list[Tan
             spiking["sent"] += float(run.spikes[-1]) * len(x)
             return in_time(run.logits)
     else:
-        tuned = begun(subject, steps)
-        choices: list[ChoiceRow] = context.rows[f"{network}/tuning/{steps}"]
-        rate = max(choices, key=lambda row: row["validation_accuracy"])["rate"]
-        images, seconds, held = tune(tuned, method, rate, subject, context, insertions)
+        assert isinstance(subject.ann, Network)
+        tuned = Tandem(copy.deepcopy(subject.ann), net.balanced, steps)
+        images, seconds, held = tune(tuned, method, subject, context, insertions)
 
         def values(x: Tensor) -> Tensor:
             found = tuned.over_time(x)[1]
@@ -189,7 +129,6 @@ def measure(network: str, method: str, steps: int, context: Context) -> list[Tan
             "method": method,
             "steps": steps,
             "training_images": images,
-            "rate": rate,
             "seconds": seconds,
             "kept_megabytes": held,
             "ann_accuracy": ann,
@@ -202,17 +141,15 @@ def measure(network: str, method: str, steps: int, context: Context) -> list[Tan
 
 
 def tune(
-    tuned: Tandem, method: str, rate: float, subject: Subject, context: Context,
-    insertions: list[Insertion],
-) -> tuple[int, float, float]:  # fmt: skip
+    tuned: Tandem, method: str, subject: Subject, context: Context, insertions: list[Insertion]
+) -> tuple[int, float, float]:
     """Train by one of the methods; images seen, seconds, largest MB kept of a batch."""
-    images, recipe = material(subject.name, context), Recipe(PLAN, rate)
+    images = material(subject.name, context, IMAGES)
     look, name = images.validation[:LOOK], f"{subject.name}/{method}/{tuned.steps}"
 
-    if method in ("at-once", "taught"):
+    if method == "at-once":
         tuned.spiking = len(tuned.names)
-        loss = taught(subject.ann) if method == "taught" else augmented
-        done = learning.train(tuned, images, recipe, 0, context, name, loss)
+        done = learning.train(tuned, images, RECIPE, 0, context, name)
         return done.images * done.epochs, done.seconds * done.epochs, done.kept
     share = len(images.fit) // len(tuned.names)
     seen, seconds, held = 0, 0.0, 0.0
@@ -222,7 +159,7 @@ def tune(
         inserted = accuracy(tuned, look)
         # Other images for every insertion, as many in all as the other methods see.
         piece = replace(images, fit=images.fit[i * share : (i + 1) * share])
-        done = learning.train(tuned, piece, recipe, i, context, f"{name}/{i}", augmented)
+        done = learning.train(tuned, piece, RECIPE, i, context, f"{name}/{i}")
         seen, seconds = seen + done.images * done.epochs, seconds + done.seconds * done.epochs
         held, after = max(held, done.kept), accuracy(tuned, look)
         insertions.append(
@@ -286,5 +223,4 @@ EXPERIMENT = Experiment(
     networks=("fashion-cnn",),
     cells=cells,
     conclude=conclude,
-    version=2,
 )

@@ -4,7 +4,8 @@ Our analogue of what Sun et al. (*Intelligence Processing Units Accelerate Neuro
 arXiv:2211.10725, 2022) measured on another kind of processor: none of the figures here is one of
 theirs. ``runs`` holds the speed of a converted network of the book (augmented spikes, four levels)
 in the simulator, the median of several runs after a first one that is not timed; what is compared
-runs in turns, so that whatever else the machine does slows all of it.
+runs in turns, so that whatever else the machine does slows all of it. On one thread of a processor
+seconds are those that it computed, without those that it gave to other processes.
 
 ``populations``: a leaky network, pixels-512-classes, trained with surrogate gradients (the common
 step, `snnlib.learning.lif`), three seeds. Either ten steps and one output neuron a class, or a
@@ -17,6 +18,7 @@ network is exact.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
@@ -101,7 +103,7 @@ def speed(network: str, precision: str, context: Context) -> list[Speed]:
     for batch in BATCHES:
         x = to_float(subject.test.images[:batch]).to(subject.device)
         forwards = {steps: partial(_logits, net, x, steps) for steps in STEPS}
-        for steps, found in rates(forwards, len(x), context).items():
+        for steps, found in rates(forwards, len(x), context, subject.device).items():
             rows.append(
                 {
                     "model": network,
@@ -122,12 +124,17 @@ def _logits(net: SpikingNetwork, x: Tensor, steps: int) -> Tensor:
 
 
 def rates(
-    forwards: Mapping[Key, Callable[[], Tensor]], images: int, context: Context
+    forwards: Mapping[Key, Callable[[], Tensor]],
+    images: int,
+    context: Context,
+    device: torch.device,
 ) -> dict[Key, float]:
     """Images a second of each, the median of some turns; of one in a quick look."""
     ways = {key: partial(_wait, forward) for key, forward in forwards.items()}
     turns = REPEATS if context.limit is None else 1
-    return {key: images / seconds for key, seconds in in_turns(ways, turns).items()}
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    taken = in_turns(ways, turns, time.process_time if alone else None)
+    return {key: images / seconds for key, seconds in taken.items()}
 
 
 def _wait(forward: Callable[[], Tensor]) -> None:
@@ -184,7 +191,8 @@ def population(network: str, form: str, seed: int, context: Context) -> list[Pop
     others = {key: Leaky(pixels, *shape).to(x.device).eval() for key, shape in FORMS.items()}
     nets = {**others, form: net}
     with torch.no_grad():
-        found = rates({key: partial(one, x) for key, one in nets.items()}, len(x), context)
+        ways = {key: partial(one, x) for key, one in nets.items()}
+        found = rates(ways, len(x), context, context.device)
     return [{**made, "width": width, "images_per_second": found[form]}]
 
 
@@ -198,9 +206,8 @@ def form_speeds(network: str, precision: str, context: Context) -> list[FormSpee
         torch.manual_seed(SEED)
         nets = {form: Leaky(x[0].numel(), *shape).to(x) for form, shape in FORMS.items()}
         with torch.no_grad():
-            found = rates(
-                {form: partial(net.eval(), x) for form, net in nets.items()}, batch, context
-            )
+            ways = {form: partial(net.eval(), x) for form, net in nets.items()}
+            found = rates(ways, batch, context, device)
         rows += [
             FormSpeed(
                 model=network,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import time
 from functools import partial
 
 import numpy as np
@@ -317,3 +318,9 @@ def test_ways_are_timed_in_turns(monkeypatch):
     ways = {"a": partial(way, "a", [1.0, 9.0, 2.0]), "b": partial(way, "b", [5.0])}
     assert in_turns(ways, 3) == {"a": 2.0, "b": 5.0}
     assert order == ["a", "b"] * 4
+
+
+def test_a_thread_that_waits_computes_nothing():
+    waited = {"waits": partial(time.sleep, 0.05)}
+    assert in_turns(waited, 1)["waits"] >= 0.05
+    assert in_turns(waited, 1, time.process_time)["waits"] < 0.04
