@@ -37,7 +37,8 @@ def test_every_task_has_its_cells():
         names = [cell.name for cell in rank_coding.cells(task)]
         assert len(set(names)) == len(names)
         assert all(name.startswith(f"{task}/") for name in names)
-        for seed in rank_coding.SEEDS:
+        alone = task in rank_coding.SPLITS  # speakers left out have one seed
+        for seed in rank_coding.SEEDS[:1] if alone else rank_coding.SEEDS:
             assert {f"{task}/{method}/{seed}" for method in compare.METHODS} <= set(names)
 
 
