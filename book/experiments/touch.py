@@ -22,14 +22,13 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import mean
-from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.experiments import learning
-from book.experiments.frame import SEED, Cell, Context, Experiment, Rows
+from book.experiments.frame import SEED, Cell, Context, Experiment, Row, Rows
 from book.experiments.goals import Goal, goal
 from book.experiments.learning import Recipe
 from book.experiments.material import Material, TrainedRow
@@ -74,10 +73,9 @@ class Touched(TrainedRow):
     decays: tuple[float, float] | None  # means of α and β after training
 
 
-class Swept(TypedDict):
+class Swept(Row):
     """One threshold; nothing of it is of test recordings."""
 
-    model: str
     n: int  # validation recordings
     theta: float
     epochs: int
