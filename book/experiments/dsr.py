@@ -46,6 +46,7 @@ from snnlib.learning.surrogate import unrolled
 from snnlib.zoo.training import accuracy
 
 METHODS, FULL, VARIED = ("dsr", "bptt", "relu"), "full", "full-augmented"
+LARGE = (VARIED, FULL)  # DSR on the larger network
 LABELS = {"dsr": "DSR", "bptt": "surrogate gradients through time", "relu": "ReLU network",
           FULL: "DSR, larger network",
           VARIED: "DSR, larger network, augmented images"}  # fmt: skip
@@ -111,15 +112,14 @@ def network(channels: int, stages: tuple[tuple[int, int], ...]) -> nn.Sequential
 
 def made(method: str, channels: int, steps: int, value: float) -> nn.Module:
     """The untrained network of a method; ``value`` as in `CHOICES`."""
-    ann = network(channels, FULL_STAGES if method in (FULL, VARIED) else STAGES)
+    large = method in LARGE
+    ann = network(channels, FULL_STAGES if large else STAGES)
     makers: dict[str, Callable[[], nn.Module]] = {
         "dsr": lambda: DSR(ann, steps, theta=value),
-        FULL: lambda: DSR(ann, steps, theta=value),
-        VARIED: lambda: DSR(ann, steps, theta=value),
         "bptt": lambda: unrolled(ann, LIF(v0=0.5, spike=Surrogate()), steps, value),
         "relu": lambda: ann,
     }
-    return makers[method]()
+    return makers["dsr" if large else method]()
 
 
 def sgd(net: nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -138,7 +138,7 @@ def cells(name: str) -> list[Cell]:
     tuning = [Cell(f"{name}/tuning/{m}", partial(tune, name, m), "tuning") for m in ways]
     runs = [Cell(f"{name}/{m}/{STEPS}-steps", partial(seeded, name, m)) for m in METHODS]
     more = [Cell(f"{name}/dsr/{t}-steps", partial(at_steps, name, t)) for t in MORE_STEPS]
-    large = [Cell(f"{name}/{m}", partial(full, name, m)) for m in (VARIED, FULL)]
+    large = [Cell(f"{name}/{m}", partial(full, name, m)) for m in LARGE]
     timed = Cell(f"{name}/speed", partial(speed, name), "speed")
     return [*tuning, *runs, *more, *large, timed]
 
@@ -173,7 +173,7 @@ def tune(name: str, method: str, context: Context) -> list[ChoiceRow]:
 def chosen(name: str, method: str, context: Context) -> tuple[float, float]:
     """Value and rate of the best setting of the tuning."""
     rows: list[ChoiceRow] = context.rows[f"{name}/tuning/{FULL if method == VARIED else method}"]
-    best = max(rows, key=lambda row: row["validation_accuracy"])
+    best: ChoiceRow = learning.preferred(rows)
     return best["value"], best["rate"]
 
 
@@ -197,7 +197,7 @@ def train(
     name: str, method: str, steps: int, seed: int, images: Material, context: Context
 ) -> DsrRow:
     """Train one network and judge it on test images."""
-    large, vary = method in (FULL, VARIED), method == VARIED
+    large, vary = method in LARGE, method == VARIED
     value, rate = chosen(name, method, context)
     torch.manual_seed(seed)
     net = made(method, images.shape[0], steps, value).to(context.device)
@@ -291,9 +291,7 @@ def _kept(net: nn.Module, images: Material, batch: int, context: Context) -> int
 def conclude(sections: Rows) -> dict[str, list[Goal]]:
     """The goals beside what was found: means over seeds, T = 10."""
     runs: list[DsrRow] = sections["runs"]
-    large = max(
-        (r for r in runs if r["full"]), key=lambda r: r["validation_accuracy"], default=None
-    )
+    large: DsrRow | None = learning.preferred(r for r in runs if r["full"])
     small = {
         method: learning.mean_of(runs, "test_accuracy", method=method, steps=STEPS, full=False)
         for method in ("dsr", "bptt")

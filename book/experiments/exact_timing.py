@@ -84,7 +84,7 @@ def sweep_one(network: str, method: str, tau: float, context: Context) -> list[S
 def measure(network: str, method: str, context: Context) -> list[Timed]:
     """The long training, at the time constant that was best in the sweep."""
     swept = [context.rows[f"{network}/sweep/{method}/{tau}"][0] for tau in TAUS]
-    best = max(swept, key=lambda row: row["validation_accuracy"])
+    best = learning.preferred(swept)
     images = material(network, context)
     return [fit(network, method, best["tau"], RECIPE, images, context)]
 

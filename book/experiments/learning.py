@@ -7,8 +7,9 @@ are answered once, at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -112,7 +113,12 @@ def train(
 def mean_of(rows: Sequence[Mapping[str, Any]], key: str, **wanted: Any) -> float | None:
     """The mean of a number over the rows that have these values; None: there are none."""
     found = [row[key] for row in rows if wanted.items() <= row.items()]
-    return sum(found) / len(found) if found else None
+    return mean(found) if found else None
+
+
+def preferred(rows: Iterable[Mapping[str, Any]]) -> Any:
+    """The row that validation images prefer, the first of equals; None: there is none."""
+    return max(rows, key=lambda row: row["validation_accuracy"], default=None)
 
 
 def differ(a: float | None, b: float | None) -> float | None:

@@ -165,7 +165,7 @@ def tune(network: str, start: str, method: str, context: Context) -> list[Choice
 def measure(network: str, start: str, method: str, seed: int, context: Context) -> list[Spiked]:
     """Train one network."""
     choices: list[ChoiceRow] = context.rows[f"{network}/tuning/{start}/{method}"]
-    rate = max(choices, key=lambda row: row["validation_accuracy"])["rate"]
+    rate = learning.preferred(choices)["rate"]
     images, recipe = material(network, context), Recipe(PLAN, rate, IMAGES)
     net = begun(network, start, method, seed, images, context)
     name = f"{network}/{start}/{method}/{seed}"

@@ -124,7 +124,7 @@ def measure(network: str, method: str, seed: int, context: Context) -> list[Coun
     tuned: list[RateRow] = [
         row for rate in RATES[method] for row in context.rows[f"{network}/tuning/{method}/{rate:g}"]
     ]
-    rate = max(tuned, key=lambda row: row["validation_accuracy"])["rate"]
+    rate = learning.preferred(tuned)["rate"]
     images, recipe = material(network, context), replace(RECIPE, rate=rate)
     trained, module = _trained(network, method, seed, recipe, context, f"{method}/{seed}")
     row = learning.row(

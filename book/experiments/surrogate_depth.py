@@ -20,6 +20,7 @@ from itertools import product
 import torch
 from torch import nn
 
+from book.experiments import learning
 from book.experiments.frame import SEED, Cell, Context, Experiment, Labeled, Rows
 from book.experiments.goals import Goal, goal
 from book.experiments.material import TrainedRow, augmented, material, plan_for, trained_row
@@ -195,7 +196,7 @@ def conclude(sections: Rows) -> dict[str, list[Goal]]:
     found = {}
     for shortcut in (True, False):
         rows: list[DepthRow] = [r for r in sections["trained"] if r["shortcut"] == shortcut]
-        best = max(rows, key=lambda row: row["validation_accuracy"], default=None)
+        best: DepthRow | None = learning.preferred(rows)
         found[shortcut] = None if best is None else best["test_accuracy"]
     return {
         "goals": [

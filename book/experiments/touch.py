@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from statistics import mean
 
 import torch
 import torch.nn.functional as F
@@ -278,14 +277,9 @@ def measure(network: str, method: str, seed: int, context: Context) -> list[Touc
 
 def conclude(sections: Rows) -> Mapping[str, list[Goal]]:
     """The goals beside what was found: means over the seeds, on the stand-in."""
-    rows = [row for row in sections["runs"] if row["model"] == "spoken-events"]
-
-    def of(method: str, key: str) -> float | None:
-        values = [row[key] for row in rows if row["method"] == method]
-        return mean(values) if values else None
-
-    lstm, own = of("lstm", "test_accuracy"), of("rsnn", "test_accuracy")
-    many, few = of("lstm", "operations"), of("rsnn", "operations")
+    of = partial(learning.mean_of, sections["runs"], model="spoken-events")
+    lstm, own = of("test_accuracy", method="lstm"), of("test_accuracy", method="rsnn")
+    many, few = of("operations", method="lstm"), of("operations", method="rsnn")
     behind = None if lstm is None or own is None else 100 * (lstm - own)
     return {
         "goals": [
