@@ -133,6 +133,7 @@ def _draw(runs: list[tables.Run], mode: Mode, digest: str) -> bytes:
 SECTIONS: dict[str, Callable[[Path], str]] = {
     "scoreboard": scoreboard.table,
     "codes": scoreboard.codes,
+    "sparse": scoreboard.sparse,
     "mnist-table": partial(tables.headline, dataset="mnist"),
     "mnist-figure": _mnist_figure,
     "fashion-table": partial(tables.headline, dataset="fashion_mnist"),

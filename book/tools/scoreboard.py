@@ -2,25 +2,29 @@
 
 Markdown for the README, from the runs of ``accuracy-over-time``. Chapter *Scoreboard* makes the
 same rows in the open and says what they leave out. `codes` does it for those of ``codes``, which
-chapter *Other codes* explains.
+chapter *Other codes* explains, and `sparse` for ``sparsity``, chapter *Sparser than the network you
+started from*.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from book.tools.tables import ABSENT, Run, best, loss, settled
+from book.tools.tables import ABSENT, Run, best, loss, points, settled
 from snnlib.simulation import costs
 from snnlib.zoo import models
 from snnlib.zoo.evaluate import LABELS
 
 if TYPE_CHECKING:
     from book.experiments.codes import CodeRun
+    from book.experiments.sparse_points import Point
 
 NEAR, CLOSE = 0.005, 0.001  # 0.5 and 0.1 points
 CODES = Path("book", "results", "codes.json")
+SPARSITY = Path("book", "results", "sparsity.json")
 CODE_ROWS = ("radix, 5 bits, base 2", "first spike, analog times", "first spike, 32 slots")
 NETWORKS = tuple(name for name in models.NAMES if models.dataset_of(name) != "digits")
 
@@ -82,6 +86,44 @@ def code_cells(run: CodeRun) -> list[str]:
         "–" if bits is None else f"{bits[0]:.2f}",
         f"{run['synops_per_image'][0] / 1e6:.1f} M",
         *(f"{energy / ann:.2f}" for energy in energies),
+    ]
+
+
+def sparse(root: Path) -> str:
+    """A row a network and choice: points lost, and what an image took in one step.
+
+    Args:
+        root: the repository.
+    """
+    path = root / SPARSITY
+    if not path.is_file():
+        return ABSENT
+    chosen: dict[tuple[str, str, str], list[Point]] = {}
+    for row in json.loads(path.read_text(encoding="utf-8"))["runs"]:
+        chosen.setdefault((row["model"], row["way"], row["label"]), []).append(row)
+    head = [
+        "| network | way | chosen | points lost | events/neuron | bits/neuron | SynOps / MACs "
+        "| energy, ours | literature's |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    rows = [f"| {' | '.join([*names, *sparse_cells(same)])} |" for names, same in chosen.items()]
+    return "\n".join([*head, *rows])
+
+
+def sparse_cells(rows: list[Point]) -> list[str]:
+    """Means over the seeds of one choice: loss and costs, energies as shares of the dense ANN's."""
+    losses = [row["dense_accuracy"] - row["accuracy"] for row in rows]
+    lost = loss(losses[0], rows[0]["loss_interval"])
+    if len(rows) > 1:
+        lost = f"{points(mean(losses))} ± {100 * stdev(losses):.2f}"
+    dense = mean(row["ann_energy_nj"] for row in rows)
+    return [
+        lost,
+        f"{mean(row['events_per_neuron'] for row in rows):.3f}",
+        f"{mean(row['bits_per_neuron'] for row in rows):.2f}",
+        f"{mean(row['synops_share'] for row in rows):.2f}",
+        f"{mean(row['energy_nj_per_image'] for row in rows) / dense:.3f}",
+        f"{mean(row['literature_energy_nj_per_image'] for row in rows) / dense:.3f}",
     ]
 
 

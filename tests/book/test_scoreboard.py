@@ -85,6 +85,27 @@ def test_a_code_is_shown_with_all_its_costs(tmp_path):
     assert second[4:7] == ["15 windows", "0.50", "–"]  # an analog time has no number of bits
 
 
+def test_sparse_choices_are_means_over_seeds(tmp_path):
+    assert scoreboard.sparse(tmp_path) == "Not measured yet."
+
+    def row(label, accuracy, events, way="trained"):
+        return {
+            "model": "mnist-cnn", "way": way, "label": label, "accuracy": accuracy,
+            "dense_accuracy": 0.996, "loss_interval": [-0.001, 0.003], "synops_share": 0.3,
+            "events_per_neuron": events, "bits_per_neuron": 0.4, "ann_energy_nj": 100.0,
+            "energy_nj_per_image": 10.0, "literature_energy_nj_per_image": 5.0,
+        }  # fmt: skip
+
+    results = tmp_path / "book" / "results"
+    results.mkdir(parents=True)
+    runs = [row("biases", 0.995, 0.3, "free"), row("count", 0.995, 0.04), row("count", 0.997, 0.06)]
+    (results / "sparsity.json").write_text(json.dumps({"runs": runs}))
+    free, trained = rows(scoreboard.sparse(tmp_path))
+    costs = ["0.40", "0.30", "0.100", "0.050"]
+    assert free == ["mnist-cnn", "free", "biases", "+0.10 (−0.10 … +0.30)", "0.300", *costs]
+    assert trained == ["mnist-cnn", "trained", "count", "0.00 ± 0.14", "0.050", *costs]
+
+
 @pytest.mark.skipif(not CHAPTER.is_file(), reason="the chapter is not here")
 def test_chapter_and_readme_have_the_same_steps():
     texts = [text for cell in read(CHAPTER).code for text in outputs(cell, "text/plain")]
