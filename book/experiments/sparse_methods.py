@@ -16,8 +16,6 @@ from snnlib.learning.rounding import Penalty
 
 EPOCHS = {"digits-cnn": 3, "mnist-cnn": 3, "fashion-cnn": 5}  # of a stage
 DEEP_EPOCHS = 6
-QUICK = ("digits-cnn", "mnist-cnn")  # trainings so short that all methods are tried
-DEEP = ("cifar10-vgg", "cifar10-resnet")  # the other way round
 
 
 @dataclass(frozen=True)
@@ -89,27 +87,29 @@ _SYNOPS = path(
 _EACH = path(_CONTROL, {"penalty": "count", "target": 0.6, "each": True}, {"target": 0.3})
 # Four levels cost larger networks half a point and more; eight, after a stage of pressure, less.
 _EIGHT = path(_COUNT[0], {"levels": 8}, {"strength": 1.0})
-_DEEP = (_CONTROL, *path(_CONTROL, {}), Method(rounding=False), *_COUNT[:2], *_EIGHT, _COUNT[2])
-_LEAN = (*_DEEP, _COUNT[3], _HOYER[0], _SYNOPS[0])
-_ALL = (
-    _CONTROL,
-    *path(_CONTROL, {}),
-    Method(rounding=False),
-    *_COUNT, *_FEW, *_HOYER, *_L1, *_SYNOPS, *_EACH,
-)  # fmt: skip
+_CONTROLS = (_CONTROL, *path(_CONTROL, {}), Method(rounding=False))
 _UNROUNDED = path(Method(rounding=False), {"penalty": "count", "strength": 1.0})
 _ALONE = Method(distillation=0.0)
-_MORE = (
-    *_UNROUNDED, _ALONE, *path(_ALONE, {"penalty": "count", "strength": 1.0}),
+_ALL = (
+    *_CONTROLS, *_COUNT, *_FEW, *_HOYER, *_L1, *_SYNOPS, *_EACH, *_UNROUNDED,
+    _ALONE, *path(_ALONE, {"penalty": "count", "strength": 1.0}),
     *path(_CONTROL, {"penalty": "count", "strength": 1.0, "levels": 8}),
 )  # fmt: skip
+_MOST = (
+    *_CONTROLS, *_COUNT, *_FEW, _HOYER[0], _L1[0], *_SYNOPS[:2], _EACH[0], _ALONE,
+)  # fmt: skip
+_DEEP = (*_CONTROLS, *_COUNT[:2], *_EIGHT)
+_OF = {
+    "digits-cnn": _ALL,
+    "mnist-cnn": _MOST,
+    "fashion-cnn": (*_CONTROLS[:2], *_COUNT[:2], *_EIGHT, _COUNT[2]),
+}
 
 
 def methods(network: str) -> dict[str, Method]:
     """Those of a network, by name, each after the one that it starts from; fewer where they take
     long."""
-    chosen = _ALL + _MORE if network in QUICK else _DEEP if network in DEEP else _LEAN
-    return {method.name: method for method in chosen}
+    return {method.name: method for method in _OF.get(network, _DEEP)}
 
 
 def epochs(network: str) -> int:
