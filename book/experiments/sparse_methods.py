@@ -102,7 +102,7 @@ _DEEP = (*_CONTROLS, *_COUNT[:2], *_EIGHT)
 _OF = {
     "digits-cnn": _ALL,
     "mnist-cnn": _MOST,
-    "fashion-cnn": (*_CONTROLS[:2], *_COUNT[:2], *_EIGHT, _COUNT[2]),
+    "fashion-cnn": (_CONTROL, _COUNT[0], *_EIGHT, _COUNT[1]),
 }
 
 
