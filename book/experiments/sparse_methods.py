@@ -58,8 +58,8 @@ class Method:
         words.append(f"{self.levels} levels")
         words += [] if self.rounding else ["unrounded"]
         words += [] if self.distillation else ["no teacher"]
-        if self.penalty is None and self.stage > 1:
-            words.append(f"stage {self.stage}")
+        if self.start is not None and self == replace(self.start, start=self.start):
+            words.append(f"stage {self.stage}")  # the same again, for longer
         return ", ".join(words)
 
 
@@ -96,7 +96,8 @@ _ALL = (
     *path(_CONTROL, {"penalty": "count", "strength": 1.0, "levels": 8}),
 )  # fmt: skip
 _MOST = (
-    *_CONTROLS, *_COUNT, *_FEW, _HOYER[0], _L1[0], *_SYNOPS[:2], _EACH[0], _ALONE,
+    *_CONTROLS, *_COUNT, *_FEW, *path(_COUNT[1], {}), *path(_FEW[0], {}), _HOYER[0], _L1[0],
+    *_SYNOPS[:2], _EACH[0], _ALONE,
 )  # fmt: skip
 _DEEP = (*_CONTROLS, *_COUNT[:2], *_EIGHT)
 _OF = {
