@@ -85,8 +85,10 @@ _SYNOPS = path(
     _CONTROL, {"penalty": "count", "target": 0.6}, *({"target": t} for t in (0.3, 0.15, 0.08))
 )
 _EACH = path(_CONTROL, {"penalty": "count", "target": 0.6, "each": True}, {"target": 0.3})
-# Four levels cost larger networks half a point and more; eight, after a stage of pressure, less.
-_EIGHT = path(_COUNT[0], {"levels": 8}, {"strength": 1.0})
+# Four levels cost larger networks a third of a point and more, so there are eight; pressure that
+# hardly moves the networks of CIFAR-10 halves the events of Fashion-MNIST's.
+_EIGHT = path(_COUNT[0], {"levels": 8})
+_GENTLE = path(_CONTROL, {"penalty": "count", "strength": 0.1, "levels": 8}, {"strength": 0.2})
 _CONTROLS = (_CONTROL, *path(_CONTROL, {}), Method(rounding=False))
 _UNROUNDED = path(Method(rounding=False), {"penalty": "count", "strength": 1.0})
 _ALONE = Method(distillation=0.0)
@@ -103,7 +105,7 @@ _DEEP = (*_CONTROLS, *_COUNT[:2], *_EIGHT)
 _OF = {
     "digits-cnn": _ALL,
     "mnist-cnn": _MOST,
-    "fashion-cnn": (_CONTROL, _COUNT[0], *_EIGHT, _COUNT[1]),
+    "fashion-cnn": (_CONTROL, _COUNT[0], *_EIGHT, *_GENTLE),
 }
 
 
