@@ -98,9 +98,9 @@ _ALL = (
     *path(_CONTROL, {"penalty": "count", "strength": 1.0, "levels": 8}),
 )  # fmt: skip
 _MOST = (
-    *_CONTROLS, *_COUNT, *_FEW, *path(_COUNT[1], {}), *path(_COUNT[0], {"levels": 2}), *path(_FEW[0], {}), *_HOYER[:2],
-    *path(_HOYER[0], {}), *_L1,
-    *_SYNOPS[:2], _EACH[0], _ALONE,
+    *_CONTROLS, *_COUNT, *_FEW, *path(_COUNT[0], {"levels": 2}),
+    *path(_COUNT[1], {}), *path(_FEW[0], {}), *_HOYER[:2], *path(_HOYER[0], {}),
+    *_L1, *_SYNOPS[:2], _EACH[0], _ALONE,
 )  # fmt: skip
 _DEEP = (*_CONTROLS, *_COUNT[:2], *_EIGHT)
 _OF = {
