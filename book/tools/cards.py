@@ -51,6 +51,13 @@ conversion, not to set records: small, ReLU and average pooling throughout (`cif
 excepted), no test-time augmentation. They know the images of their data set and nothing else;
 what they say about other pictures means nothing. MNIST, Fashion-MNIST and CIFAR-10 are benchmarks
 with known label errors and biases: use the weights to study spiking networks, not to decide.
+
+## Sparser networks
+
+The folder `sparse` holds networks that were tuned to send less: chapter 21, experiment `sparsity`,
+put there by `python -m book.tools.sparse_networks`. A file carries the thresholds, the method, the
+seed and the accuracy with the weights; `snnlib.learning.sparsity.restored(PATH, images)` makes the
+spiking network.
 """
 
 
