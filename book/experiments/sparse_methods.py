@@ -81,6 +81,10 @@ _COUNT = path(
 _FEW = path(_COUNT[1], {"levels": 2}, {"strength": 2.0}, {"strength": 4.0})
 _HOYER = path(_CONTROL, {"penalty": "hoyer", "strength": 1.0}, {"strength": 2.0}, {"strength": 4.0})
 _L1 = path(_CONTROL, {"penalty": "l1", "strength": 0.5}, {"strength": 1.0})
+_BETWEEN = (
+    *path(_CONTROL, {"penalty": "hoyer", "strength": 1.2}),
+    *path(_CONTROL, {"penalty": "l1", "strength": 0.6}),
+)
 _SYNOPS = path(
     _CONTROL, {"penalty": "count", "target": 0.6}, *({"target": t} for t in (0.3, 0.15, 0.08))
 )
@@ -99,7 +103,7 @@ _ALL = (
 )  # fmt: skip
 _MOST = (
     *_CONTROLS, *_COUNT, *_FEW, *path(_COUNT[0], {"levels": 2}),
-    *path(_COUNT[1], {}), *path(_FEW[0], {}), *_HOYER[:2], *path(_HOYER[0], {}),
+    *path(_COUNT[1], {}), *path(_FEW[0], {}), *_BETWEEN, *_HOYER[:2], *path(_HOYER[0], {}),
     *_L1, *_SYNOPS[:2], _EACH[0], _ALONE,
 )  # fmt: skip
 _DEEP = (*_CONTROLS, *_COUNT[:2], *_EIGHT)
