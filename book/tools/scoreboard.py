@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from book.tools.tables import ABSENT, Run, best, loss, points, settled
 from snnlib.simulation import costs
@@ -52,10 +52,9 @@ def codes(root: Path) -> str:
     Args:
         root: the repository.
     """
-    path = root / CODES
-    if not path.is_file():
+    runs: list[CodeRun] = _stored(root / CODES)
+    if not runs:
         return ABSENT
-    runs: list[CodeRun] = json.loads(path.read_text(encoding="utf-8"))["runs"]
     head = [
         "| network | code | images | points lost, 95 % interval | latency | events/neuron "
         "| bits/neuron | SynOps | energy, ours | literature's |",
@@ -95,12 +94,11 @@ def sparse(root: Path) -> str:
     Args:
         root: the repository.
     """
-    path = root / SPARSITY
-    if not path.is_file():
-        return ABSENT
     chosen: dict[tuple[str, str, str], list[Point]] = {}
-    for row in json.loads(path.read_text(encoding="utf-8"))["runs"]:
+    for row in _stored(root / SPARSITY):
         chosen.setdefault((row["model"], row["way"], row["label"]), []).append(row)
+    if not chosen:
+        return ABSENT
     head = [
         "| network | way | chosen | points lost | events/neuron | bits/neuron | SynOps / MACs "
         "| energy, ours | literature's |",
@@ -125,6 +123,11 @@ def sparse_cells(rows: list[Point]) -> list[str]:
         f"{mean(row['energy_nj_per_image'] for row in rows) / dense:.3f}",
         f"{mean(row['literature_energy_nj_per_image'] for row in rows) / dense:.3f}",
     ]
+
+
+def _stored(path: Path) -> list[Any]:
+    """The runs of a result; none if it is not there."""
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else []
 
 
 def _cells(run: Run) -> list[str]:
