@@ -30,6 +30,7 @@ class Method:
         each: the target is for each layer, in events.
         rounding: round while training.
         distillation: share of the teacher in the task.
+        epochs: of the stage, where the network's number does not do; None: it does.
         start: the stage before; None: the book's network.
     """
 
@@ -40,6 +41,7 @@ class Method:
     each: bool = False
     rounding: bool = True
     distillation: float = 0.5
+    epochs: int | None = None
     start: Method | None = None
 
     @property
@@ -106,11 +108,15 @@ _MOST = (
     *path(_COUNT[1], {}), *path(_FEW[0], {}), *_BETWEEN, *_HOYER[:2], *path(_HOYER[0], {}),
     *_L1, *_SYNOPS[:2], _EACH[0], _ALONE,
 )  # fmt: skip
-_DEEP = (*_CONTROLS, *_COUNT[:2], *_EIGHT)
+# One long stage has a cycle of the learning rate to itself; the way down to few events is short.
+_LONG = path(_COUNT[0], {"strength": 0.7, "levels": 8, "epochs": 10})
+_DOWN = path(_COUNT[2], {"strength": 8.0, "epochs": 3}, {"strength": 30.0})
+_HARD = path(Method(penalty="count", strength=2.0), {"strength": 10.0})
+_DEEP = (*_CONTROLS, *_COUNT[:3], *_EIGHT, *_LONG, *_DOWN)
 _OF = {
     "digits-cnn": _ALL,
     "mnist-cnn": _MOST,
-    "fashion-cnn": (_CONTROL, _COUNT[0], *_EIGHT, *_GENTLE),
+    "fashion-cnn": (_CONTROL, _COUNT[0], *_EIGHT, *_GENTLE, *_HARD),
 }
 
 
@@ -120,6 +126,12 @@ def methods(network: str) -> dict[str, Method]:
     return {method.name: method for method in _OF.get(network, _DEEP)}
 
 
-def epochs(network: str) -> int:
-    """Of a stage."""
-    return EPOCHS.get(network, DEEP_EPOCHS)
+def epochs(network: str, method: Method) -> int:
+    """Of its stage."""
+    return method.epochs or EPOCHS.get(network, DEEP_EPOCHS)
+
+
+def epochs_in_all(network: str, method: Method) -> int:
+    """From the book's network on."""
+    before = 0 if method.start is None else epochs_in_all(network, method.start)
+    return before + epochs(network, method)

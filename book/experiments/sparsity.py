@@ -33,7 +33,7 @@ from book.experiments.material import material, plan_for
 from book.experiments.measure import INTERVAL
 from book.experiments.setting import Setting, Subject
 from book.experiments.sparse_exits import Exit, exits
-from book.experiments.sparse_methods import Method, epochs, methods
+from book.experiments.sparse_methods import Method, epochs, epochs_in_all, methods
 from book.experiments.sparse_points import Point, SparseAnn, goals, point, sparse_ann
 from snnlib.conversion.balance import Percentile
 from snnlib.learning.dead_zones import dead_zones
@@ -137,10 +137,10 @@ def _free_label(levels: int, lost: float | None) -> str:
 
 def trained(
     network: str, method: Method, seed: int, context: Context
-) -> tuple[Sparse, list[Epoch], Plan]:
+) -> tuple[Sparse, list[Epoch]]:
     """A network at the end of a stage; trainings that were done or begun are taken up again."""
     subject, images = context.subject(network), material(network, context)
-    plan = plan_for(context, Plan(epochs=epochs(network), batch=BATCH))
+    plan = plan_for(context, Plan(epochs=epochs(network, method), batch=BATCH))
     plan = replace(plan, reduced=bfloat16_pays(context.device))
     of: Literal["events", "synops"] = "events"
     if method.target is not None and not method.each:
@@ -149,7 +149,7 @@ def trained(
     model = Sparse(subject.ann, net, method.penalty, of, method.rounding)
     target = _target(model, method, subject)
     if method.start is not None:
-        before, _, _ = trained(network, method.start, seed, context)
+        before, _ = trained(network, method.start, seed, context)
         model.body.load_state_dict(before.dense().state_dict(), strict=False)  # not its thresholds
         if method.start.target is not None:
             model.multipliers.copy_(before.multipliers)
@@ -167,7 +167,7 @@ def trained(
             loss=objective, state=context.state(f"{network}-{method.name}-{seed}"),
             label=method.name, progress=context.progress,
         )  # fmt: skip
-    return model, history, plan
+    return model, history
 
 
 @torch.no_grad()
@@ -241,21 +241,22 @@ def augmentation(recipe: Augmentation, seed: int) -> Callable[[Tensor, int], Ten
 
 def training(network: str, name: str, seed: int, context: Context) -> list[TrainedPoint]:
     """One method, on validation images."""
-    model, history, plan = trained(network, methods(network)[name], seed, context)
-    return [_trained_row(model, network, name, seed, history, plan, "validation", context)]
+    model, history = trained(network, methods(network)[name], seed, context)
+    return [_trained_row(model, network, name, seed, history, "validation", context)]
 
 
 def _trained_row(
-    model: Sparse, network: str, name: str, seed: int, history: list[Epoch], plan: Plan,
-    images: str, context: Context,
+    model: Sparse, network: str, name: str, seed: int, history: list[Epoch], images: str,
+    context: Context,
 ) -> TrainedPoint:  # fmt: skip
-    subject = context.subject(network)
+    subject, method = context.subject(network), methods(network)[name]
     split = subject.test if images == "test" else subject.validation
+    quick = context.limit is not None  # an epoch a stage
     return {
         **point(model, name, images, "trained", subject),
         "method": name,
         "seed": seed,
-        "epochs": plan.epochs * methods(network)[name].stage,
+        "epochs": method.stage if quick else epochs_in_all(network, method),
         "fitted_images": len(material(network, context).fit),
         "seconds_per_epoch": sum(e["seconds"] for e in history) / len(history),
         "multipliers": model.multipliers.tolist(),
@@ -294,10 +295,10 @@ def judge(network: str, seed: int, context: Context) -> list[TrainedPoint]:
     ]
     made = []
     for name in sorted({row["method"] for row in cheapest(rows).values()}):
-        model, history, plan = trained(network, methods(network)[name], seed, context)
+        model, history = trained(network, methods(network)[name], seed, context)
         state = checkpoints.narrow(model.dense().state_dict())
         model.body.load_state_dict(state, strict=False)  # what is rounded by has no part in it
-        found = _trained_row(model, network, name, seed, history, plan, "test", context)
+        found = _trained_row(model, network, name, seed, history, "test", context)
         if context.limit is None:
             keep(model, network, state, found)
         made.append(found)
@@ -330,7 +331,7 @@ def answered(network: str, context: Context) -> list[Exit]:
         row for m in methods(network) for row in context.rows[f"{network}/{m}/{SEED}"]
     ]
     name = cheapest(rows)["events_per_neuron"]["method"]
-    sparse, _, _ = trained(network, methods(network)[name], SEED, context)
+    sparse, _ = trained(network, methods(network)[name], SEED, context)
     plain = quiet(network, sparse.neuron.levels, None, context)
     return exits(plain, "rounded", subject) + exits(sparse, name, subject)
 
