@@ -1,21 +1,23 @@
-"""From an image to a sequence: when a pixel fires says how bright it is.
+"""What a recurrent network sees after each step, made from what it is given.
 
 A coding is asked for a few steps at a time, for the sequences that still have no answer: what is
-not looked at is never made. `IntensityRank` sends every pixel exactly once, brightest first;
-`Latency` too, but dark pixels never.
+not looked at is never made. In an image, when a pixel fires says how bright it is: `IntensityRank`
+sends every pixel exactly once, brightest first; `Latency` too, but dark pixels never. Sequences
+stay as they are (`Given`), or become independent of how loud they were recorded (`Leveled`).
 
 Source: Jeffares et al., ICLR 2022 (intensity bins); Thorpe and Gautrais, *Rank order coding*, 1998.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from snnlib._arguments import whole
+from snnlib._arguments import real, whole
 
 
 class Coding(Protocol):
@@ -43,6 +45,46 @@ class Given:
 
     def frames(self, held: Tensor, start: int, stop: int) -> Tensor:
         return held[:, start:stop]
+
+
+@dataclass(frozen=True)
+class Leveled(Given):
+    """Log energies relative to the loudest frame so far: a listener who turns the volume down.
+
+    Frame x_t has the energy e_t = ln of the mean over the bands of exp(x_t). The reference after t
+    frames is r_t = max(least, e_1, …, e_t), and the network gets max(x_t − r_t, −depth): a louder
+    recording gives the same numbers, and a room's noise far below the voice none. What comes later
+    has no part in it. Ours; chapter *Rank coding* shows what it does for a voice never heard.
+
+    >>> quiet = torch.tensor([[[4.0, 2.0], [14.0, 12.0], [13.0, 15.0]]])
+    >>> loud, coding = quiet + 5, Leveled()
+    >>> torch.allclose(coding.prepare(quiet)[:, 1:], coding.prepare(loud)[:, 1:], atol=1e-5)
+    True
+
+    Args:
+        least: the smallest reference, in nats of the log energies: what is quieter from the
+            beginning on is silence, not a voice.
+        depth: how far below the reference the network still hears, in nats, > 0.
+
+    Raises:
+        ValueError: a number is out of range; or the sequences are not of shape (B, T, F).
+    """
+
+    least: float = 10.0
+    depth: float = 6.0
+
+    def __post_init__(self) -> None:
+        real("least", self.least)
+        real("depth", self.depth, 0.0, above=True)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        if x.dim() != 3 or not x.is_floating_point():
+            raise ValueError(
+                f"Leveled takes log energies (B, T, bands), not {x.dtype} of shape {tuple(x.shape)}"
+            )
+        energy = x.logsumexp(-1, keepdim=True) - math.log(x.shape[-1])  # (B, T, 1)
+        reference = energy.cummax(1).values.clamp_min(self.least)
+        return (x - reference).clamp_min(-self.depth)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,10 @@ class Measured(Read):
     """One method on one part of a task."""
 
     task: str
-    method: str  # "first" (rank coding), "scratch" (without warm start), "every", "end", "observer"
+    method: (
+        str  # "first" (rank coding), "scratch" (without warm start), "every", "end", "observer",
+    )
+    # "recorded" (rank coding on sound as it was recorded)
     seed: int
     n: int
     epochs: int

@@ -1,11 +1,11 @@
-"""Codings: every pixel exactly once, brightest first."""
+"""Codings: every pixel exactly once, brightest first; voices as loud as each other."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnlib.recurrent.coding import Given, IntensityRank, Latency
+from snnlib.recurrent.coding import Given, IntensityRank, Latency, Leveled
 
 EVERY = torch.arange(256, dtype=torch.uint8)[None]  # one image with each gray
 
@@ -54,7 +54,32 @@ def test_some_steps_of_some_rows_are_those_of_all():
     assert torch.equal(given.frames(given.prepare(x), 0, 1), x)
 
 
+def test_louder_recordings_are_leveled():
+    """By hand, two bands: the reference is the loudest frame so far, at least 10."""
+    coding = Leveled(least=10.0, depth=6.0)
+    x = torch.tensor([[[1.0, 1.0], [12.0, 12.0], [9.0, 5.0], [14.0, 14.0]]])
+    goal = torch.tensor([[[-6.0, -6.0], [0.0, 0.0], [-3.0, -6.0], [0.0, 0.0]]])
+    assert torch.allclose(coding.prepare(x), goal, atol=1e-5)
+    loud = 11 + torch.randn(4, 20, 40, dtype=torch.float64).abs()
+    one, other = coding.prepare(loud), coding.prepare(loud + 7)
+    assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+@given(st.integers(1, 19))
+def test_a_leveled_frame_knows_nothing_of_the_later_ones(heard):
+    x = 12 + 3 * torch.randn(3, 20, 8, dtype=torch.float64)
+    changed = x.clone()
+    changed[:, heard:] += 5
+    assert torch.equal(Leveled().prepare(x)[:, :heard], Leveled().prepare(changed)[:, :heard])
+
+
 def test_what_is_wrong_is_said():
+    with pytest.raises(ValueError, match="depth=0"):
+        Leveled(depth=0)
+    with pytest.raises(ValueError, match="least="):
+        Leveled(least=float("nan"))
+    with pytest.raises(ValueError, match=r"log energies \(B, T, bands\), not torch\.uint8"):
+        Leveled().prepare(EVERY)
     with pytest.raises(ValueError, match="bins=0"):
         IntensityRank(0)
     with pytest.raises(ValueError, match=r"0…1, not torch\.float32 from 0 to 255"):
