@@ -2,8 +2,9 @@
 
 A coding is asked for a few steps at a time, for the sequences that still have no answer: what is
 not looked at is never made. In an image, when a pixel fires says how bright it is: `IntensityRank`
-sends every pixel exactly once, brightest first; `Latency` too, but dark pixels never. Sequences
-stay as they are (`Given`), or become independent of how loud they were recorded (`Leveled`).
+sends every pixel exactly once, brightest first; `Latency` too, but dark pixels never; `Trace` keeps
+what has fired in view. Sequences stay as they are (`Given`), or become independent of how loud they
+were recorded (`Leveled`).
 
 Source: Jeffares et al., ICLR 2022 (intensity bins); Thorpe and Gautrais, *Rank order coding*, 1998.
 """
@@ -127,7 +128,11 @@ class IntensityRank:
     def frames(self, held: Tensor, start: int, stop: int) -> Tensor:
         steps = torch.arange(start, stop, device=held.device, dtype=held.dtype)
         steps = steps.view(1, -1, *(1,) * (held.dim() - 1))
-        return (held[:, None] == steps).to(torch.get_default_dtype())  # (b, k, ...)
+        return self._seen(held[:, None], steps).to(torch.get_default_dtype())  # (b, k, ...)
+
+    def _seen(self, bins: Tensor, step: Tensor) -> Tensor:
+        """Whether a pixel of a bin is shown at a step."""
+        return bins == step
 
 
 @dataclass(frozen=True)
@@ -140,3 +145,37 @@ class Latency(IntensityRank):
     def prepare(self, x: Tensor) -> Tensor:
         bins = super().prepare(x)
         return bins.masked_fill(bins == self.bins - 1, self.bins)
+
+
+@dataclass(frozen=True)
+class Trace(IntensityRank):
+    """As `IntensityRank`, but seen through synapses that do not leak: a pixel stays once it fired.
+
+    Frame t is the sum of the frames up to t. A network that looks at it frame by frame has the
+    whole race so far before it and need not remember where a pixel was. Ours.
+
+    >>> coding = Trace(4, stop=2)
+    >>> coding.frames(coding.prepare(torch.tensor([[255, 130, 0]], dtype=torch.uint8)), 0, 2)[0]
+    tensor([[1., 0., 0.],
+            [1., 1., 0.]])
+
+    Args:
+        bins: the number of steps of the whole race, 1…256.
+        stop: the race is stopped after so many of them; default: after all.
+
+    Raises:
+        ValueError: a number is out of range; or the images are none.
+    """
+
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stop is not None:
+            whole("stop", self.stop, 1, self.bins)
+
+    def steps(self, x: Tensor) -> int:
+        return self.stop or self.bins
+
+    def _seen(self, bins: Tensor, step: Tensor) -> Tensor:
+        return bins <= step

@@ -59,10 +59,9 @@ class Measured(Read):
     """One method on one part of a task."""
 
     task: str
-    method: (
-        str  # "first" (rank coding), "scratch" (without warm start), "every", "end", "observer",
-    )
-    # "recorded" (rank coding on sound as it was recorded)
+    # "first" (rank coding), "scratch" (without warm start), "recorded" (sound as it was recorded),
+    # "every", "end", "observer"
+    method: str
     seed: int
     n: int
     epochs: int

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from snnlib.recurrent import tasks
 from snnlib.recurrent.coder import RankCoder
-from snnlib.recurrent.coding import Coding, Given, IntensityRank, Leveled
+from snnlib.recurrent.coding import Coding, Given, IntensityRank, Leveled, Trace
 from snnlib.recurrent.training import Recipe
 from snnlib.zoo import data, spoken
 from snnlib.zoo.data import Split
@@ -136,6 +136,17 @@ def convolutional(bins: int, train: Sequences) -> RankCoder:
     return RankCoder(256, 10, 125, encoder=encoder, coding=IntensityRank(bins))
 
 
+def _tracing(train: Sequences) -> RankCoder:
+    """Three convolutions look at all that has fired so far, up to the fourth of 20 steps."""
+    encoder = nn.Sequential(
+        *(nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.GroupNorm(4, 16), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.GroupNorm(4, 32), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(64 * 7 * 7, 256), nn.ReLU(), nn.Dropout(0.3)),
+    )
+    return RankCoder(256, 10, 125, encoder=encoder, coding=Trace(20, stop=4))
+
+
 def heard(train: Sequences, coding: Coding | None = None) -> RankCoder:
     """Log-mel frames into an LSTM, standardized, as recorded or through a coding."""
     coding = coding or Given()
@@ -153,6 +164,15 @@ def _image_task(name: str, dataset: str, summary: str, convolutions: bool) -> Ta
         name, summary, partial(_images, dataset), partial(make, 20),
         every=Recipe("every", epochs=before, batch=256, rate=rate, shift=shift),
         more=Recipe(epochs=after, batch=256, rate=rate, shift=shift), dataset=dataset,
+    )  # fmt: skip
+
+
+def _trace_task(name: str, dataset: str, summary: str) -> Task:
+    # Warped, not only shifted: a network that sees where strokes are could know them by heart.
+    how = Recipe(batch=256, rate=3e-3, shift=2, degrees=12.0, scale=0.12)
+    return Task(
+        name, summary, partial(_images, dataset), _tracing,
+        every=replace(how, when="every", epochs=6), more=replace(how, epochs=10), dataset=dataset,
     )  # fmt: skip
 
 
@@ -184,6 +204,7 @@ _TASKS = (
     ),
     _image_task("mnist", "mnist", "MNIST, 20 bins of intensity, brightest first", False),
     _image_task("mnist-conv", "mnist", "the same through two convolutions", True),
+    _trace_task("mnist-trace", "mnist", "MNIST, the first 4 of 20 bins, all so far in view"),
     _image_task("fashion", "fashion_mnist", "Fashion-MNIST, 20 bins of intensity", False),
     _image_task("fashion-conv", "fashion_mnist", "the same through two convolutions", True),
     *(_spoken_task(held_out) for held_out in (None, *spoken.SPEAKERS)),

@@ -32,7 +32,7 @@ from snnlib._arguments import flag, real, whole
 from snnlib.recurrent import crossing
 from snnlib.recurrent.network import Recurrent
 from snnlib.zoo import states
-from snnlib.zoo.augment import shift_flip
+from snnlib.zoo.augment import shift_flip, warp
 from snnlib.zoo.sequences import Sequences
 from snnlib.zoo.training import mixed
 
@@ -79,7 +79,10 @@ class Recipe:
         clip: largest norm of the gradient.
         skip: do not compute what comes after t*; without, all is computed and t* is looked up.
         shift: images are moved by up to so many pixels each way, anew in every epoch.
-        seed: of the order of the sequences, and of the shifts.
+        degrees: and rotated and sheared by up to so many.
+        scale: and each side changed by up to this share. Every pixel keeps its brightness: it says
+            when the pixel fires.
+        seed: of the order of the sequences, and of what is done to images.
 
     Raises:
         ValueError: a value is out of range.
@@ -94,6 +97,8 @@ class Recipe:
     clip: float = 1.0
     skip: bool = True
     shift: int = 0
+    degrees: float = 0.0
+    scale: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,6 +112,8 @@ class Recipe:
         for name in ("rate", "clip"):
             real(name, getattr(self, name), 0.0, above=True)
         real("entropy", self.entropy)
+        real("degrees", self.degrees, 0.0, 90.0)
+        real("scale", self.scale, 0.0, 0.9)
         if not isinstance(self.threshold, Ramp):
             real("threshold", self.threshold, 0.0, 1.0)
 
@@ -179,10 +186,14 @@ class Training:
     def _batch(
         self, rows: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Some sequences on the device, shifted if the recipe says so."""
+        """Some sequences on the device, moved if the recipe says so."""
         x, labels, lengths = self.train.batch(rows)
-        if self.recipe.shift:
-            x = shift_flip(x, self.recipe.shift, None, generator)
+        recipe = self.recipe
+        if recipe.degrees or recipe.scale:
+            amounts = (recipe.degrees, recipe.scale, recipe.shift)
+            x = warp(x.float(), *amounts, generator, "nearest").to(x.dtype)
+        elif recipe.shift:
+            x = shift_flip(x, recipe.shift, None, generator)
         there = None if lengths is None else lengths.to(self.device)
         return x.to(self.device), labels.to(self.device), there
 
@@ -256,8 +267,10 @@ def fit(
     """Train a network in place; see `snnlib.recurrent.coder.RankCoder.fit`."""
     if len(train) == 0:
         raise ValueError("there is no sequence to train on")
-    if recipe.shift and train.values.dim() != 4:
-        raise ValueError(f"shift={recipe.shift} is for images (N, C, H, W), not for sequences")
+    for name in ("shift", "degrees", "scale"):
+        amount = getattr(recipe, name)
+        if amount and train.values.dim() != 4:
+            raise ValueError(f"{name}={amount} is for images (N, C, H, W), not for sequences")
     if len(train.classes) != network.classes:
         raise ValueError(
             f"the network answers with {network.classes} classes, the sequences have "

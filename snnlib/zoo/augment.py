@@ -36,7 +36,12 @@ def shift_flip(images: Tensor, shift: int, flip: Tensor | None, generator: Gener
 
 
 def warp(
-    images: Tensor, degrees: float, scale: float, shift: float, generator: Generator
+    images: Tensor,
+    degrees: float,
+    scale: float,
+    shift: float,
+    generator: Generator,
+    mode: str = "bilinear",
 ) -> Tensor:
     """Rotate, scale, shear and shift every image by random amounts, black outside its border.
 
@@ -46,6 +51,7 @@ def warp(
         scale: largest relative change of each side.
         shift: largest displacement in pixels.
         generator: the source of the amounts (on the CPU).
+        mode: ``"nearest"`` keeps the brightness of every pixel, which ``"bilinear"`` blurs.
     """
     batch, _, height, width = images.shape
 
@@ -59,7 +65,7 @@ def warp(
     bottom = torch.stack([x * sin, y * (shear * sin + cos), amounts(2 * shift / height)], 1)
     matrices = torch.stack([top, bottom], 1).to(images.device, images.dtype)
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    return F.grid_sample(images, grid, mode, align_corners=False)
 
 
 def cutout(images: Tensor, size: int, generator: Generator) -> Tensor:

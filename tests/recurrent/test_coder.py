@@ -8,7 +8,7 @@ from torch import nn
 
 from snnlib.recurrent import crossing
 from snnlib.recurrent.coder import RankCoder
-from snnlib.recurrent.coding import IntensityRank
+from snnlib.recurrent.coding import IntensityRank, Trace
 from snnlib.recurrent.training import Ramp, Recipe, Training
 from snnlib.zoo.sequences import Sequences
 
@@ -279,6 +279,36 @@ def test_images_are_shifted_in_training_alone():
     assert torch.equal(data.values, images)
     with pytest.raises(ValueError, match="shift=2 is for images"):
         coder().fit(sequences(), Recipe(shift=2))
+
+
+def test_warped_pixels_keep_their_brightness():
+    """A gray says when its pixel fires: no image gets one that it did not have, black aside."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(1, 256, (50, 1, 12, 12), dtype=torch.uint8, generator=generator)
+    data = Sequences(images, torch.zeros(50, dtype=torch.int64), ("a", "b"))
+    network = RankCoder(144, 2, 4, coding=IntensityRank(3))
+    run = Training(network, data, Recipe(degrees=20.0, scale=0.2), torch.device("cpu"))
+    warped = run._batch(torch.arange(50), generator)[0]
+    assert warped.dtype == torch.uint8
+    assert float((warped != images).double().mean()) > 0.5
+    for before, after in zip(images, warped, strict=True):
+        assert set(after.unique().tolist()) <= {0, *before.unique().tolist()}
+    with pytest.raises(ValueError, match=r"degrees=20\.0 is for images"):
+        coder().fit(sequences(), Recipe(degrees=20.0))
+    with pytest.raises(ValueError, match="scale=1"):
+        Recipe(scale=1)
+
+
+def test_a_stopped_race_is_answered_at_its_last_step():
+    """Nothing is sure below p = 1, so all wait; the frames are the first of the whole race."""
+    images = torch.randint(0, 256, (6, 1, 5, 5), dtype=torch.uint8)
+    network = RankCoder(25, 3, 4, coding=Trace(10, stop=4))
+    answers, times = network.decide(images, threshold=1.0)
+    assert times.tolist() == [4] * 6
+    long = RankCoder(25, 3, 4, coding=Trace(10))
+    long.load_state_dict(network.state_dict())
+    assert torch.equal(network.outputs(images), long.outputs(images)[:, :4])
+    assert torch.equal(answers, long.outputs(images)[:, 3].argmax(1))
 
 
 @pytest.mark.cuda

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnlib.recurrent.coding import Given, IntensityRank, Latency, Leveled
+from snnlib.recurrent.coding import Given, IntensityRank, Latency, Leveled, Trace
 
 EVERY = torch.arange(256, dtype=torch.uint8)[None]  # one image with each gray
 
@@ -44,9 +44,17 @@ def test_latency_leaves_the_dark_out():
     assert float(other[:, -1].sum()) == 0
 
 
+@given(st.integers(1, 256), st.data())
+def test_a_trace_is_the_sum_of_the_race_so_far(bins, data):
+    stop = data.draw(st.integers(1, bins))
+    race = frames(IntensityRank(bins), EVERY)
+    assert torch.equal(frames(Trace(bins, stop=stop), EVERY), race.cumsum(1)[:, :stop])
+    assert Trace(bins).steps(EVERY) == bins
+
+
 def test_some_steps_of_some_rows_are_those_of_all():
     x = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8)
-    for coding in (IntensityRank(7), Latency(7)):
+    for coding in (IntensityRank(7), Latency(7), Trace(7)):
         held = coding.prepare(x)
         part = coding.frames(held[2:4], 3, 5)
         assert torch.equal(part, coding.frames(held, 0, 7)[2:4, 3:5])
@@ -74,6 +82,8 @@ def test_a_leveled_frame_knows_nothing_of_the_later_ones(heard):
 
 
 def test_what_is_wrong_is_said():
+    with pytest.raises(ValueError, match="stop=9"):
+        Trace(8, stop=9)
     with pytest.raises(ValueError, match="depth=0"):
         Leveled(depth=0)
     with pytest.raises(ValueError, match="least="):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "first": "rank coding", "scratch": "rank coding, no warm start", "every": "at every step",
-    "end": "at the end", "observer": "exact observer",
+    "end": "at the end", "observer": "exact observer", "recorded": "rank coding, as recorded",
 }  # fmt: skip
 HEAD = [
     "Task, trained", "p", "Seeds", "Right (%)", "Mean step", "Steps used (%)",
