@@ -60,7 +60,7 @@ class Measured(Read):
 
     task: str
     # "first" (rank coding), "scratch" (without warm start), "recorded" (sound as it was recorded),
-    # "every", "end", "observer"
+    # "β = …" (entropy rewarded), "every", "end", "observer"
     method: str
     seed: int
     n: int

@@ -42,6 +42,30 @@ def test_every_task_has_its_cells():
         assert (f"{task}/recorded/0" in names) == (task in rank_coding.SPLITS)
 
 
+def test_a_reward_of_entropy_goes_on_from_the_warm_start_of_rank_coding(monkeypatch):
+    """Each β has its own loss and everything else in common; the row is named by it."""
+    parts = tuple(part.take(slice(200)) for part in contest.get("noisy-mean").parts(0))
+    monkeypatch.setattr(rank_coding, "parts", lambda *_: parts)
+    monkeypatch.setattr(rank_coding, "TIMED", ())
+    rank_coding.warm.cache_clear()
+    train, seen = compare.train, []
+
+    def spy(about, fit, method, seed, *, start, device):
+        seen.append((about.more, method, start))
+        return train(about, fit, method, seed, start=start, device=device)
+
+    monkeypatch.setattr(compare, "train", spy)
+    methods = ("first", *rank_coding.REWARDS)
+    context = frame.Context(torch.device("cpu"), None)
+    rows = [rank_coding.measure("noisy-mean", method, 0, context)[0] for method in methods]
+    assert [row["method"] for row in rows] == ["first", "β = 0.1", "β = 0.3", "β = 1"]
+    assert [more.entropy for more, _, _ in seen] == [0.0, 0.1, 0.3, 1.0]
+    assert {replace(more, entropy=0.0) for more, _, _ in seen} == {seen[0][0]}
+    assert {method for _, method, _ in seen} == {"first"}
+    assert len({id(start) for _, _, start in seen}) == 1
+    rank_coding.warm.cache_clear()
+
+
 @pytest.mark.dataset("spoken_digits")
 def test_a_new_voice_is_leveled_and_as_recorded_beside_it(monkeypatch):
     """Two networks that hear a louder recording: the one answers as before, the other does not."""

@@ -29,7 +29,7 @@ def tables(result: Result) -> list[Table]:
     groups: Groups = {}
     for run in runs:
         groups.setdefault((run["task"], run["method"]), []).append(run)
-    rows = [_row(f"{task}, {METHODS[way]}", same) for (task, way), same in groups.items()]
+    rows = [_row(f"{task}, {_named(way)}", same) for (task, way), same in groups.items()]
     found = [Table("answers at the first crossing, test sequences", HEAD, rows)] if rows else []
     out = {key: same for key, same in groups.items() if key[0].startswith(OUT)}
     if out:
@@ -38,6 +38,11 @@ def tables(result: Result) -> list[Table]:
     if first:
         found.append(_first_bins(first))
     return found
+
+
+def _named(way: str) -> str:
+    """Rank coding that is rewarded for entropy is called by its β."""
+    return METHODS.get(way, f"{METHODS['first']}, {way}")
 
 
 def _row(name: str, runs: list[RankRun]) -> list[str]:
@@ -67,9 +72,7 @@ def _speakers(groups: Groups) -> Table:
             }
             by_seed = [mean(seed) for seed in zip(*right.values(), strict=True)]
             worst = min(right, key=lambda name: mean(right[name]))
-            rows.append(
-                [f"{METHODS[way]}, p = {p:g}", spread(by_seed), spread(right[worst]), worst]
-            )
+            rows.append([f"{_named(way)}, p = {p:g}", spread(by_seed), spread(right[worst]), worst])
     head = ["Trained, read at", "Mean of the speakers (%)", "Worst speaker (%)", "Who"]
     return Table("spoken digits, the test speaker left out of training", head, rows)
 
