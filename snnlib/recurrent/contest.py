@@ -172,7 +172,7 @@ def _trace_task(name: str, dataset: str, summary: str) -> Task:
     how = Recipe(batch=256, rate=3e-3, shift=2, degrees=12.0, scale=0.12)
     return Task(
         name, summary, partial(_images, dataset), _tracing,
-        every=replace(how, when="every", epochs=6), more=replace(how, epochs=10), dataset=dataset,
+        every=replace(how, when="every", epochs=5), more=replace(how, epochs=8), dataset=dataset,
     )  # fmt: skip
 
 
