@@ -110,7 +110,9 @@ _MOST = (
 )  # fmt: skip
 # One long stage has a cycle of the learning rate to itself; the way down to few events is short.
 _LONG = path(_COUNT[0], {"strength": 0.7, "levels": 8, "epochs": 10})
-_DOWN = path(_COUNT[2], {"strength": 8.0, "epochs": 3}, {"strength": 30.0})
+_DOWN = path(
+    _COUNT[2], {"strength": 8.0, "epochs": 3}, {"strength": 30.0}, {"strength": 100.0}
+)  # fmt: skip
 _STRAIGHT = Method(penalty="count", strength=2.0)  # no stage without a price before it
 _HARD = (_STRAIGHT, *path(_STRAIGHT, {"strength": 10.0}))
 _DEEP = (*_CONTROLS, *_COUNT[:3], *_EIGHT, *_LONG, *_DOWN)
