@@ -109,8 +109,10 @@ def measure(task: str, method: str, seed: int, context: Context) -> list[RankRun
         how = "first"
     fit, validation, test = parts(task, seed, context)
     shared = method in ("first", "every", *REWARDS)
-    start = warm(task, seed, context.limit, context.device) if shared else None
-    coder = compare.train(about, fit, how, seed, start=start, device=context.device)
+    start = warm(task, seed, context.limit, context.device, context.progress) if shared else None
+    coder = compare.train(
+        about, fit, how, seed, start=start, device=context.device, progress=context.progress
+    )
     here = task in TIMED_TASKS and context.device.type == "cpu"
     timed = fit if here and method == "first" and seed == SEEDS[0] else None
     row = compare.measure(about, coder, test, method, seed, timed, TIMED)
@@ -122,10 +124,13 @@ def measure(task: str, method: str, seed: int, context: Context) -> list[RankRun
 
 
 @lru_cache(maxsize=1)
-def warm(task: str, seed: int, limit: int | None, device: torch.device) -> RankCoder:
+def warm(
+    task: str, seed: int, limit: int | None, device: torch.device, progress: bool
+) -> RankCoder:
     """The same for rank coding and training at every step, so it is computed once."""
-    about, context = contest.get(task), Context(device, limit)
-    return compare.warm_start(about, parts(task, seed, context)[0], "every", seed, device=device)
+    fit, _, _ = parts(task, seed, Context(device, limit))
+    about = contest.get(task)
+    return compare.warm_start(about, fit, "every", seed, device=device, progress=progress)
 
 
 def traces(coder: RankCoder, part: Sequences) -> list[Trace]:

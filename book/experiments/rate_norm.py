@@ -126,7 +126,11 @@ def tuned_network(
     net = first_stage(network, start, context)
     x = material(network, context, TUNING_IMAGES).fit.floats().to(context.device)
     steps = TUNING_STEPS if context.limit is None else 5
-    return net, tune(net, x, weight, steps, TUNING_RATE, batch=TUNING_BATCH, seed=SEED)
+    history = tune(
+        net, x, weight, steps, TUNING_RATE,
+        batch=TUNING_BATCH, seed=SEED, progress=context.progress,
+    )  # fmt: skip
+    return net, history
 
 
 def tuning(network: str, start: str, weight: float, context: Context) -> list[TuningRow]:

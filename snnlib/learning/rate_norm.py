@@ -34,6 +34,7 @@ from typing import TypedDict
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from snnlib.conversion.balance import Max
 from snnlib.conversion.convert import convert
@@ -188,6 +189,7 @@ def tune(
     rate: float = 0.05,
     batch: int = 100,
     seed: int = 0,
+    progress: bool = False,
 ) -> list[Tuned]:
     """The second stage: train the thresholds alone, in place, on 1 − cos + Λ Ω.
 
@@ -199,6 +201,7 @@ def tune(
         rate: of Adam, for α. α sits where a sigmoid is flat, so it needs many steps or a high rate.
         batch: images a step.
         seed: of their order.
+        progress: show a progress bar.
     """
     model.eval()
     teacher = copy.deepcopy(model)
@@ -209,7 +212,7 @@ def tune(
     adam = torch.optim.Adam(alphas, lr=rate)
     generator = torch.Generator().manual_seed(seed)
     history: list[Tuned] = []
-    for step in range(steps + 1):
+    for step in tqdm(range(steps + 1), desc="thresholds", disable=not progress, leave=False):
         chosen = torch.randint(len(images), (batch,), generator=generator)
         x = images[chosen.to(images.device)]
         logits, late = answers_and_omega(model, x)

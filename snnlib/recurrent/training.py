@@ -282,7 +282,9 @@ def fit(
     if path is not None and path.is_file():
         run.restore(path)
     batches = -(-len(train) // recipe.batch)
-    with tqdm(total=recipe.epochs * batches, disable=not progress, unit="batch") as bar:
+    with tqdm(
+        total=recipe.epochs * batches, unit="batch", disable=not progress, leave=False
+    ) as bar:
         bar.update(len(run.history) * batches)
         while len(run.history) < recipe.epochs:
             run.history.append(run.epoch(bar))

@@ -32,6 +32,17 @@ def test_tasks_are_no_networks_and_need_no_checkpoints(tmp_path, monkeypatch):
         frame.run(experiment, ["chess"], **options)
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_trainings_show_a_bar_unless_they_shall_be_quiet(progress, monkeypatch, capsys):
+    few = replace(contest.TASKS["digits"].more, epochs=1, threshold=0.2)
+    monkeypatch.setitem(contest.TASKS, "digits", replace(contest.get("digits"), more=few))
+    rank_coding.warm.cache_clear()
+    context = experiments.Context(torch.device("cpu"), 20, progress=progress)
+    rank_coding.measure("digits", "every", 0, context)
+    rank_coding.warm.cache_clear()
+    assert ("batch/s" in capsys.readouterr().err) == progress
+
+
 def test_every_task_has_its_cells():
     for task in contest.TASKS:
         names = [cell.name for cell in rank_coding.cells(task)]
@@ -50,9 +61,9 @@ def test_a_reward_of_entropy_goes_on_from_the_warm_start_of_rank_coding(monkeypa
     rank_coding.warm.cache_clear()
     train, seen = compare.train, []
 
-    def spy(about, fit, method, seed, *, start, device):
+    def spy(about, fit, method, seed, *, start, **options):
         seen.append((about.more, method, start))
-        return train(about, fit, method, seed, start=start, device=device)
+        return train(about, fit, method, seed, start=start, **options)
 
     monkeypatch.setattr(compare, "train", spy)
     methods = ("first", *rank_coding.REWARDS)

@@ -86,6 +86,12 @@ def test_omega_is_least_for_rates_of_zero_and_one():
     assert bool((omega(torch.rand(100, 30).double()) >= 1).all())
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_tuning_shows_a_bar_if_asked(progress, capsys):
+    tune(small(rate=True), torch.rand(20, 6).double(), steps=2, batch=5, progress=progress)
+    assert ("thresholds" in capsys.readouterr().err) == progress
+
+
 def test_tuning_moves_thresholds_alone_and_the_teacher_has_a_gradient():
     net = small(rate=True)
     x = torch.rand(200, 6).double()

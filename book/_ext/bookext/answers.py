@@ -18,10 +18,9 @@ from book.experiments.measure import paired_interval
 from book.tools.tables import loss, settled
 from bookext import exit_panels, late_panels, negative_panels, networks
 from bookext.axes import number
-from bookext.results import Result, of, steps
+from bookext.results import Result, images, of, steps
 from bookext.run_panels import PARTS_AFTER, method
 from bookext.stored import read
-from bookext.stored_figures import images
 from bookext.stored_tables import setting
 
 if TYPE_CHECKING:

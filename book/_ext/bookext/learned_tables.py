@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from book.tools.tables import loss
 from bookext.networks import by_network
-from bookext.results import Result, average, spread
+from bookext.results import Result, average, images, spread
 from bookext.table import Table
 from snnlib.zoo import models
 
@@ -68,13 +68,8 @@ def _trained(model: str, rows: list[Any]) -> Table:
         for (label, steps, epochs), same in groups.items()
     ]
     kept = [i for i in range(len(head)) if any(row[i] for row in cells)]
-    title = f"trained on {DATASETS[models.dataset_of(model)]}, {same_number(rows)} test images"
+    title = f"trained on {DATASETS[models.dataset_of(model)]}, {images(rows)}"
     return Table(title, [head[i] for i in kept], [[row[i] for i in kept] for row in cells])
-
-
-def same_number(rows: list[Any]) -> str:
-    """How many images the rows are judged on."""
-    return " or ".join(f"{n:,}" for n in sorted({row["n"] for row in rows}))
 
 
 def _kept(rows: list[Any]) -> str:
@@ -98,7 +93,7 @@ def _tandem(model: str, rows: list[TandemRun]) -> Table:
         for row in rows
     ]
     head = ["Weights", "T", LOST, "the same, late answer", "from step", "Spikes a neuron"]
-    title = f"{model} against its ANN, {same_number(rows)} test images"
+    title = f"{model} against its ANN, {images(rows)}"
     return Table(title, [*head, "Seconds of training"], cells)
 
 
@@ -116,7 +111,7 @@ def _rate_norm(model: str, rows: list[ConvertedRow]) -> Table:
             ]
         )
     head = ["Thresholds", *(f"T = {t}" for t in STEPS), "Steps to 0.5 points", "read late"]
-    return Table(f"points that {model} loses, {same_number(rows)} test images", head, cells)
+    return Table(f"points that {model} loses, {images(rows)}", head, cells)
 
 
 def _distances(model: str, rows: list[Distance]) -> Table:

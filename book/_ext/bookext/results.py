@@ -43,3 +43,19 @@ def average(rows: Iterable[Any], key: str, form: str) -> str:
     """The mean of those that have it, in this form; nothing where none has."""
     found = [row[key] for row in rows if key in row]
     return form.format(mean(found)) if found else ""
+
+
+def images(rows: list[Any]) -> str:
+    """How many images of which split rows were measured on.
+
+    Example:
+        >>> images([{"n": 500}, {"n": 1000}, {"n": 500}])
+        '500 or 1,000 test images'
+        >>> images([{"n": n, "images": "validation"} for n in (100, 200, 500)])
+        '100 to 500 validation images'
+    """
+    split = "validation" if rows[0].get("images") == "validation" else "test"
+    numbers = sorted({row["n"] for row in rows})
+    least, most = f"{numbers[0]:,}", f"{numbers[-1]:,}"
+    between = {1: "", 2: f"{least} or "}.get(len(numbers), f"{least} to ")
+    return f"{between}{most} {split} images"

@@ -28,7 +28,7 @@ from bookext import (
     run_panels,
 )
 from bookext.modes import Key, Panel, figure, interactive
-from bookext.results import Result, of
+from bookext.results import Result, images, of
 from bookext.stored import read
 from snnlib import plots
 
@@ -95,12 +95,6 @@ def figures(kind: Kind, folder: Path, network: str | None = None) -> dict[str, D
         for model, (panels, keys) in found.items()
         if panels
     }
-
-
-def images(rows: list[Any]) -> str:
-    """How many images of which split a network was measured on."""
-    split = "validation" if rows[0].get("images") == "validation" else "test"
-    return f"{max(row['n'] for row in rows):,} {split} images"
 
 
 def digest(result: Path) -> str:
