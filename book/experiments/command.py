@@ -15,6 +15,7 @@ EXAMPLES = """
   snnlib experiment accuracy-over-time --networks mnist-cnn,mnist-mlp
   snnlib experiment accuracy-over-time --networks fashion-mlp --resume     adds a network
   snnlib experiment accuracy-over-time --networks digits-cnn --limit 100   a quick look
+  snnlib experiment accuracy-over-time --renew     after a network was trained anew
 
 The results are written to book/results/NAME.json, whole, when the last cell is done; with --limit
 N to NAME-first-N.json. Without --resume the file is computed anew, for the networks asked for."""
@@ -28,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--networks", metavar="A,B", help="run on these; default: all it is made for")
     add("--limit", type=int, metavar="N", help="first N test and validation images (default: all)")
     add("--resume", action="store_true", help="keep cells that are done; finish or add to them")
+    add("--renew", action="store_true", help="as --resume, but anew what other weights gave")
     add("--device", metavar="D", help="cpu or cuda; default: cuda where it is")
     add("--results", metavar="DIR", help="default: book/results of the repository")
     add("--quiet", action="store_true", help="no progress bar")
@@ -55,8 +57,8 @@ def execute(options: argparse.Namespace) -> None:
     networks = None if options.networks is None else options.networks.split(",")
     try:
         path = experiments.run(
-            experiment, networks, options.limit, device_of(options.device), options.resume,
-            folder, not options.quiet,
+            experiment, networks, options.limit, device_of(options.device),
+            options.resume or options.renew, folder, not options.quiet, options.renew,
         )  # fmt: skip
     except KeyboardInterrupt:
         if results_file(experiment.name, options.limit, folder).with_suffix(".partial").is_file():

@@ -140,6 +140,7 @@ def run(
     resume: bool = False,
     folder: str | Path = FOLDER,
     progress: bool = True,
+    renew: bool = False,
 ) -> Path:
     """Compute the cells of an experiment that are not done, and write its results file.
 
@@ -152,6 +153,8 @@ def run(
         resume: keep the cells of an unfinished run, or of the results file.
         folder: of the results file.
         progress: show a progress bar.
+        renew: with ``resume``, compute the cells anew that came from another checkpoint than the
+            one that is here now, and keep all others.
 
     Returns:
         The results file.
@@ -177,16 +180,20 @@ def run(
             networks = state["networks"]
     chosen = _choose(experiment, networks, state["networks"])
     digests = _available(experiment, chosen)
-    for name, digest in digests.items():
-        if state["checkpoints"].get(name, digest) != digest:
-            raise ExperimentError(
-                f"{target.name}: the cells of {name} were computed from another checkpoint; run "
-                f"without --resume{_after(unfinished)}"
-            )
+    changed = [n for n, digest in digests.items() if state["checkpoints"].get(n, digest) != digest]
+    if changed and not renew:
+        raise ExperimentError(
+            f"{target.name}: the cells of {', '.join(changed)} were computed from another "
+            f"checkpoint; compute these anew with --renew, or run without --resume"
+            f"{_after(unfinished)}"
+        )
+    for name in changed:
+        for cell in experiment.cells(name):
+            state["cells"].pop(cell.name, None)
     state |= {"networks": chosen, "checkpoints": digests}
     cells = [cell for network in chosen for cell in experiment.cells(network)]
     scratch = unfinished.with_suffix(".training.partial")
-    if not resume:
+    if changed or not resume:
         shutil.rmtree(scratch, ignore_errors=True)
     context = Context(device, limit, scratch=scratch, progress=progress)
     _compute(cells, context, state, unfinished)

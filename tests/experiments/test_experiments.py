@@ -136,6 +136,35 @@ def test_different_settings_are_not_mixed(tmp_path):
         go(SMALL, tmp_path, resume=True)
 
 
+def test_only_what_another_checkpoint_gave_is_computed_anew(tmp_path):
+    """The cells of the other network are kept, and what a training had kept is not taken up."""
+    computed = []
+
+    def cells(network):
+        def compute(context):
+            computed.append(network)
+            if computed.count("digits-cnn") == 2 and network == "digits-cnn":
+                assert not context.state("training").exists()
+            return [{"model": network, "n": 20}]
+
+        return [Cell(f"{network}/one", compute)]
+
+    pair = Experiment("pair", "a cell each", ("digits-cnn", "strings"), cells,
+                      datasets={"strings": None})  # fmt: skip
+    path = go(pair, tmp_path)
+    before = content(path)
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["checkpoints"]["digits-cnn"] = "0" * 64
+    path.write_text(json.dumps(record), encoding="utf-8")
+    scratch = tmp_path / "pair-first-20.training.partial"
+    scratch.mkdir()
+    (scratch / "training.state").touch()
+    with pytest.raises(ExperimentError, match=r"digits-cnn were computed from another .* --renew"):
+        go(pair, tmp_path, resume=True)
+    assert content(go(pair, tmp_path, resume=True, renew=True)) == before
+    assert computed == ["digits-cnn", "strings", "digits-cnn"]
+
+
 KINDS = [b"{", b"[1, 2]", b"7", b"null", b'"text"', b"\xff\xfe\x00", b"{}", b'{"settings": 1}']
 KINDS += [b'{"settings": {}, "networks": {}, "checkpoints": {}, "cells": {}}']
 KINDS += [b'{"settings": {}, "networks": [], "checkpoints": {}, "cells": {"digits-cnn/2": 3}}']
