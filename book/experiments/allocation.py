@@ -9,9 +9,9 @@ it sees one part of the validation images, and every state it passes is judged o
 a margin. The uniform setting compared with, and the allocated one, are the states with the fewest
 events that hold there. Both are measured on the test images, once; every move is stored.
 
-Beside them stands what there is to win at all: a threshold saves events by keeping the smallest
-activations back. So the ANN leaves out a growing share of every layer's smallest activations and
-sends the others exactly, one event each; where its answers change, fine levels cannot help.
+Beside them stands a yardstick: a threshold saves events by keeping the smallest activations back.
+So the ANN leaves out a growing share of the smallest activations, the same in every layer, and
+sends the others exactly, one event each.
 Chapter *CIFAR-10* proves why little can be saved.
 """
 

@@ -5,7 +5,8 @@ neuron and image the steps, the events, the bits and (per image) the energy in b
 `snnlib.simulation.costs`. *Bits* are the least that any code without memory could send: the entropy
 of a layer's spike coefficients in each step, times its neurons, summed over layers and steps.
 Silence and addresses are in it, so a quantized ANN is counted by the same rule, as one step. A
-point is in the Pareto set of a cost if no other point is at least as accurate and costs less.
+point is in the Pareto set of a cost if no other point is at least as accurate and costs no more,
+and is better in one of the two.
 
 ``least`` asks for the fewest events, and the fewest bits, at which spikes lose no more than 0.1
 points against the ANN. It is chosen on the validation images and then measured once on all test

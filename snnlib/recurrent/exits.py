@@ -11,9 +11,9 @@ reads the mean instead, which does not grow. With the `temperatures` of images t
 the confidence of each step is about as large as the share of right answers.
 
 SEENN-II asks a small network π before the first step: v = softmax(π(x)) over the choices of steps
-T_1 < … < T_K (k counts from 0). It is trained by the expected reward, nothing is sampled::
+T_1 < … < T_K. It is trained by the expected reward, nothing is sampled::
 
-    loss = mean of w · Σ_k v_k (β [wrong after T_k] − 2^−k [right after T_k])
+    loss = mean of w · Σ_k v_k (β [wrong after T_k] − 2^(1−k) [right after T_k])
 
 with w = p / (1 − p) for images that are wrong at the first choice and 1 for the others, p the share
 of those. The choice is the largest v_k.
