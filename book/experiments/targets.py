@@ -2,7 +2,7 @@
 
 A target was set before the measurement: at most so much accuracy lost against the ANN of the same
 run after at most so many steps, with at most so many events a neuron. It counts as reached if some
-step up to that number fulfils all of it.
+step up to that number fulfills all of it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def targets(runs: list[AccuracyRun]) -> list[Verdict]:
 
 
 def _judge(run: AccuracyRun, target: Target) -> Verdict:
-    """The first step that fulfils the target, else the one of the least loss that keeps its events.
+    """The first step that fulfills the target, else the one of the least loss that keeps its events.
 
     Where no step keeps to the events, step, loss, its interval and events are None.
     """

@@ -129,7 +129,7 @@ def note(root: Path) -> str:
 
 
 def targets(root: Path) -> str:
-    """What was asked for before the measurement, the first step that fulfils it, the last one."""
+    """What was asked for before the measurement, the first step that fulfills it, the last one."""
     rows: list[Verdict] = _record(root).get("targets", [])
     if not rows:
         return ABSENT

@@ -18,7 +18,7 @@ WORDS = (
     r"colour\w*|neighbour\w*|behaviour\w*|centre\w*|centring|grey\w*|favour\w*|honour\w*|"
     r"analys(?:e|es|ed|ing)|modell\w+|labell(?!edby)\w+|cancell(?:ed|ing)|travell\w+|"
     r"signall(?:ed|ing)|licence\w*|programmes?|metres?|catalogue\w*|artefact\w*|defence\w*|"
-    r"whilst|learnt|flavour\w*|fulfil|skilful|judgement|fibres?|sceptic\w*|afterwards"
+    r"whilst|learnt|flavour\w*|fulfils?|skilful|judgement|fibres?|sceptic\w*|afterwards|(?:down|up|to)wards"
 )
 ENDINGS = "e|ed|es|er|ers|ing|ation|ations|able"
 DATA = re.compile(r"[A-Za-z0-9+/=]{60,}")  # pictures in notebooks
