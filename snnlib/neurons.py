@@ -277,7 +277,7 @@ class Ternary(Neuron):
     Raises:
         ValueError: a parameter is out of range.
 
-    Source: Yu et al., TNNLS 2022 (with negative = 1, v0 = 0). Chapter *Double thresholds*.
+    Source: Yu et al., TNNLS 2022; ν, N > 0 and v0 are this book's. Chapter *Double thresholds*.
 
     Example:
         >>> import torch

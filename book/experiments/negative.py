@@ -1,6 +1,6 @@
 """``negative``: how large the negative threshold of TerMapping should be, and what it takes back.
 
-From −θ (``negative`` 1, as the paper has it) to 0 in quarters, IF beside; all else is the same: the
+From −θ (``negative`` 1) to 0 in quarters, IF beside; all else is the same: the
 99.9th percentile per layer, v0 = ½, constant input. Measured of each:
 
 - on validation images the answers that are the ANN's, and the events: these choose;

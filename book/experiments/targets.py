@@ -74,7 +74,7 @@ def targets(runs: list[AccuracyRun]) -> list[Verdict]:
 
 
 def _judge(run: AccuracyRun, target: Target) -> Verdict:
-    """The first step that fulfills the target, else the one of the least loss that keeps its events.
+    """The first step that fulfills the target, else that of the least loss that keeps its events.
 
     Where no step keeps to the events, step, loss, its interval and events are None.
     """

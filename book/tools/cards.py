@@ -55,9 +55,9 @@ with known label errors and biases: use the weights to study spiking networks, n
 ## Sparser networks
 
 The folder `sparse` holds `mnist-cnn`, `fashion-cnn` and `cifar10-vgg` as they were tuned to send
-less: chapter 21, experiment `sparsity`, put there by `python -m book.tools.sparse_networks`. A file carries the thresholds, the method, the
-seed and the accuracy with the weights; `snnlib.learning.sparsity.restored(PATH, images)` makes the
-spiking network.
+less: chapter 21, experiment `sparsity`, put there by `python -m book.tools.sparse_networks`. A file
+carries the thresholds, the method, the seed and the accuracy with the weights;
+`snnlib.learning.sparsity.restored(PATH, images)` makes the spiking network.
 """
 
 

@@ -6,7 +6,7 @@ A neuron with v0 = ½ that takes spikes back below 0 sends in one step (the clos
     c = ⌊r + ½⌋                             zero below half a threshold
     a = c θ                                 backward as if a = max(z, 0): straight through
 
-Three penalties push r towards zero; w is a weight a neuron that adds up to 1::
+Three penalties push r toward zero; w is a weight a neuron that adds up to 1::
 
     P(r) = Σ w · r² / (r² + ¼)              *count*: ½ where c begins, flat far above
          = (Σ w r)² / Σ w r²                *Hoyer*: a share of active neurons without a scale

@@ -30,6 +30,7 @@ KEPT = {
     "CHANGELOG.md": {"colour"},
     "snnlib/plots/__init__.py": {"colour"},
     "tests/plots/test_plots.py": {"colour"},
+    "snnlib/recurrent/exits.py": {"towards"},
 }
 
 
