@@ -12,9 +12,10 @@ The rooms, in the order in which they build on each other: `neurons` (read it fi
 network as plain data), `simulation` (a network in time), `conversion` (a trained network becomes a
 spiking one), `codes` (digits, single spikes or changes instead of neurons in time), `zoo` (data
 sets, trained networks, training), `recurrent` (networks that decide when to answer), `events`
-(graphs that grow, one event at a time), `plots` and `cli`. The book *From trained network to
-spiking network* explains every function; each docstring names its chapter. Modules that are heavy
-load when first used.
+(graphs that grow, one event at a time), `learning` (spiking networks that are trained, one file a
+paper), `deploy` (whole numbers, files, exchange formats), `backend` (how it is computed fast),
+`plots` and `cli`. The book *From trained network to spiking network* explains every function.
+Modules that are heavy load when first used.
 """
 
 from __future__ import annotations

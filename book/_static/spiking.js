@@ -276,7 +276,7 @@ export class Simulation {
     this.neuron = {v0: 0.5, reset: "subtract", levels: 1, ...neuron};
     this.t = 0;
     this.synops = 0;  // events × fan-out
-    this.multiplications = 0;  // the part of them with |c| > 1
+    this.multiplications = 0;  // the part of them with |c| ≠ 1
     this.total = new Float64Array(network.shape[network.output].reduce((a, b) => a * b, 1));
     this.start = network.start;
     this.before = this.total.slice();  // the total when the answer begins
@@ -356,6 +356,6 @@ export class Simulation {
     layer.events += 1;
     layer.spikes += Math.abs(c);
     this.synops += fan;
-    if (Math.abs(c) > 1) this.multiplications += fan;
+    if (Math.abs(c) !== 1) this.multiplications += fan;
   }
 }

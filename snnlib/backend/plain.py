@@ -30,7 +30,7 @@ def tally(coefficient: Tensor, fan_out: Tensor) -> Tensor:
     """Sums of one step's coefficients, shape (B, ...): a row of what `advance` returns."""
     size = coefficient.abs()
     sent = (size > 0).sum(0)
-    wide = (size > 1).sum(0)
+    wide = ((size > 0) & (size != 1)).sum(0)  # of whole numbers: above 1
     spikes = size.sum(0, dtype=torch.float64)
     fan_out = fan_out.double()
     weighted = [(value * fan_out).sum() for value in (sent, wide, spikes)]

@@ -98,7 +98,16 @@ class Coded:
         return predicted(self.logits)
 
     def accuracy(self, labels: Tensor) -> Tensor:
-        """Share of right answers, shape (K,), for labels (B,)."""
+        """Share of right answers, shape (K,), for labels (B,), or (B, ...) for dense outputs.
+
+        Raises:
+            ValueError: there is not one whole number an answer, or the output has no classes.
+        """
+        labels, wanted = torch.as_tensor(labels), (len(self), *self.logits.shape[3:])
+        if self.logits.shape[2] < 2:
+            raise ValueError("accuracy: the output has one value an image and so no classes")
+        if labels.shape != wanted or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"labels: {labels.dtype} {tuple(labels.shape)} for answers {wanted}")
         return shares(self.logits, labels.to(self.logits.device))
 
     @property

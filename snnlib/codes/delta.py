@@ -22,7 +22,16 @@ from torch import Tensor
 from snnlib._arguments import whole
 from snnlib.backend.modes import exact_sums, own_mode
 from snnlib.codes.coded import Coded, Tally
-from snnlib.codes.stream import Clock, added, changes, check, fired, flow, in_whole_numbers
+from snnlib.codes.stream import (
+    Clock,
+    added,
+    changes,
+    check,
+    fired,
+    flow,
+    in_whole_numbers,
+    recorded,
+)
 from snnlib.graph.operations import Node, apply
 from snnlib.simulation.costs import Account
 from snnlib.simulation.images import checked
@@ -94,7 +103,9 @@ class Delta:
 
         Raises:
             ConversionError: frames of another shape, type or device, or not finite.
+            ValueError: record names no layer that sends.
         """
+        record = recorded(self.net.graph, record)
         frames = checked(self.net.network, frames, frames=True)
         with exact_sums():
             return Coded.join([self._part(part, record) for part in frames.split(batch, 1)])

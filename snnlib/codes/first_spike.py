@@ -38,7 +38,14 @@ from torch import Tensor
 from snnlib._arguments import real, whole
 from snnlib.backend.modes import own_mode
 from snnlib.codes.coded import Coded, Tally
-from snnlib.codes.stream import Clock, added, check, depths, flow
+from snnlib.codes.stream import (
+    Clock,
+    added,
+    check,
+    depths,
+    flow,
+    recorded,
+)
 from snnlib.graph.operations import Node, rectify
 from snnlib.simulation.costs import Account
 from snnlib.simulation.images import checked
@@ -137,11 +144,12 @@ class FirstSpike:
 
         Raises:
             ConversionError: images of another shape, type or device, or not finite.
-            ValueError: early without slots, or with windows that overlap.
+            ValueError: early without slots, or with windows that overlap; or record names no layer
+                that sends.
         """
         if early and (self.slots is None or self.overlap):
             raise ValueError("early needs slots, and windows that do not overlap")
-        x = checked(self.net.network, x)
+        x, record = checked(self.net.network, x), recorded(self.graph, record)
         work = self._greedy if self.overlap else self._in_order
         if self.overlap:  # every slot is a plane of its own
             batch = max(1, 2 * batch // self.interval)

@@ -32,7 +32,16 @@ from torch import Tensor
 from snnlib._arguments import whole
 from snnlib.backend.modes import exact_sums, own_mode
 from snnlib.codes.coded import Coded, Tally
-from snnlib.codes.stream import Clock, added, check, depths, fired, flow, in_whole_numbers
+from snnlib.codes.stream import (
+    Clock,
+    added,
+    check,
+    depths,
+    fired,
+    flow,
+    in_whole_numbers,
+    recorded,
+)
 from snnlib.graph.operations import Node
 from snnlib.simulation.costs import Account
 from snnlib.simulation.images import checked
@@ -95,8 +104,9 @@ class Radix:
 
         Raises:
             ConversionError: images of another shape, type or device, or not finite.
+            ValueError: record names no layer that sends.
         """
-        x = checked(self.net.network, x)
+        x, record = checked(self.net.network, x), recorded(self.net.graph, record)
         with exact_sums():
             return Coded.join([self._part(part, record) for part in x.split(batch)])
 

@@ -13,7 +13,7 @@ all one of these two; whatever else there is is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,6 +35,19 @@ class Clock(NamedTuple):
     steps: int  # T
     base: int  # r
     constant_at: int  # the step, from 0, at which biases and what does not change arrive
+
+
+def recorded(graph: Graph, record: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of layers to record.
+
+    Raises:
+        ValueError: one of them sends nothing, or is not there.
+    """
+    names = (record,) if isinstance(record, str) else tuple(record or ())
+    there = [node.name for node in graph if node.kind in ("spiking", "max")]
+    if unknown := [name for name in names if name not in there]:
+        raise ValueError(f"record={unknown} names no layer that sends: {', '.join(there)}")
+    return names
 
 
 Fire = Callable[[Node, Tensor], Tensor]  # (layer, arriving planes) → planes that it sends

@@ -1,7 +1,7 @@
 """Threshold balancing: from the activations of calibration images to one threshold a layer.
 
-A spiking layer sends at most `levels` thresholds a step, so its balanced activation λ decides what
-is clipped (too small) and how coarse the answer is (too large). `Max` never clips, `Percentile`
+Neurons send multiples of θ = λ / `levels`, with a cap only so many a step, so λ decides what is
+clipped (too small) and how coarse the answer is (too large). `Max` never clips, `Percentile`
 gives up the rare largest activations, `MinError` weighs both errors.
 
 The activations are never kept: `observe` runs the ANN over the images in batches, as often as the
@@ -48,7 +48,7 @@ class Percentile:
     """λ = the q-th percentile of the activations after the ReLU.
 
     Over all values of the layer (or channel), zeros included, all calibration images and
-    positions, with linear interpolation: exactly ``numpy.percentile(a, q)``.
+    positions, with linear interpolation: ``numpy.percentile(a, q)``, in float32.
 
     Args:
         q: percentile, above 1 (what is smaller is a fraction by mistake) and at most 100.
@@ -119,7 +119,7 @@ def balance_thresholds(
         images: calibration images, shape (N, ...): from the training set, never from the test set.
         balance: `Max`, `Percentile` or `MinError`.
         per_channel: one λ a channel (dimension 1) instead of one a layer.
-        batch: images a pass holds at a time, at most.
+        batch: images a thread holds at a time, at most.
 
     Returns:
         Per spiking layer a tensor that broadcasts to one image's activation: shape () or

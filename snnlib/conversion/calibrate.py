@@ -41,8 +41,9 @@ def calibrate_bias(
 
     Raises:
         ValueError: steps or batch is not a whole number of at least 1.
+        ConversionError: images of another shape, type or device, or not finite.
     """
-    steps, batch = whole("steps", steps), whole("batch", batch)
+    steps, batch, images = whole("steps", steps), whole("batch", batch), net.checked(images)
     record, ann = net.network, net.graph.without_corrections()
     graph = ann
     for name in ann.spiking:

@@ -55,9 +55,9 @@ def convert(
             or one for each ReLU by name.
         balance: `Max`, `Percentile` (default: 99.9) or `MinError`.
         per_channel: one threshold a channel instead of one a layer.
-        batch: calibration images a pass holds at a time.
+        batch: calibration images a thread holds at a time.
         calibrate_bias: correct each layer's mean conversion error by a bias current, measured
-            on the calibration images (`snnlib.calibrate`).
+            on the calibration images (`snnlib.conversion.calibrate`).
         calibration_steps: the number of steps you plan to run; the correction is for that.
 
     Returns:
@@ -96,8 +96,8 @@ def convert(
             net = correct_bias(net, images, steps, batch)
     for name in dead:
         warnings.warn(
-            f"layer {name} never fires on the {len(images)} calibration images; its threshold is "
-            "set to 1. Is the layer dead, or are these the wrong images?",
+            f"layer {name} never fires on the {len(images)} calibration images, which say nothing "
+            "of its threshold. Is the layer dead, or are these the wrong images?",
             stacklevel=3,
         )
     return net

@@ -118,8 +118,7 @@ class Digits:
     """The values of some ranks in every channel, digit by digit of their bit patterns.
 
     A pass counts, among the values that begin like the wanted one, each next digit; three passes
-    fix all 31 bits, in memory that does not grow with the number of values. May be fed from several
-    threads at once.
+    fix all 31 bits, in memory that does not grow with their number. Threads may feed it at once.
 
     Args:
         channels: number of channels C.

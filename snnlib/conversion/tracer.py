@@ -4,8 +4,7 @@ While the model runs, each PyTorch function that touches a value computed from t
 up in `RULES`. Python sees true shapes, so loops and choices that depend on shapes alone just run;
 what asks for the numbers in the images stops the run, with the line that asked. What does not
 convert becomes a node that says why, which matters only if the output depends on it. Nothing is
-patched globally, so models can be traced in several threads at once. Chapter *Converting a
-network*.
+patched globally: models can be traced in threads. Chapter *Converting a network*.
 """
 
 from __future__ import annotations

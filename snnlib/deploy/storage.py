@@ -33,6 +33,10 @@ from snnlib.neurons import NEURONS, Neuron
 FORMAT, VERSION = "snnlib-network", 3  # 2: whole numbers; 3: a neuron a layer, a read-out
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
+_COMPUTED_IN = {  # types of networks by their stored names
+    str(dtype)[6:]: dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+
 
 def save(
     net: Network,
@@ -47,7 +51,8 @@ def save(
     Args:
         net: the network; it may live on any device.
         path: the file, ``.safetensors`` by custom; its folder is made.
-        half: round weights to float16; whoever loads the file has the rounded ones in float32.
+        half: round weights to float16; whoever loads the file has the rounded ones in the network's
+            own type.
         more: tensors to keep beside it, which `load` does not read.
         about: texts to keep beside it.
 
@@ -272,7 +277,7 @@ def _rebuild_graph(record: dict[str, Any], tensors: dict[str, Tensor]) -> Graph:
             raise ValueError(f"node {name} reads {unknown}, which do not come before it")
         held = {role: tensors[key] for role, key in entry["tensors"].items()}
         if "computed_in" in entry:
-            dtype = {"float32": torch.float32, "float64": torch.float64}[entry["computed_in"]]
+            dtype = _COMPUTED_IN[entry["computed_in"]]
             held = {role: value.to(dtype) for role, value in held.items()}
         nodes[name] = Node(name, op, inputs, entry["attrs"], held)
         shapes[name] = tuple(int(n) for n in entry["shape"])

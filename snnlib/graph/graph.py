@@ -80,8 +80,7 @@ class Graph:
     def dynamic(self, constant_input: bool) -> set[str]:
         """Names of the nodes whose value changes from step to step.
 
-        Under a constant input everything before the first spiking layer stays the same and is
-        computed once.
+        Under a constant input all before the first spiking layer stays the same: computed once.
         """
         changing: set[str] = set()
         for node in self.nodes.values():

@@ -49,9 +49,10 @@ def accuracy_over_time(
     Args:
         ax: axes to draw on.
         steps: (T,) time steps, starting at 1.
-        curves: label → (T,) accuracies as fractions. A label that starts with ``IF``,
-            ``TerMapping`` or ``AugMapping`` takes that method's color and marker. A shorter curve
-            is drawn over the first steps. Two labels of one method differ in line style.
+        curves: label → (T,) accuracies as fractions; nan (no answer yet) is not drawn. A label that
+            starts with ``IF``, ``TerMapping`` or ``AugMapping`` takes that method's color and
+            marker. A shorter curve is drawn over the first steps. Two labels of one method differ
+            in line style.
         ann: accuracy of the ANN as a fraction.
         percent: write the axis in percent.
 
@@ -68,8 +69,11 @@ def accuracy_over_time(
             raise ValueError(
                 f"curve {label!r} has shape {y.shape}, but there are {len(times)} steps"
             )
-        if y.size and not (y.min() >= 0 and y.max() <= 1):
-            raise ValueError(f"curve {label!r} is not a fraction: {y.min():g} … {y.max():g}")
+        known = y[~np.isnan(y)]
+        if known.size and not (known.min() >= 0 and known.max() <= 1):
+            raise ValueError(
+                f"curve {label!r} is not a fraction: {known.min():g} … {known.max():g}"
+            )
         try:
             drawn = look(label)
         except KeyError:

@@ -186,8 +186,8 @@ def player(
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, so that nothing jumps between frames
     drawn, captions = [], []
-    for k in numbers:
-        captions.append(draw(k) or f"{k + 1} / {len(numbers)}")
+    for at, k in enumerate(numbers, 1):
+        captions.append(draw(k) or f"{at} / {len(numbers)}")
         drawn.append(twins.pixels(figure, dpi))
     plt.close(figure)
     pictures = twins.pictures(drawn, FRAME_COLORS)

@@ -42,7 +42,7 @@ class Sums(NamedTuple):
     events: Tensor  # neurons that sent c ≠ 0
     spikes: Tensor  # Σ|c|
     synops: Tensor  # events × fan-out
-    multiplications: Tensor  # the part of ``synops`` with |c| > 1
+    multiplications: Tensor  # the part of ``synops`` with |c| ≠ 1
     unit_spikes: Tensor  # Σ|c| × fan-out
 
 

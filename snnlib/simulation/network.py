@@ -163,8 +163,7 @@ class SpikingNetwork:
             steps: number of time steps T, at least 1.
             coding: `Constant` (default), `Bernoulli` or `Frames`.
             record: names of spiking layers whose potentials and coefficients to keep.
-            memory: limit for the simulation's own tensors ("512MB", bytes); results and records
-                come on top.
+            memory: limit for the simulation's own tensors ("512MB", bytes), without the results.
             only_last: only step T's logits; no events are counted. Where the neurons are
                 memoryless this costs one ANN pass (the closed form).
             batch: images simulated together, whatever ``memory`` says; chosen from ``memory`` and
@@ -217,8 +216,7 @@ class SpikingNetwork:
             Step (1 … max_steps) and predicted class of every image, int64 tensors of shape (B,).
 
         Raises:
-            ConversionError, ValueError: as for calling the network; or the output is no vector of
-                classes.
+            ConversionError, ValueError: as for calling it; or the output is no vector of classes.
         """
         request = Request(
             whole("max_steps", max_steps), coding, memory=memory, batch=batch, readout=readout

@@ -27,7 +27,7 @@ from snnlib.simulation.early_exit import Decision, confident, first_sure
 class Trace:
     """Recorded steps of one spiking layer; tensors of shape (T, B, ...) once the run is done."""
 
-    potential: list[Tensor] | Tensor  # membrane potential after reset, in the ANN's units
+    potential: list[Tensor] | Tensor  # after reset, in the ANN's units (whole numbers: the layer's)
     coefficient: list[Tensor] | Tensor  # spike coefficients c
 
     @staticmethod
@@ -141,8 +141,7 @@ class Run:
         """Fraction of right answers after every step, shape (T,); nan where there are none yet.
 
         Args:
-            labels: classes, int64 (B,), or (B, ...) for dense outputs, of which every position
-                counts.
+            labels: classes, int64 (B,), or (B, ...) for dense outputs: every position counts.
 
         Raises:
             ValueError: there is not one label for every answer, they are no whole numbers of the
@@ -169,10 +168,11 @@ class Run:
         Raises:
             ValueError: they have another shape, or the output has no classes.
         """
-        self._classes("agreement")
-        answers = torch.as_tensor(ann_logits).argmax(1)
-        self._check_shape(answers, "ann_logits")
-        return shares(self.logits, answers.to(self.logits.device))
+        wanted = (len(self), *self._classes("agreement").shape[2:])
+        ann_logits = torch.as_tensor(ann_logits)
+        if ann_logits.shape != wanted:
+            raise ValueError(f"ann_logits: {tuple(ann_logits.shape)}, not {wanted} as in this run")
+        return shares(self.logits, ann_logits.argmax(1).to(self.logits.device))
 
     def error(self, outputs: Tensor) -> Tensor:
         """Root-mean-square difference from some outputs, relative to theirs, shape (T,).

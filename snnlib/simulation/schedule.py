@@ -46,7 +46,7 @@ def plan(
     Raises:
         ValueError: not even one image fits; or an argument is wrong.
     """
-    allowed = parse_memory(memory)
+    count, steps, allowed = whole("count", count), whole("steps", steps), parse_memory(memory)
     cpu = net.device.type == "cpu"
     rows, threads = (_rows(net), torch.get_num_threads()) if cpu else (512, 1)
     if batch is None:

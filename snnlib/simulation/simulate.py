@@ -189,7 +189,7 @@ def decide(ready: Ready, x: Tensor, confidence: float, request: Request) -> Deci
     plan, found = ready.plan(constant_input=True), []
 
     def sure(logits: Tensor, _: int) -> Tensor:
-        return early_exit.confident(logits, confidence)
+        return early_exit.confident(logits[None], confidence)[0]  # with a dimension of time
 
     with _arithmetic(net):
         for start in range(0, len(x), size):

@@ -55,10 +55,10 @@ class LayerReport:
 
     Attributes:
         name: of the layer.
-        scale: root-mean-square activation of the ANN; the errors below are relative to it.
+        scale: root-mean-square activation of the ANN, to which `error` and `parts` are relative.
         error: root-mean-square of r − a.
         parts: root-mean-square of each part of the error, by name (`PARTS`).
-        bias: mean of each part, which add up to the mean of r − a.
+        bias: mean of each part in the ANN's units, which add up to the mean of r − a.
         dead: channels that sent nothing in any image at the last number of steps.
         saturated: channels of which more than 1 % of the neurons (over images and positions)
             were to send more than they can: they are clipped.
@@ -144,7 +144,7 @@ def verify(
         x: images as the network takes them, shape (B, ...).
         original: the model that it was converted from, in the dtype of ``net``; None: there is
             none to compare with.
-        steps: the largest number of time steps to look at.
+        steps: look after 1, 2, 4, … steps, up to the largest power of two that this allows.
         batch: images looked at together.
 
     Raises:

@@ -150,3 +150,33 @@ def test_what_cannot_be_sent_is_refused_by_name(code):
 def test_arguments_out_of_range(digits_net, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Radix(digits_net[0], **{"bits": 5, **wrong})
+
+
+CODES = {
+    "digits": lambda net: Radix(net, 4),
+    "changes": lambda net: codes.Delta(net, 4),
+    "first spikes": lambda net: codes.FirstSpike(net),
+    "first spikes in slots": lambda net: codes.FirstSpike(net, slots=8, overlap=4),
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_layers_are_recorded_by_their_whole_names(digits_net, code):
+    """A text is one name: no layer is meant because its name is a part of it."""
+    net, x = digits_net
+    coder = CODES[code](net)
+    given = x[None] if code == "changes" else x
+    assert coder(given, record="relu2").trace.keys() == {"relu2"}
+    assert coder(given, record=None).trace == {}
+    for wrong in ("relu12", ["relu1", "conv1"], ["nothing"]):
+        with pytest.raises(ValueError, match="names no layer that sends: "):
+            coder(given, record=wrong)
+
+
+def test_accuracy_asks_for_one_label_an_image(digits_net):
+    net, x = digits_net
+    run, labels = Radix(net, 4)(x), torch.zeros(len(x), dtype=torch.int64)
+    assert run.accuracy(labels.tolist()).shape == (1,)
+    for wrong in (labels[:, None], labels.float(), labels[:3], labels.bool()):
+        with pytest.raises(ValueError, match="labels: "):
+            run.accuracy(wrong)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import snnlib as snn
 from snnlib.__main__ import main
+from snnlib.deploy import storage
 
 NEURONS = (snn.IF(), snn.Ternary(negative=0.0), snn.Augmented(levels=4, negative=0.5))
 TIE = 1e-11  # of a threshold: nearer to it, another order of a sum may decide otherwise
@@ -236,6 +237,20 @@ def test_the_file_is_the_network_that_the_page_runs(tmp_path: Path) -> None:
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "exact")]
     weights = sum(n.tensors["weight"].numel() for n in net.network.graph if "weight" in n.tensors)
     assert sizes[1] - sizes[0] > 1.5 * weights  # two bytes each, less what the header gains
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_network_of_any_type_goes_into_a_file_that_opens(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """The page and the library read it; narrow types are widened, since neither halves them."""
+    net, x = converted(small()).to(dtype), torch.rand(5, 1, 8, 8)
+    loaded = snn.load(net.to_web(tmp_path / "net.safetensors"))
+    wide = torch.float32 if dtype.itemsize < 4 else dtype
+    assert loaded.dtype == wide
+    assert torch.isfinite(loaded(x.to(wide), 4).logits).all()
+    kept = storage.save(net.network, tmp_path / "kept.safetensors", half=True)
+    assert snn.load(kept).dtype == dtype
 
 
 @pytest.mark.parametrize(

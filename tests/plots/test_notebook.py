@@ -182,3 +182,12 @@ def test_a_table_marks_its_columns_of_words():
 def test_a_table_refuses_rows_of_another_length():
     with pytest.raises(ValueError, match="1 cells, not 2"):
         notebook.Table(["neuron", "events"], [["IF"]])
+
+
+def test_frames_without_a_caption_are_counted(drawing):
+    """By their place, whatever they are called by."""
+    figure, draw, _ = drawing
+    page = notebook.player(
+        figure, lambda k: draw(k) and None, frames=[0, 5, 10], alt="a line that rises more and more"
+    )
+    assert all(f"{at} / 3" in page.data for at in (1, 2, 3))

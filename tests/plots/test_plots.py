@@ -114,3 +114,11 @@ def test_style_ends_with_the_block():
     with plots.style("dark"):
         assert mpl.rcParams["axes.facecolor"] == plots.CARD["dark"]
     assert mpl.rcParams["axes.facecolor"] == before
+
+
+def test_a_late_answer_that_is_not_there_yet_is_not_drawn():
+    figure, ax = plt.subplots()
+    plots.accuracy_over_time(ax, [1, 2, 3], {"IF": [float("nan"), 0.5, 0.6]})
+    with pytest.raises(ValueError, match=r"is not a fraction: 0\.5 … 1\.5"):
+        plots.accuracy_over_time(ax, [1, 2, 3], {"IF": [float("nan"), 0.5, 1.5]})
+    plt.close(figure)

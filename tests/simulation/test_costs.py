@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib import IF, Augmented, Bernoulli, Constant, Percentile, Ternary, convert
+from snnlib.backend import plain
 from snnlib.simulation import costs
 
 
@@ -182,3 +183,12 @@ def test_both_accounts_differ_by_the_first_layer_and_by_wide_spikes(coding):
         assert (found.multiplications[-1] > 0) == (neuron.kind == "augmented")
         between = (found.energy() - found.literature_energy).tolist()
         assert between == pytest.approx(((dearer + first) / 1000).tolist())
+
+
+def test_what_is_not_one_is_a_multiplication():
+    """Changes that a max pooling of joined messages sends are real numbers, small ones as well."""
+    sent = torch.tensor([[0.3, 1.0, -1.0, 1.2, 0.0, -2.0]])
+    events, spikes, synops, multiplications, units = plain.tally(sent, torch.full((6,), 5.0))
+    assert (events, synops, multiplications) == (5, 25, 15)
+    assert float(spikes) == pytest.approx(5.5)
+    assert float(units) == pytest.approx(27.5)

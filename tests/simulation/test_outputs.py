@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import snnlib as snn
+from snnlib.conversion.calibrate import calibrate_bias
 
 DOUBLE = torch.float64
 
@@ -170,3 +171,35 @@ def test_representations_tell_what_it_is(dense: Any, slow: Any) -> None:
     assert shown.startswith("<Run of 3 images, 5 steps: logits 3 each, ")
     assert shown.endswith("events an image, recorded relu2>")
     assert "events" not in repr(slow(images(3, 1, 8, 8), 5, only_last=True))
+
+
+def test_logits_of_other_classes_are_refused(dense: Any) -> None:
+    """Their largest entries have the right shape, and mean nothing."""
+    x = images(3, 1, 6, 5)
+    run, ann = dense(x, 2), dense.ann(x)
+    for wrong in (ann[:, :3], ann[:2], ann.argmax(1), torch.zeros(3)):
+        with pytest.raises(ValueError, match="ann_logits"):
+            run.agreement(wrong)
+
+
+def test_early_answers_of_sequences_are_refused() -> None:
+    """One dimension behind the classes: the softmax would run over the positions."""
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv1d(4, 3, 1)).eval()
+    x = torch.rand(6, 2, 8)
+    with pytest.raises(ValueError, match="early answers need one vector of classes"):
+        snn.convert(ann, x).decide(x, 0.5, 4)
+
+
+@pytest.mark.parametrize("wrong", [(0, 8), (10, 0), (10, -3), (2.5, 8)])
+def test_a_schedule_of_nothing_is_refused(dense: Any, wrong: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="whole number"):
+        dense.schedule(*wrong)
+
+
+@pytest.mark.parametrize("wrong", ["text", "bytes", "shape", "nan"])
+def test_biases_are_not_corrected_on_images_of_another_kind(dense: Any, wrong: str) -> None:
+    x: Any = images(3, 1, 6, 5)
+    x = {"text": "images", "bytes": x.byte(), "shape": x[:, 0], "nan": x / 0 - x / 0}[wrong]
+    with pytest.raises(snn.ConversionError):
+        calibrate_bias(dense, x, steps=2)
