@@ -1,8 +1,9 @@
 """The command line: ``python -m snnlib``, installed as ``snnlib``.
 
 Every command has ``--help`` with examples. Results go to standard output, progress bars and
-messages to standard error. Exit codes: 0 done, 1 a check failed, 2 wrong input (one readable
-message, no traceback), 130 interrupted.
+messages to standard error. Exit codes: 0 done, 1 a file is stale (``report --check``), 2 wrong
+input or a conversion that ``verify`` finds wrong (one readable message, no traceback), 130
+interrupted.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         {_BITS["delta"]} for delta)"""
     add("--bits", type=int, metavar="B", help=text)
     add("--radix", type=int, metavar="R", help="base of the digits (radix; default: 2)")
-    text = "slots of time a layer (first-spike; default: none, times are analog)"
+    text = """slots of time a layer (first-spike; default: none, times are analog; then --balance is
+        max and --dtype float64 unless given)"""
     add("--slots", type=int, metavar="S", help=text)
     text = "frames, in which each image moves by a pixel (delta; default: 8)"
     add("--frames", type=int, metavar="F", help=text)

@@ -21,7 +21,7 @@ network, which then takes images in [0, 1]."""
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_network(parser)
-    add_conversion(parser, steps=8)
+    add_conversion(parser, steps=8, runs=False)
     parser.add_argument("--output", metavar="FILE", required=True, help="a .safetensors file")
 
 

@@ -21,7 +21,7 @@ PERCENTILES = (99.0, 99.9, 100.0)
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_network(parser)
-    add_conversion(parser, steps=8)
+    add_conversion(parser, steps=8, runs=False)
     parser.add_argument("--web", metavar="FILE", required=True, help="a .safetensors file")
     text = "round weights to float16: half the size (default: as they are)"
     parser.add_argument("--half", action="store_true", help=text)

@@ -51,7 +51,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     add("--layout", choices=("nchw", "nhwc"), help=text)
 
 
-def add_conversion(parser: argparse.ArgumentParser, steps: int) -> None:
+def add_conversion(parser: argparse.ArgumentParser, steps: int, runs: bool = True) -> None:
     """The options that say how to convert and on which device."""
     add = parser.add_argument
     add("--neuron", choices=tuple(PARAMETERS), help="default: augmented")
@@ -67,7 +67,8 @@ def add_conversion(parser: argparse.ArgumentParser, steps: int) -> None:
     add("--balance", choices=("max", "percentile", "minerror"), help=text)
     add("--percentile", type=float, metavar="Q", help="with --balance percentile (default: 99.9)")
     add("--per-channel", action="store_true", help="one threshold a channel, not one a layer")
-    add("--steps", type=int, default=steps, metavar="T", help=f"time steps (default: {steps})")
+    text = "time steps" if runs else "time steps that minerror and --answer-from are for"
+    add("--steps", type=int, default=steps, metavar="T", help=f"{text} (default: {steps})")
     text = """first step that counts for the answer; choose it on other images than those evaluated
         (default: 1, or as saved)"""
     add("--answer-from", type=int, metavar="S", help=text)

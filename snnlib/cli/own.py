@@ -131,8 +131,10 @@ def tried(options: argparse.Namespace, images: Images, work: Work) -> tuple[Spli
     Raises:
         UsageError: none is left.
     """
-    if images.training is not None:
-        return images.whole[: options.limit], f"test images of {images.name}"
+    named = f"{'test ' if images.training is not None else ''}images of {images.name}"
+    apart = images.training is not None and options.calibration is None
+    if apart and work.balance is not None:  # training images set the thresholds
+        return images.whole[: options.limit], named
     most = len(images.whole) if options.limit is None else options.limit + len(work.known)
     chosen = pictures.apart(part := images.whole[:most], work.known)
     while len(chosen) < (options.limit or 0) and most < len(images.whole):  # images that are twice
@@ -140,7 +142,7 @@ def tried(options: argparse.Namespace, images: Images, work: Work) -> tuple[Spli
         chosen = pictures.apart(part := images.whole[:most], work.known)
     if not len(chosen):
         raise UsageError(f"{images.name}: all of its images set the thresholds, none is left")
-    left, origin = len(part) - len(chosen), f"images of {images.name}"
+    left, origin = len(part) - len(chosen), named
     origin += f" ({left:,} others left out: they set the thresholds)" if left else ""
     scale = _scale(options, chosen)
     if scale and work.balance is None:

@@ -69,7 +69,7 @@ class _Layer:
 
     def __init__(self, block: Block, residual: bool) -> None:
         def numbers(value: torch.Tensor) -> np.ndarray:
-            return value.detach().cpu().numpy()
+            return value.detach().cpu().numpy().copy()
 
         norm, self.residual = block.norm, residual
         self.spline, self.root = numbers(block.conv.lin.weight).T, numbers(block.conv.root.weight).T
@@ -204,7 +204,9 @@ class Asynchronous:
             raise ValueError("Asynchronous: call network.eval() first")
         self.network, self.rule = network, network.rule
         out: nn.Linear = network.out
-        self._weight, self._bias = out.weight.detach().numpy(), out.bias.detach().numpy()
+        self._weight, self._bias = (
+            value.detach().cpu().numpy().copy() for value in (out.weight, out.bias)
+        )
         dtype = self._bias.dtype
         self._growing = Growing(network.size, network.rule)
         self.events, self.cells = (_Graph(network.knots, dtype) for _ in range(2))

@@ -49,7 +49,7 @@ def look(
     """What the sensor sends while images move in front of it.
 
     Args:
-        images: uint8 (N, 1, H, W); around them it is black.
+        images: uint8 (N, 1, H, W), with the margin at most 256 a side; around them it is black.
         labels: int64 (N,).
         classes: names of the classes.
         threshold: θ, above 0.
@@ -61,7 +61,7 @@ def look(
         N recordings, times in ms from 0. Events of one time are in the order of their pixels.
 
     Raises:
-        ValueError: images are of another shape or type, or a number is not positive.
+        ValueError: images are of another shape or type, or too large; or a number is not positive.
 
     Example:
         >>> from snnlib.zoo import data
@@ -78,6 +78,8 @@ def look(
         )
     if whole("margin", margin, 0):
         images = F.pad(images, (margin,) * 4)
+    if max(images.shape[2:]) > 256:
+        raise ValueError(f"look: {tuple(images.shape[2:])} pixels, at most 256 a side can be told")
     places = positions(path)
     parts = [_seen(part[:, 0].numpy(), places, threshold, dark) for part in images.split(_AT_ONCE)]
     counts = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, np.int64)

@@ -101,6 +101,7 @@ def fit(
     Raises:
         ValueError: there are less recordings than a batch, or the state file is of another
             training.
+        CheckpointError: the state file cannot be written.
     """
     steps = len(recordings) // plan.batch
     if not steps:

@@ -41,7 +41,8 @@ def dead_zones(model: Sparse, images: Tensor, lost: float, batch: int = 100) -> 
     Args:
         model: not changed.
         images: training images, shape (N, C, H, W).
-        lost: that share, at least 0 and below 1; at 0 biases alone are calibrated.
+        lost: that share, at least 0 and below 1; at 0 nothing that these images send is left out,
+            and a zone exceeds ½ only below the smallest value that a channel sends.
         batch: images at a time.
 
     Raises:

@@ -132,7 +132,7 @@ class DSR(nn.Module):
             raise ValueError(f"DSR: steps={steps} must be at least 1")
         self.steps, self.leak, self.fire_at = steps, leak, fire_at
         self.layers = nn.Sequential()
-        for name, layer in ann.named_children():
+        for name, layer in ann._modules.items():  # a module in two places counts twice
             if isinstance(layer, nn.ReLU):
                 self.layers.add_module(name, Neurons(theta, fire_at, leak))
             elif isinstance(layer, (*_LINEAR, *_NORM)):

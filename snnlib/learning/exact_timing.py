@@ -205,9 +205,12 @@ class ExactTiming(nn.Module):
         sizes: neurons a layer, the input first.
         tau: time constant τ; inputs arrive within [0, 1).
         most: spikes a hidden neuron may fire; an output neuron's first is all that counts.
-        horizon: when the answer is due.
+        horizon: when the answer is due, above 0.
         drive: mean initial weight of a neuron, times its inputs, in thresholds.
         seed: of the initial weights.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -216,7 +219,8 @@ class ExactTiming(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.tau = real("ExactTiming: tau", tau, 0.0, above=True)
-        self.most, self.horizon = whole("ExactTiming: most", most), horizon
+        self.most = whole("ExactTiming: most", most)
+        self.horizon = real("ExactTiming: horizon", horizon, 0.0, above=True)
         generator = torch.Generator().manual_seed(whole("ExactTiming: seed", seed, 0))
         self.weights = nn.ParameterList()
         for inputs, size in pairwise(sizes):

@@ -13,17 +13,17 @@ What enters at step t (`encode`), pixels x of shape (B, C, H, W):
 
 ========  ==================================================================
 direct    x at every step
-time      1 where x lies in [1 − t/T, 1 − (t−1)/T): bright pixels first
-mixed     x at step 1; at step t + 1, 1 where x lies in [1 − t/T, 1 − (t−1)/T)
+time      1 where x lies in (1 − t/T, 1 − (t−1)/T]: bright pixels first
+mixed     x at step 1; at step t + 1, 1 where x lies in (1 − t/T, 1 − (t−1)/T]
 ========  ==================================================================
 
 The paper's: the per-step leak, gain and weight of the answer (start ½, ½, 1), the mixed input,
 whose first step has its own first layer, the surrogate (slope of a sigmoid, peak 1).
 
-Ours: any chain of layers with ReLUs in their places; x = 1 belongs to the brightest interval; a
-black pixel never fires and none fires twice, also in the time code, whose last interval in the
-released code is met by all pixels again. With T = 1, direct input, it is the plain network with a
-step for each ReLU: the test. Shown in chapter *Time in the input, time in the gradient*.
+Ours: any chain of layers with ReLUs in their places; intervals are closed above, so x = 1 is in
+the brightest; a black pixel never fires and none fires twice, also in the time code, whose last
+interval in the released code is met by all pixels again. With T = 1, direct input, it is the plain
+network with a step for each ReLU: the test. Chapter *Time in the input, time in the gradient*.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class HybridCoding(nn.Module):
             takes long to mend; 1 does not.
 
     Raises:
-        ValueError: no ReLU, an unknown form, steps below 1; one step leaves the mixed input
-            nothing to code in time.
+        ValueError: no ReLU, or one inside another layer, an unknown form, steps below 1; one step
+            leaves the mixed input nothing to code in time.
     """
 
     def __init__(
@@ -115,6 +115,8 @@ class HybridCoding(nn.Module):
             raise ValueError("HybridCoding: there is no nn.ReLU to put neurons in the place of")
         for i in places:
             chain[i] = Adaptive(steps, per_step, gain)
+        if any(isinstance(module, nn.ReLU) for module in chain.modules()):
+            raise ValueError("HybridCoding: an nn.ReLU inside a layer would stay: make it flat")
         self.first = chain[: places[0]]  # weighted layer and batch norm before the first neurons
         self.analog = copy.deepcopy(self.first) if form == "mixed" else None
         self.rest = cast("nn.Sequential", chain[places[0] :])

@@ -7,7 +7,7 @@ optimizer of the caller's, whose learning rate is the peak of the cycle::
 
 The order of an epoch's images depends on the seed and the epoch alone. So the state after an epoch
 is weights, optimizer and history, and a training that was interrupted and taken up again gives the
-same network as one that was not (on the same machine and number of threads; without dropout).
+same network as one that was not (on the same machine and number of threads).
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def fit(
         progress: show a progress bar.
 
     Raises:
-        ValueError: fewer images than a batch; or the state file is of another training.
+        ValueError: fewer images than a batch, no validation image; or the state file is of another
+            training.
+        CheckpointError: the state file cannot be written.
 
     Example:
         >>> from snnlib.zoo import data
@@ -110,6 +112,8 @@ def fit(
     steps = len(images) // plan.batch
     if not steps:
         raise ValueError(f"fit: {len(images)} images are less than one batch of {plan.batch}")
+    if not len(validation):
+        raise ValueError("fit: there is no validation image to judge an epoch by")
     peaks = [group["lr"] for group in optimizer.param_groups]
     settings = {"plan": asdict(plan), "seed": seed, "label": label, "images": len(images)}
 

@@ -12,8 +12,8 @@ scales alike. Of n values x a channel, with mean μ (`ScaleNorm`)::
     y = γ (x − μ) / √(s² + ε) + β                                shapes of nn.BatchNorm
 
 Top-1 is L∞ batch norm. √(π/2) is exact for Gaussian values; C_n is a bound's, no limit: top-k is
-not σ there, and γ has to learn the factor. L1 and top-k square nothing, so 16-bit numbers do not
-overflow.
+not σ there, and γ has to learn the factor. L1 and top-k square no value, so sums in 16 bits do
+not overflow; s itself is squared in 32, and running statistics are kept there.
 
 A bounded weight (`bound_weight`) keeps the norm ρ that the layer began with, channel i of it::
 
@@ -125,7 +125,8 @@ class ScaleNorm(nn.Module):
             self.running_mean.lerp_(center.to(self.running_mean.dtype), self.momentum)
             self.running_scale.lerp_(scale.to(self.running_scale.dtype), self.momentum)
         column = (-1, *[1] * (x.ndim - 2))
-        slope = self.weight / (scale.square() + self.eps).sqrt()
+        wide = scale.to(torch.promote_types(scale.dtype, torch.float32))  # s fits 16 bits, not s²
+        slope = self.weight / (wide.square() + self.eps).sqrt().to(scale.dtype)
         shift = self.bias - center * slope
         return x * slope.reshape(column) + shift.reshape(column)
 

@@ -55,6 +55,9 @@ class RateNorm(nn.Module):
     Attributes:
         alpha: α, shape ().
         largest: m, shape ().
+
+    Raises:
+        ValueError: ``share`` is not strictly between 0 and 1.
     """
 
     largest: Tensor
@@ -117,7 +120,7 @@ def from_relu(
             batches; 1: the maximum over all.
 
     Raises:
-        ValueError: there is no ReLU.
+        ValueError: there is no ReLU, or ``share`` is not strictly between 0 and 1.
 
     Example:
         >>> ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -127,9 +130,14 @@ def from_relu(
         True
     """
     made = copy.deepcopy(ann).eval()
-    relus = [(name, m) for name, m in made.named_modules() if isinstance(m, nn.ReLU)]
-    if not relus:
+    everywhere = list(made.named_modules(remove_duplicate=False))
+    names = [name for name, m in everywhere if isinstance(m, nn.ReLU)]
+    if not names:
         raise ValueError("from_relu: the network has no nn.ReLU to replace")
+    relus = [(name, nn.ReLU()) for name in names]  # one in two places becomes two
+    for name, module in relus:
+        parent, _, child = name.rpartition(".")
+        setattr(made.get_submodule(parent), child, module)
     tops = _tops(made, [module for _, module in relus], images, batch, quantile)
     for (name, _), top in zip(relus, tops, strict=True):
         parent, _, child = name.rpartition(".")

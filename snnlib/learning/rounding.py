@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,13 @@ def _value(ratio: Tensor, weight: Tensor, penalty: Penalty | None) -> tuple[Tens
     return (total.square() / square).mean(), slope.to(ratio.dtype)
 
 
+def check_penalty(penalty: str | None) -> None:
+    """Raise a ValueError unless it is one that there is."""
+    if penalty not in (None, *get_args(Penalty)):
+        known = ", ".join(get_args(Penalty))
+        raise ValueError(f"penalty={penalty!r} must be one of {known}, or None")
+
+
 def rounded(
     z: Tensor, theta: Tensor, weight: Tensor, penalty: Penalty | None = "count",
     rounding: bool = True,
@@ -117,12 +124,15 @@ def rounded(
         z: current, shape (B, ...).
         theta: θ > 0, broadcastable to one image's z; it is not trained.
         weight: w, of one image's shape, adds up to 1; or one number for all, 1 / neurons.
-        penalty: P; None: 0.
+        penalty: P, ``"count"``, ``"hoyer"`` or ``"l1"``; None: 0.
         rounding: send ⌊z/θ + ½⌋ θ; else max(z, 0), and P alone knows of θ.
 
     Returns:
         Messages, shape (B, ...); P, mean over images, shape (); the weighted share of neurons that
         send something when rounded, shape (), without gradient.
+
+    Raises:
+        ValueError: there is no such penalty.
 
     Example:
         >>> z = torch.tensor([[-1.0, 0.4, 0.5, 1.7]], requires_grad=True)
@@ -130,6 +140,7 @@ def rounded(
         >>> a.tolist(), float(share)
         ([[0.0, 0.0, 1.0, 2.0]], 0.5)
     """
+    check_penalty(penalty)
     return cast(
         "tuple[Tensor, Tensor, Tensor]", _Rounded.apply(z, theta, weight, penalty, rounding)
     )

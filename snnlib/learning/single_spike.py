@@ -52,8 +52,7 @@ class Once(LIF):
 def encode(x: Tensor, steps: int) -> Tensor:
     """Images in [0, 1], shape (B, ...) → (T, B, ...): x itself, then each pixel once, bright first.
 
-    At step t + 1 fire the pixels in [1 − t/(T−1), 1 − (t−1)/(T−1)), 1 among the first; black ones
-    never.
+    At step t + 1 fire the pixels in (1 − t/(T−1), 1 − (t−1)/(T−1)]; black ones never.
     """
     span = max(steps - 1, 1)
     interval = (torch.floor((1 - x) * span) + 1).masked_fill(x <= 0, 0)
@@ -92,7 +91,7 @@ class SingleSpike(nn.Module):
         single: at most one spike a neuron; else as many as steps.
 
     Raises:
-        ValueError: no ReLU, steps below 1.
+        ValueError: no ReLU, or one inside another layer, steps below 1.
     """
 
     def __init__(self, layers: nn.Sequential, steps: int, single: bool = True) -> None:
@@ -104,6 +103,8 @@ class SingleSpike(nn.Module):
             raise ValueError("SingleSpike: there is no nn.ReLU to put neurons in the place of")
         for i in places:
             self.layers[i] = Neurons(single)
+        if any(isinstance(module, nn.ReLU) for module in self.layers.modules()):
+            raise ValueError("SingleSpike: an nn.ReLU inside a layer would stay: make it flat")
         self.out = Once(spike=SPIKE)
         self.theta_out = nn.Parameter(torch.ones(1))
 

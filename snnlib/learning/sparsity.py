@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from snnlib.conversion.balance import Max
 from snnlib.conversion.convert import convert
-from snnlib.learning.rounding import HALF, DeadZone, Penalty, Rounded
+from snnlib.learning.rounding import HALF, DeadZone, Penalty, Rounded, check_penalty
 from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import checkpoints, models
@@ -74,7 +74,7 @@ class Sparse(nn.Module):
     Args:
         ann: the network that ``net`` was converted from, in evaluation mode; it is copied.
         net: the converted network: its thresholds, fan-outs and neuron are used.
-        penalty: P; None: none.
+        penalty: P, ``"count"``, ``"hoyer"`` or ``"l1"``; None: none.
         of: what counts: ``"events"``, or ``"synops"``, events × fan-out.
         rounding: round while training; else only `spiking` does.
 
@@ -85,7 +85,7 @@ class Sparse(nn.Module):
 
     Raises:
         ValueError: ``net`` is not of augmented neurons that round (negative 0, v0 ½, no cap); or a
-            spiking layer is no nn.ReLU of ``ann``.
+            spiking layer is no nn.ReLU of ``ann``; or there is no such penalty or count.
 
     Example:
         >>> ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -107,6 +107,9 @@ class Sparse(nn.Module):
         of: Literal["events", "synops"] = "events", rounding: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
+        check_penalty(penalty)
+        if of not in ("events", "synops"):
+            raise ValueError(f"Sparse: of={of!r} must be events or synops")
         neuron = net.neuron
         if not (isinstance(neuron, Augmented) and neuron.memoryless and neuron.v0 == HALF):
             raise ValueError(

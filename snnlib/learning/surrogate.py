@@ -7,9 +7,9 @@ scaled on data, layer by layer: Mishkin and Matas, ICLR 2016.
 A ReLU network becomes a spiking one that is trained through time (`unrolled`): every ReLU is a
 layer of LIF neurons, the image a constant current, the answer the mean current of the last layer::
 
-    z^l_t = norm(W^l s^(l−1)_t + b^l)        (B, n_l)   currents of step t
+    z^l_t = norm(W^l θ s^(l−1)_t + b^l)      (B, n_l)   currents of step t
     s^l_t, V^l_t = LIF step of z^l_t         (B, n_l)   `snnlib.learning.lif`
-    y = (1/T) Σ_t W^L s^(L−1)_t              (B, classes)
+    y = (1/T) Σ_t (W^L θ s^(L−1)_t + b^L)    (B, classes)
 
 Batch norm sees the currents of all steps as one batch of T·B, so its statistics, and what it does
 at test time, are those of T steps. Backward, a spike has the slope of a `Surrogate`. With reset by
@@ -37,7 +37,7 @@ from snnlib.learning.lif import LIF, run
 
 
 class Spiking(nn.Module):
-    """A layer of neurons over folded time: currents (T·B, ...) in, spikes (T·B, ...) out.
+    """A layer of neurons over folded time: currents (T·B, ...) in, messages, θ a spike, out.
 
     Args:
         neuron: the neuron model.
@@ -128,7 +128,8 @@ def unrolled(
     children = [
         (name, Spiking(chosen, steps, theta) if isinstance(child, nn.ReLU) else _inside(
             copy.deepcopy(child), chosen, steps, theta))
-        for name, child in ann.named_children()
+        for name, child in ann._modules.items()  # a module in two places counts twice
+        if child is not None
     ]  # fmt: skip
     spiking = [
         i for i, (_, child) in enumerate(children)
@@ -145,11 +146,11 @@ def unrolled(
 
 
 def _inside(module: nn.Module, neuron: LIF, steps: int, theta: float) -> nn.Module:
-    for name, child in module.named_children():
+    for name, child in list(module._modules.items()):
         if isinstance(child, nn.ReLU):
             setattr(module, name, Spiking(neuron, steps, theta))
         else:
-            _inside(child, neuron, steps, theta)
+            _inside(child, neuron, steps, theta) if child is not None else None
     return module
 
 
@@ -217,13 +218,14 @@ def deep_convolutional(
 
 @torch.no_grad()
 def scale_to_fire(net: Unrolled, x: Tensor, deviation: float = 1.0) -> None:
-    """Scale the weights of every hidden layer, first to last, until its currents have a deviation.
+    """Scale weights and bias of hidden layers, first to last, until currents have a deviation.
 
     Args:
         net: changed in place; without batch norm, which would undo it.
         x: images (B, C, H, W).
-        deviation: standard deviation of the currents of a layer, in thresholds, over images,
-            neurons and steps: about 1 keeps neurons firing at every depth, as batch norm does.
+        deviation: standard deviation of the currents of a layer, in their units (thresholds where
+            θ is 1), over images, neurons and steps: about 1 keeps neurons firing at every depth, as
+            batch norm does.
     """
     weighted = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     for layer in weighted[:-1]:

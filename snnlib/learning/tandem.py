@@ -68,8 +68,9 @@ class Tandem(nn.Module):
         self.steps = whole("Tandem: steps", steps)
         self.neuron = LIF(v0=real("Tandem: v0", v0, 0.0, 1.0))
         self.cut, self.spiking, self.network = cut, 0, network
-        self.names = [name for name, layer in network.named_children() if type(layer) is nn.ReLU]
-        hidden = sum(isinstance(layer, nn.ReLU) for layer in network.modules())
+        self.names = [name for name, layer in network._modules.items() if type(layer) is nn.ReLU]
+        everywhere = network.named_modules(remove_duplicate=False)  # one may stand in two places
+        hidden = sum(isinstance(layer, nn.ReLU) for _, layer in everywhere)
         if not self.names or hidden != len(self.names):
             raise ValueError("Tandem: the network must be a chain of layers with ReLUs among them")
         if missing := [name for name in self.names if name not in thresholds]:
@@ -80,10 +81,10 @@ class Tandem(nn.Module):
     def stages(self) -> list[list[nn.Module]]:
         """What stands before each ReLU, and after the last one."""
         found: list[list[nn.Module]] = [[]]
-        for layer in self.network.children():
+        for layer in self.network._modules.values():
             if isinstance(layer, nn.ReLU):
                 found.append([])
-            elif not isinstance(layer, _NOT_IN_TIME):
+            elif layer is not None and not isinstance(layer, _NOT_IN_TIME):
                 found[-1].append(layer)
         return found
 

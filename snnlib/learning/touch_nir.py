@@ -101,6 +101,7 @@ def from_nir(
         ImportError: the package ``nir`` is not installed.
         CheckpointError: the file cannot be read, is of another form, or does not say what a step
             or its reset is; says which.
+        ValueError: ``dt``, given or in the file, is no number above 0.
     """
     nir = _package()
     try:

@@ -68,7 +68,9 @@ class RankCoder(Recurrent):
             What each epoch left.
 
         Raises:
-            ValueError: nothing to train on, other classes, or the state is of another run.
+            ValueError: nothing to train on, other classes, augmentation of what are no images; or
+                the state is of another run.
+            CheckpointError: the state file cannot be written.
         """
         return fit(self, train, recipe or Recipe(), state=state, device=device, progress=progress)
 

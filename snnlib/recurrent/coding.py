@@ -92,7 +92,8 @@ class Leveled(Given):
 class IntensityRank:
     """Every pixel fires exactly once, brightest first: value v in 0…1 at step 1 + ⌊(1 − v)·n⌋.
 
-    Black pixels fire at the last step n. Images are uint8 or real numbers in 0…1.
+    Black pixels fire at the last step n. Images are real numbers in 0…1, or uint8 x: then v is
+    (x + 1) / 256, so that all bins are about equally wide, and a few grays fire a step earlier.
 
     >>> image = torch.tensor([[255, 128, 0]], dtype=torch.uint8)
     >>> coding = IntensityRank(4)

@@ -50,6 +50,9 @@ class Ramp:
         start: p at the beginning, 0…1.
         end: p after it.
         over: share of the training that it takes, 0…1.
+
+    Raises:
+        ValueError: a value is not from 0 to 1.
     """
 
     start: float

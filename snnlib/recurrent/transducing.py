@@ -118,6 +118,7 @@ def fit(
 
     Raises:
         ValueError: there is no string, or the state file is of another training.
+        CheckpointError: the state file cannot be written.
     """
     if not len(strings):
         raise ValueError("fit: there is no string to train on")

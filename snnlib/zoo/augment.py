@@ -1,7 +1,7 @@
 """Augmentation of whole batches: shift, flip, rotate and scale, cut out.
 
-Every function takes uint8 images (B, C, H, W) and draws its numbers from the generator it is given,
-so that a seed fixes the run. No loop over images: a shift with a flip is one gather.
+Every function takes images (B, C, H, W) and draws its numbers from the generator it is given, so
+that a seed fixes the run. No loop over images: a shift with a flip is one gather.
 """
 
 from __future__ import annotations

@@ -98,7 +98,8 @@ def weights(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file of weights. Check the path.")
     if path.suffix == ".safetensors":
-        return read_safetensors(path, "Write the weights with safetensors.torch.save_file.")[1]
+        _, held = read_safetensors(path, "Write the weights with safetensors.torch.save_file.")
+        return _bare(held)
     way = "Save them with torch.save(model.state_dict(), path)."
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
@@ -112,8 +113,13 @@ def weights(path: str | Path) -> dict[str, Tensor]:
     if len(inside) != 1:
         raise CheckpointError(f"{path} holds {len(inside)} state dicts {[*inside]}. {way}")
     (found,) = inside.values()
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in found):
+    return _bare(found)
+
+
+def _bare(found: Any) -> dict[str, Tensor]:
+    """Names without the prefixes that wrappers put before all of them, in either order."""
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):
+        if found and all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
     return found
 

@@ -66,11 +66,7 @@ def mine(items: list[Item]) -> list[Item]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Connect the processes that torchrun started; does nothing in a process by itself.
-
-    Raises:
-        ProcessError: another process died.
-    """
+    """Connect the processes that torchrun started; does nothing in a process by itself."""
     if size() == 1:
         yield
         return

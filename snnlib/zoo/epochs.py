@@ -43,6 +43,7 @@ def run(
 
     Raises:
         ValueError: the state file is of another training.
+        CheckpointError: the state file cannot be written.
     """
     history: list[Epoch] = []
 

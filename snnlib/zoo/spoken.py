@@ -82,10 +82,14 @@ def waveform(content: bytes) -> Tensor:
     Raises:
         DatasetUnavailable: it is of another kind.
     """
-    with wave.open(io.BytesIO(content)) as file:
-        if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, RATE):
-            raise DatasetUnavailable(f"{NAME}: a recording is not 16 bits, one channel, {RATE} Hz")
-        samples = file.readframes(file.getnframes())
+    try:
+        with wave.open(io.BytesIO(content)) as file:
+            kind = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            samples = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise DatasetUnavailable(f"{NAME}: a recording is no WAV file: {error}") from error
+    if kind != (1, 2, RATE):
+        raise DatasetUnavailable(f"{NAME}: a recording is not 16 bits, one channel, {RATE} Hz")
     return torch.from_numpy(np.frombuffer(samples, "<i2").astype(np.int16))
 
 

@@ -188,10 +188,15 @@ def accuracy(network: nn.Module, split: Split, batch: int = 500) -> float:
     """Share of the images that the network, in eval mode, classifies as labeled.
 
     Args:
-        network: takes images in [0, 1]; its mode is put back afterward.
-        split: images and labels.
+        network: takes the images as floats; its mode is put back afterward.
+        split: images and labels, at least one.
         batch: images at a time.
+
+    Raises:
+        ValueError: there is no image.
     """
+    if not len(split):
+        raise ValueError("accuracy: there is no image")
     device = next(network.parameters()).device
     training = network.training
     network.eval()
@@ -199,7 +204,7 @@ def accuracy(network: nn.Module, split: Split, batch: int = 500) -> float:
     with torch.inference_mode():
         for start in range(0, len(split), batch):
             part = split[start : start + batch]
-            x = data.to_float(part.images.to(device)).contiguous(memory_format=torch.channels_last)
+            x = part.floats().to(device).contiguous(memory_format=torch.channels_last)
             right += int((network(x).argmax(1).cpu() == part.labels).sum())
     network.train(training)
     return right / len(split)

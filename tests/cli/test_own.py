@@ -270,6 +270,19 @@ def test_the_book_s_networks_go_the_same_way(run, tmp_path):
     assert "no original to compare" in out
 
 
+def test_of_a_data_set_nothing_is_tried_that_set_the_thresholds(run, tmp_path):
+    """And a saved network gets its images as it was told, of a data set too."""
+    target, few = str(tmp_path / "net.safetensors"), ("--calibration", "few.npz")
+    other = found(run, "digits-cnn", "--data", "digits", *few, "--steps", "2")
+    assert other["n"] == 351
+    assert other["images_from"].startswith("test images of digits (4 others left out")
+    assert run("convert", "digits-cnn", *few, "--output", target)[0] == 0
+    plain = found(run, target, "--data", "digits", "--steps", "2")
+    assert plain["n"] == 351
+    scaled = found(run, target, "--data", "digits", "--steps", "2", "--mean", "0.9", "--std", "0.1")
+    assert scaled["accuracy"] != plain["accuracy"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_mean_and_standard_deviation_become_part_of_the_network(home, monkeypatch, dtype, tmp_path):
     """The network sees (x − mean) / std, and takes images in [0, 1]; a saved one says so itself."""

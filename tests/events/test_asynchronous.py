@@ -150,3 +150,16 @@ def test_without_an_event_the_bias_answers():
         whole = net(graph(empty, net.rule))[0]
     assert torch.equal(whole, net.out.bias.detach())
     assert np.array_equal(Asynchronous(net).logits, whole.numpy())
+
+
+def test_it_keeps_the_weights_that_it_was_made_of():
+    """Training the network on, or loading other weights, does not change half of them."""
+    net = made(RULES["past"], torch.float64)
+    running = Asynchronous(net)
+    layer = running._of_events[0]
+    before = [layer.spline.copy(), layer.root.copy(), running._weight.copy(), running._bias.copy()]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(3.0)
+    after = [layer.spline, layer.root, running._weight, running._bias]
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))

@@ -121,3 +121,9 @@ def test_without_the_library_it_is_said_what_to_install():
         "sys.exit(1)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_byte_cannot_tell_is_refused():
+    images = torch.zeros(1, 1, 250, 250, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="at most 256 a side"):
+        look(images, torch.zeros(1, dtype=torch.int64), ("dark",), margin=4)

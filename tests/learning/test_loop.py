@@ -1,5 +1,7 @@
 """The loop of learning: resumed equals uninterrupted; what is kept for the backward pass."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -82,3 +84,14 @@ def test_kept_bytes_are_those_of_the_graph():
     assert kept_bytes(lambda: (x.square() * x.exp()).sum()) == 3 * 800  # x, x², eˣ
     with torch.no_grad():
         assert kept_bytes(lambda: chain(5)) == 0
+
+
+def test_real_images_are_judged_and_none_is_no_validation():
+    train, _ = data.load("digits")
+    small = train[:64]
+    real = dataclasses.replace(small, images=small.floats() - 0.5)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    sgd = torch.optim.SGD(net.parameters(), 0.1)
+    assert len(fit(net, sgd, real, real, Plan(epochs=1, batch=32))) == 1
+    with pytest.raises(ValueError, match="there is no validation image"):
+        fit(net, sgd, real, real[:0], Plan(epochs=1, batch=32))

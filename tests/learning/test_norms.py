@@ -169,3 +169,14 @@ def test_wrong_parameters_are_named():
         ScaleNorm(3, "l3")
     with pytest.raises(ValueError, match="k"):
         ScaleNorm(3, "top-k", k=0)
+
+
+@pytest.mark.parametrize("kind", ["l1", "top-k"])
+def test_a_scale_that_fits_16_bits_normalizes_there(kind):
+    """Its square does not fit: a slope of zero would leave the bias alone."""
+    x = 3000 * torch.randn(64, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    layer = ScaleNorm(2, kind)
+    wanted = layer(x)
+    found = layer.half()(x.half())
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0.02)

@@ -9,6 +9,7 @@ from torch import nn
 from snnlib.conversion.convert import convert
 from snnlib.learning.dead_zones import dead_zones
 from snnlib.learning.loop import Plan, fit
+from snnlib.learning.rounding import rounded
 from snnlib.learning.sparsity import Objective, Sparse
 from snnlib.neurons import IF, Augmented
 from snnlib.zoo import data, models
@@ -252,3 +253,16 @@ def test_biases_give_back_what_is_missing_in_the_mean(digits):
     assert not bool(quiet.layers[0].shift.any())  # before the first nothing was rounded
     biased = dead_zones(model, x, 0.0)
     assert all(bool((layer.zone == 0.5).all()) for layer in biased.layers)
+
+
+@pytest.mark.parametrize("wrong", [{"penalty": "L1"}, {"penalty": "hoyr"}, {"of": "SynOps"}])
+def test_words_that_are_not_there_are_refused(wrong):
+    """Else another penalty would be computed, or other counts, without a word."""
+    ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    net = convert(ann, torch.rand(50, 4), Augmented(levels=4, negative=0.0))
+    with pytest.raises(ValueError, match="must be"):
+        Sparse(ann, net, **wrong)
+    if "penalty" in wrong:
+        one = torch.ones(1)
+        with pytest.raises(ValueError, match="must be one of count, hoyer, l1"):
+            rounded(one[None], one, one, **wrong)

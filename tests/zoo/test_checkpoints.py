@@ -297,3 +297,15 @@ def test_published_files_are_small_and_whole():
         _, record = checkpoints.read(path)
         assert record["architecture"] == name
         assert record["command"].startswith(f"snnlib train {name} ")
+
+
+@pytest.mark.parametrize(
+    "before", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_prefixes_of_wrappers_come_off(before, suffix, tmp_path):
+    weights = {"conv.weight": torch.ones(2), "fc.bias": torch.zeros(1)}
+    path = tmp_path / f"weights{suffix}"
+    wrapped = {before + name: value for name, value in weights.items()}
+    (torch.save if suffix == ".pt" else save_file)(wrapped, path)
+    assert checkpoints.weights(path).keys() == weights.keys()
