@@ -278,6 +278,8 @@ class SpikingNetwork:
                 "replace works on the real-valued network: use net.source.replace(...) and "
                 "quantize the result"
             )
+        if not isinstance(changes.get("balanced", {}), Mapping):
+            raise ValueError("balanced: a mapping from each spiking layer's name to its λ")
         return self._other(replace(self.network, **changes))
 
     def to(self, target: torch.device | str | torch.dtype) -> SpikingNetwork:

@@ -55,6 +55,7 @@ CALLS: dict[str, tuple[Callable[[Net], Any], str]] = {
     "no end": (lambda n: balanced(n, float("inf")), "threshold inf: it must be finite"),
     "next to nothing": (lambda n: balanced(n, 1e-38), "threshold 2.5e-39: it must be finite"),
     "of another shape": (lambda n: balanced(n, [1.0, 1.0, 1.0]), "does not broadcast to"),
+    "one for all": (lambda n: n.replace(balanced=torch.tensor(1.0)), "balanced: a mapping from"),
     "thresholds missing": (lambda n: n.replace(balanced={}), "thresholds and spiking layers"),
     "unknown part": (lambda n: n.replace(graph=n.graph), r"replace\(graph\): it takes neuron"),
     "seed of 24 digits": (lambda n: snn.Bernoulli(seed=10**24), "seed=10{24} must be a whole"),
