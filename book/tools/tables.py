@@ -55,11 +55,11 @@ _NOTE = (
     "to the ANN's (45 nm: 4.6 pJ a MAC, 0.9 pJ an addition, memory traffic excluded), in two "
     "accounts. *Energy* is ours: an event with |c| > 1 is a MAC, the analog first layer counts. "
     "*Literature's* is what papers usually state: every event is an addition, and the first layer "
-    "is left out. *Late answer* is the same run with its first steps left out of the "
-    "answer, which costs nothing; the first step that counts is chosen on validation images, for "
-    "each number of steps ([late-answer.json](book/results/late-answer.json)); without such a row "
-    "it is step 1 in all columns. Losses are points lost against the ANN: positive is worse. All "
-    "settings, plain ones too, runs of 256 steps, intervals, commands, versions and machine: "
+    "is left out. *Late answer* is the same run, 32 steps of it, with its first steps left out of "
+    "the answer, which costs nothing; the first step that counts is chosen on validation images, "
+    "for each number of steps ([late-answer.json](book/results/late-answer.json)); without such a "
+    "row it is step 1 in all columns. Losses are points lost against the ANN: positive is worse. "
+    "All settings, plain ones too, runs of 256 steps, intervals, commands, versions and machine: "
     "[accuracy-over-time.json](book/results/accuracy-over-time.json)."
 )
 
@@ -176,12 +176,14 @@ class Line:
             neuron, synaptic operations, energy relative to the ANN's in this book's account and in
             the literature's. Empty texts for an ANN.
         method: what the row is of, in a word.
+        ann: the ANN's accuracy on the images of the row.
     """
 
     name: str
     accuracy: list[float | None]
     costs: list[str]
     method: str
+    ann: float
 
 
 def lines(runs: Iterable[Run]) -> list[Line]:
@@ -189,15 +191,15 @@ def lines(runs: Iterable[Run]) -> list[Line]:
     found = []
     for run in runs:
         method = LABELS[run["neuron"]]
-        found.append(
-            Line(_setting(run), _after(run["accuracy"]), _costs(run, settled(run)), method)
-        )
+        ann, costs = run["ann_accuracy"], _costs(run, settled(run))
+        found.append(Line(_setting(run), _after(run["accuracy"]), costs, method, ann))
         if "setting" in run and "late" in run and _begins_later(run["late"]):
             found += _late(run, run["late"], method)
         if "quantized_ann" in run:
             rounded = run["quantized_ann"]
             at = dict(zip(rounded["steps"], rounded["accuracy"], strict=True))
-            found.append(Line(ROUNDED, [at.get(t) for t in STEPS], [""] * len(COSTS), "ANN"))
+            cells = [at.get(t) for t in STEPS]
+            found.append(Line(ROUNDED, cells, [""] * len(COSTS), "ANN", ann))
     return found
 
 
@@ -269,7 +271,7 @@ def _late(run: Run, late: LateRun, method: str) -> list[Line]:
     rows = [(first, late["accuracy"])] if fewer else []
     rows.append(("… their late answer" if fewer else "… late answer", late["late"]["accuracy"]))
     return [
-        Line(name, _after(values), _costs(run, _settled(values, ann)), method)
+        Line(name, _after(values), _costs(run, _settled(values, ann)), method, ann)
         for name, values in rows
     ]
 

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from bookext import glance
 
 from book.experiments.targets import targets
 from book.tools import report, tables
@@ -136,6 +137,20 @@ def test_baselines_have_their_late_answer_beside_them(clone):
     path.write_text(stored.replace('"start": [1, 1, 2, 3]', '"start": [1, 1, 2, 1]'))
     report.update(clone)
     assert "| … late answer" not in (clone / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("ann", "close"), [(0.992, True), (0.995, False)])
+def test_a_row_is_close_to_the_ann_of_its_own_images(clone, ann, close):
+    """99.10 % of fifty images are within a tenth of a point of one ANN, and not of another."""
+    reading = {"start": [1, 1, 2, 3], "accuracy": [0.2, 0.6, 0.99, 0.991]}
+    row = {"label": "IF, best", "neuron": "if", "model": "mnist-cnn", "n": 50, "late": reading,
+           "ann_accuracy": ann, "accuracy": [0.2, 0.4, 0.7, 0.8]}  # fmt: skip
+    (clone / tables.LATE).write_text(json.dumps({"runs": [row]}))
+    (runs,) = tables.best(clone, ["mnist-cnn"]).values()
+    late = [line for line in tables.lines(runs) if line.name.startswith("…")]
+    assert [line.ann for line in late] == [ann, ann]
+    shown = glance.table(clone).partition("their late answer")[2].partition("</tr>")[0]
+    assert ("<td class=snn-close>99.10</td>" in shown) == close
 
 
 def test_evaluations_read_late_are_no_baseline(clone):

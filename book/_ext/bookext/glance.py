@@ -38,7 +38,6 @@ def table(root: Path) -> str:
 
 def _group(network: str, runs: list[tables.Run]) -> str:
     """The rows of a network; its name chooses it in the sections below."""
-    ann = runs[0]["ann_accuracy"]
     wide = 1 + len(tables.STEPS) + len(HEADS)
     link = (
         f'<a href="?network={network}#accuracy-over-time" data-network="{network}">'
@@ -54,7 +53,7 @@ def _group(network: str, runs: list[tables.Run]) -> str:
         small = f"<small>{html.escape(setting)}</small>" if setting else ""
         cells = ""
         for share in line.accuracy:
-            close = share is not None and ann - share <= tables.LOSS + 1e-9
+            close = share is not None and line.ann - share <= tables.LOSS + 1e-9
             cells += f"<td{' class=snn-close' * close}>{tables.percent(share)}</td>"
         *costs, ours, literature = line.costs
         costs.append(f"{ours}<small>{literature}</small>" if ours.strip("–") else ours)
