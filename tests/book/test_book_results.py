@@ -210,7 +210,7 @@ def swept(label, accuracy, events, false, **more):
         "model": MODEL, "label": label, "n": 100, "ann_accuracy": 0.99, "steps": 2,
         "accuracy": accuracy, "events_per_image": events, "neurons": 10,
         "setting": neuron("ternary" if more else "if", **more),
-        "silent": {"false": false},
+        "silent": {"false": false, "images": 30},
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bookext.axes import MARKED, cost_axis
 from bookext.modes import Key, Panel
-from bookext.results import Result, of
+from bookext.results import Result, images, of
 from snnlib import plots
 
 if TYPE_CHECKING:
@@ -69,6 +69,6 @@ def answer(result: Result, model: str) -> str:
         said.append(
             f"{row['label']} {100 * row['accuracy'][at]:.1f} % from step 1 and "
             f"{100 * row['late']['accuracy'][at]:.1f} % from step {row['late']['start'][at]} "
-            f"(gain {low:+.1f} to {high:+.1f} points)".replace("-", "−")
+            f"(gain {low:+.1f} to {high:+.1f} points; {images([run])})".replace("-", "−")
         )
     return f"After {AFTER} steps: {'; '.join(said)}."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bookext.axes import MARKED, cost_axis, loss_axis
 from bookext.modes import Key, Panel
-from bookext.results import Result, of
+from bookext.results import Result, images, of
 from snnlib import plots
 
 if TYPE_CHECKING:
@@ -95,5 +95,6 @@ def answer(result: Result, model: str) -> str:
         f"After {at + 1} steps a negative threshold at 0 gives {100 * zero['accuracy'][at]:.1f} %, "
         f"one at −θ {100 * one['accuracy'][at]:.1f} %, for {100 * more:+.0f} % events; the ANN has "
         f"{100 * zero['ann_accuracy']:.1f} %. Of the neurons that are silent in the ANN {false} "
-        "have a net count above zero (IF / −θ / 0)."
+        f"have a net count above zero (IF / −θ / 0). On {images([zero])}, silent neurons on "
+        f"{zero['silent']['images']} validation images."
     )
