@@ -38,14 +38,7 @@ from torch import Tensor
 from snnlib._arguments import real, whole
 from snnlib.backend.modes import own_mode
 from snnlib.codes.coded import Coded, Tally
-from snnlib.codes.stream import (
-    Clock,
-    added,
-    check,
-    depths,
-    flow,
-    recorded,
-)
+from snnlib.codes.stream import Clock, added, check, depths, flow, recorded
 from snnlib.graph.operations import Node, rectify
 from snnlib.simulation.costs import Account
 from snnlib.simulation.images import checked

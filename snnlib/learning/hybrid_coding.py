@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib._arguments import whole
-from snnlib.learning.lif import LIF, Surrogate, run
+from snnlib.learning.lif import LIF, Surrogate, places_of_relus, run
 
 Input = Literal["direct", "time", "mixed"]
 INPUTS: tuple[Input, ...] = ("direct", "time", "mixed")
@@ -110,13 +110,9 @@ class HybridCoding(nn.Module):
             raise ValueError(f"HybridCoding: form={form!r} must be one of {', '.join(INPUTS)}")
         self.form = form
         chain = copy.deepcopy(layers)
-        places = [i for i, layer in enumerate(chain) if isinstance(layer, nn.ReLU)]
-        if not places:
-            raise ValueError("HybridCoding: there is no nn.ReLU to put neurons in the place of")
+        places = places_of_relus(chain, "HybridCoding")
         for i in places:
             chain[i] = Adaptive(steps, per_step, gain)
-        if any(isinstance(module, nn.ReLU) for module in chain.modules()):
-            raise ValueError("HybridCoding: an nn.ReLU inside a layer would stay: make it flat")
         self.first = chain[: places[0]]  # weighted layer and batch norm before the first neurons
         self.analog = copy.deepcopy(self.first) if form == "mixed" else None
         self.rest = cast("nn.Sequential", chain[places[0] :])

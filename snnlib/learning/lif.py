@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnlib._arguments import real
 from snnlib.neurons import IF, State
@@ -121,6 +121,21 @@ class LIF(IF):
     def reset_potential(self, potential: Tensor, coefficient: Tensor, theta: Tensor) -> Tensor:
         sent = coefficient.detach() if self.detach else coefficient
         return potential * (1 - sent) if self.reset == "zero" else potential - sent * theta
+
+
+def places_of_relus(chain: nn.Sequential, owner: str) -> list[int]:
+    """Where in a chain of layers neurons are to stand.
+
+    Raises:
+        ValueError: there is no ReLU, or one inside another layer; ``owner`` says who asks.
+    """
+    places = [i for i, layer in enumerate(chain) if isinstance(layer, nn.ReLU)]
+    if not places:
+        raise ValueError(f"{owner}: there is no nn.ReLU to put neurons in the place of")
+    inside = (layer for layer in chain if not isinstance(layer, nn.ReLU))
+    if any(isinstance(module, nn.ReLU) for layer in inside for module in layer.modules()):
+        raise ValueError(f"{owner}: an nn.ReLU inside a layer would stay: make it flat")
+    return places
 
 
 def run(neuron: LIF, currents: Tensor, theta: Tensor, leaks: Tensor | None = None) -> Tensor:

@@ -136,13 +136,10 @@ def from_relu(
         raise ValueError("from_relu: the network has no nn.ReLU to replace")
     relus = [(name, nn.ReLU()) for name in names]  # one in two places becomes two
     for name, module in relus:
-        parent, _, child = name.rpartition(".")
-        setattr(made.get_submodule(parent), child, module)
+        made.set_submodule(name, module)
     tops = _tops(made, [module for _, module in relus], images, batch, quantile)
     for (name, _), top in zip(relus, tops, strict=True):
-        parent, _, child = name.rpartition(".")
-        largest = top / share
-        setattr(made.get_submodule(parent), child, RateNorm(share, largest, unit=top))
+        made.set_submodule(name, RateNorm(share, top / share, unit=top))
     return made.to(images.device).eval()
 
 

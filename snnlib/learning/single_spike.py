@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib._arguments import whole
-from snnlib.learning.lif import LIF, Surrogate, run
+from snnlib.learning.lif import LIF, Surrogate, places_of_relus, run
 
 SPIKE = Surrogate("triangle")
 _LEAST = 0.05  # threshold: one that learning drives to 0 divides by it
@@ -98,13 +98,8 @@ class SingleSpike(nn.Module):
         super().__init__()
         self.steps = whole("SingleSpike: steps", steps)
         self.layers = copy.deepcopy(layers)
-        places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.ReLU)]
-        if not places:
-            raise ValueError("SingleSpike: there is no nn.ReLU to put neurons in the place of")
-        for i in places:
+        for i in places_of_relus(layers, "SingleSpike"):
             self.layers[i] = Neurons(single)
-        if any(isinstance(module, nn.ReLU) for module in self.layers.modules()):
-            raise ValueError("SingleSpike: an nn.ReLU inside a layer would stay: make it flat")
         self.out = Once(spike=SPIKE)
         self.theta_out = nn.Parameter(torch.ones(1))
 

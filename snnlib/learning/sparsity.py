@@ -130,7 +130,7 @@ class Sparse(nn.Module):
                 total, weight = fan_out.new_tensor(size), fan_out.new_tensor(1 / size)
             totals.append(total)
             layer = Rounded(net.thresholds[name], weight, fan_out.shape, penalty, rounding)
-            _put(self.body, name, layer)
+            self.body.set_submodule(name, layer)
         counts = torch.stack(totals)
         self.register_buffer("shares", counts / counts.sum())
         self.register_buffer("multipliers", torch.zeros_like(counts))
@@ -166,7 +166,7 @@ class Sparse(nn.Module):
         made = copy.deepcopy(self.body)
         for name, layer in zip(self.names, self.layers, strict=True):
             moved = bool(layer.shift.any())
-            _put(made, name, _Shifted(layer.shift.clone()) if moved else nn.ReLU())
+            made.set_submodule(name, _Shifted(layer.shift.clone()) if moved else nn.ReLU())
         if bool(self.answer.any()):
             made = _Answering(made, self.answer.clone())
         return made.eval()
@@ -209,11 +209,6 @@ def restored(path: str | Path, images: Tensor) -> SpikingNetwork:
     net = convert(ann, images, Augmented(levels=1, negative=0.0), balance=Max())
     thetas = [images.new_tensor(theta) for theta in record["thresholds"].values()]
     return net.replace(balanced=dict(zip(net.graph.spiking, thetas, strict=True)))
-
-
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
 
 
 @dataclass(frozen=True)

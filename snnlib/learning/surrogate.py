@@ -149,8 +149,8 @@ def _inside(module: nn.Module, neuron: LIF, steps: int, theta: float) -> nn.Modu
     for name, child in list(module._modules.items()):
         if isinstance(child, nn.ReLU):
             setattr(module, name, Spiking(neuron, steps, theta))
-        else:
-            _inside(child, neuron, steps, theta) if child is not None else None
+        elif child is not None:
+            _inside(child, neuron, steps, theta)
     return module
 
 
