@@ -66,7 +66,7 @@ def to_web(
     """
     _check(net)
     net = net.to(torch.device("cpu"))
-    if net.dtype.itemsize < 4:  # neither the page nor halves of halves know narrow types
+    if net.dtype.itemsize < 4:  # the page reads no narrow types
         net = net.to(torch.float32)
     tensors = dict[str, Tensor]()
     shown: dict[str, Any] = {"about": about, "macs": costs.macs, "balanced": {}, "fan_outs": {}}

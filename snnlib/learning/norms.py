@@ -13,7 +13,7 @@ scales alike. Of n values x a channel, with mean μ (`ScaleNorm`)::
 
 Top-1 is L∞ batch norm. √(π/2) is exact for Gaussian values; C_n is a bound's, no limit: top-k is
 not σ there, and γ has to learn the factor. L1 and top-k square no value, so sums in 16 bits do
-not overflow; s itself is squared in 32, and running statistics are kept there.
+not overflow; s itself is squared in 32, and running statistics want 32, too.
 
 A bounded weight (`bound_weight`) keeps the norm ρ that the layer began with, channel i of it::
 
