@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snnlib.graph.graph import Graph
 from snnlib.simulation.costs import Account, Sums, SynOps
-from snnlib.simulation.run import Statistics, predicted, shares
+from snnlib.simulation.run import Statistics, of_classes, predicted, right_answers
 
 
 class Tally:
@@ -94,21 +94,21 @@ class Coded:
 
     @property
     def predictions(self) -> Tensor:
-        """Answers, int64 (K, B)."""
-        return predicted(self.logits)
+        """Answers, int64 (K, B), or (K, B, ...) if dense.
+
+        Raises:
+            ValueError: the output is one value, so there are no classes.
+        """
+        return predicted(of_classes(self.logits, "predictions"))
 
     def accuracy(self, labels: Tensor) -> Tensor:
         """Share of right answers, shape (K,), for labels (B,), or (B, ...) for dense outputs.
 
         Raises:
-            ValueError: there is not one whole number an answer, or the output has no classes.
+            ValueError: there is not one label for every answer, they are no whole numbers of the
+                classes, or the output has no classes.
         """
-        labels, wanted = torch.as_tensor(labels), (len(self), *self.logits.shape[3:])
-        if self.logits.shape[2] < 2:
-            raise ValueError("accuracy: the output has one value an image and so no classes")
-        if labels.shape != wanted or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"labels: {labels.dtype} {tuple(labels.shape)} for answers {wanted}")
-        return shares(self.logits, labels.to(self.logits.device))
+        return right_answers(self.logits, labels)
 
     @property
     def events(self) -> Tensor:

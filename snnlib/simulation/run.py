@@ -73,6 +73,29 @@ class Statistics:
         return Sums(*torch.stack([self.table[name] for name in sources]).sum(0).unbind(1))
 
 
+def of_classes(logits: Tensor, what: str) -> Tensor:
+    """The logits (T, B, classes, ...); ValueError naming ``what`` if they are of one value."""
+    if logits.dim() < 3 or logits.shape[2] < 2:
+        raise ValueError(f"{what}: the output has one value and so no classes; see run.logits")
+    return logits
+
+
+def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """Fraction of right answers, (T,), as `Run.accuracy` documents and checks it."""
+    labels, classes = torch.as_tensor(labels), of_classes(logits, "accuracy").shape[2]
+    if labels.shape != (logits.shape[1], *logits.shape[3:]):
+        shape = tuple(labels.shape)
+        raise ValueError(f"labels: {shape} answers for {logits.shape[1]} images here")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are {labels.dtype}: pass the numbers of the classes")
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"labels lie in [{int(labels.min())}, {int(labels.max())}]; this network has the "
+            f"classes 0 to {classes - 1}"
+        )
+    return shares(logits, labels.to(logits.device))
+
+
 def predicted(logits: Tensor) -> Tensor:
     """Classes that logits (T, B, classes, ...) name, int64; −1 where they are not a number."""
     return logits.argmax(2).masked_fill(logits[:, :, 0].isnan(), -1)
@@ -135,7 +158,7 @@ class Run:
         Raises:
             ValueError: the output is one value, so there are no classes.
         """
-        return predicted(self._classes("predictions"))
+        return predicted(of_classes(self.logits, "predictions"))
 
     def accuracy(self, labels: Tensor) -> Tensor:
         """Fraction of right answers after every step, shape (T,); nan where there are none yet.
@@ -147,17 +170,7 @@ class Run:
             ValueError: there is not one label for every answer, they are no whole numbers of the
                 classes, or the output has no classes.
         """
-        labels = torch.as_tensor(labels)
-        classes = self._classes("accuracy").shape[2]
-        self._check_shape(labels, "labels")
-        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise ValueError(f"labels are {labels.dtype}: pass the numbers of the classes")
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(
-                f"labels lie in [{int(labels.min())}, {int(labels.max())}]; this network has the "
-                f"classes 0 to {classes - 1}"
-            )
-        return shares(self.logits, labels.to(self.logits.device))
+        return right_answers(self.logits, labels)
 
     def agreement(self, ann_logits: Tensor) -> Tensor:
         """Fraction of images answered as the ANN does, shape (T,); nan where there are none yet.
@@ -168,10 +181,12 @@ class Run:
         Raises:
             ValueError: they have another shape, or the output has no classes.
         """
-        wanted = (len(self), *self._classes("agreement").shape[2:])
+        wanted = of_classes(self.logits, "agreement").shape[1:]
         ann_logits = torch.as_tensor(ann_logits)
         if ann_logits.shape != wanted:
-            raise ValueError(f"ann_logits: {tuple(ann_logits.shape)}, not {wanted} as in this run")
+            raise ValueError(
+                f"ann_logits: {tuple(ann_logits.shape)}, not {tuple(wanted)} as in this run"
+            )
         return shares(self.logits, ann_logits.argmax(1).to(self.logits.device))
 
     def error(self, outputs: Tensor) -> Tensor:
@@ -190,19 +205,6 @@ class Run:
                 "this run"
             )
         return distance(self.logits, outputs)
-
-    def _classes(self, what: str) -> Tensor:
-        """The logits, if they are of several classes."""
-        if self.logits.dim() < 3 or self.logits.shape[2] < 2:
-            raise ValueError(
-                f"{what}: the output has one value and so no classes; run.logits holds it, and "
-                "run.error compares it with what was wanted"
-            )
-        return self.logits
-
-    def _check_shape(self, answers: Tensor, name: str) -> None:
-        if answers.shape != (len(self), *self.logits.shape[3:]):
-            raise ValueError(f"{name}: {tuple(answers.shape)} answers for {len(self)} images here")
 
     @property
     def events(self) -> Tensor | None:
@@ -246,7 +248,7 @@ class Run:
             ValueError: confidence out of range, the run kept the last step only, or the output
                 is no vector of classes.
         """
-        sure = confident(self._classes("first_confident"), confidence)  # (T, B)
+        sure = confident(of_classes(self.logits, "first_confident"), confidence)  # (T, B)
         if len(self.logits) != self.steps:
             raise ValueError("first_confident needs every step: run without only_last=True")
         return first_sure(sure, self.predictions)

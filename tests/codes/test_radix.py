@@ -177,6 +177,21 @@ def test_accuracy_asks_for_one_label_an_image(digits_net):
     net, x = digits_net
     run, labels = Radix(net, 4)(x), torch.zeros(len(x), dtype=torch.int64)
     assert run.accuracy(labels.tolist()).shape == (1,)
-    for wrong in (labels[:, None], labels.float(), labels[:3], labels.bool()):
-        with pytest.raises(ValueError, match="labels: "):
+    for wrong, words in (
+        (labels[:, None], "labels: "), (labels[:3], "labels: "), (labels.float(), "torch.float32"),
+        (labels.bool(), "torch.bool"), (labels + 10, "the classes 0 to 9"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
             run.accuracy(wrong)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_one_value_an_image_has_no_classes(code):
+    ann = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)).eval()
+    net = snn.convert(ann, torch.rand(20, 4), snn.IF())
+    x = torch.rand(5, 4)
+    run = CODES[code](net)(x[None] if code == "changes" else x)
+    assert run.logits.shape[1:] == (5, 1)
+    for asked in (lambda: run.predictions, lambda: run.accuracy(torch.zeros(5, dtype=int))):
+        with pytest.raises(ValueError, match="one value and so no classes"):
+            asked()

@@ -63,7 +63,7 @@ def test_one_output_has_an_error_and_no_classes(single: Any) -> None:
         lambda: run.agreement(ann),
         lambda: run.first_confident(0.5),
     ):
-        with pytest.raises(ValueError, match=r"one value and so no classes; run\.logits"):
+        with pytest.raises(ValueError, match=r"one value and so no classes; see run\.logits"):
             call()
     with pytest.raises(ValueError, match="early answers need one vector of classes"):
         single.decide(x, 0.5, 4)
