@@ -1,4 +1,4 @@
-"""The checks of arguments, one each: whole numbers, real numbers, switches.
+"""The checks of arguments, one each: whole numbers, real numbers, switches, sizes of memory.
 
 They take what Python and NumPy call a number and return a plain Python value, or raise ValueError
 with the argument's name, what was given and what is allowed.
@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
+
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{letter}B": 10 ** (3 * (i + 1)) for i, letter in enumerate("KMG")}
+_UNITS |= {f"{letter}IB": 2 ** (10 * (i + 1)) for i, letter in enumerate("KMG")}
 
 
 def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
@@ -67,6 +72,20 @@ def flag(name: str, value: object) -> bool:
     if not _is_flag(value):
         raise ValueError(f"{name}={_shown(value)} must be True or False")
     return bool(value)
+
+
+def number_of_bytes(name: str, value: object) -> int:
+    """A size in bytes, given as a number of them or as text such as ``"512MB"``.
+
+    Raises:
+        ValueError: it is something else, or nothing.
+    """
+    text = str(value).upper() if isinstance(value, str | numbers.Integral) else ""
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMG]?I?B?)\s*", text)
+    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    if size < 1:
+        raise ValueError(f'{name}={value!r}: write it as "512MB", "1GB" or a number of bytes')
+    return size
 
 
 def _is_flag(value: object) -> bool:

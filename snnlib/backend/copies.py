@@ -23,7 +23,10 @@ def copied(model: nn.Module) -> nn.Module:
         twin = copy.deepcopy(model, _kept(model))
     for module in twin.modules():
         for name, child in module._modules.items():
-            module._modules[name] = unwrapped(child)
+            module._modules[name] = inner = unwrapped(child)
+            if inner is not child and not hasattr(inner, "module"):
+                # A forward may reach into its wrapper: self.net.module(x).
+                object.__setattr__(inner, "module", inner)
     return twin
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from snnlib.backend.modes import own_mode
 from snnlib.backend.parallel import even_size, for_each, rows_in_cache
 from snnlib.conversion.least_error import Histogram, least_error
 from snnlib.conversion.order_statistics import Digits, Largest, grouped
+from snnlib.graph.check import check_finite
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import Node, rectify
 
@@ -195,7 +196,8 @@ def observe(graph: Graph, images: Tensor, batch: int, look: Callable[[str, Tenso
         return value
 
     def work(start: int, worker: int) -> None:
-        fast.evaluate(laid_out(images[start : start + batch], dtype), activation)
+        logits = fast.evaluate(laid_out(images[start : start + batch], dtype), activation)
+        check_finite(logits, "the network")
 
     starts = range(0, len(images), batch)
     for_each(starts, min(threads, len(starts)), work)
@@ -213,23 +215,13 @@ def _measure(
     return _percentiles(graph, images, groups, batch, balance.q)
 
 
-class _Looker(Protocol):
-    def add(self, values: Tensor) -> None: ...
-
-
-def _show(
-    graph: Graph, images: Tensor, batch: int, lookers: Mapping[Group, Sequence[_Looker]]
-) -> None:
-    """One pass: every group's lookers see its activations as (outer, groups, inner)."""
-    by_layer: dict[str, list[Group]] = {}
-    for group in lookers:
-        by_layer.setdefault(group.layer, []).append(group)
+def _show(graph: Graph, images: Tensor, batch: int, lookers: Mapping[Group, Any]) -> None:
+    """One pass: every group's looker is told to ``add`` its activations, (outer, groups, inner)."""
 
     def look(name: str, value: Tensor) -> None:
-        for group in by_layer.get(name, ()):
-            values = grouped(value, group.channels)
-            for looker in lookers[group]:
-                looker.add(values)
+        for group, looker in lookers.items():
+            if group.layer == name:
+                looker.add(grouped(value, group.channels))
 
     observe(graph, images, batch, look)
 
@@ -250,7 +242,7 @@ class _Top:
 
 def _maxima(graph: Graph, images: Tensor, groups: list[Group], batch: int) -> Found:
     tops = {group: _Top() for group in groups}
-    _show(graph, images, batch, {group: [top] for group, top in tops.items()})
+    _show(graph, images, batch, tops)
     return {group: top.value for group, top in tops.items()}
 
 
@@ -263,7 +255,7 @@ def _percentiles(
     count = {group: total - int(position[group]) for group, total in totals.items()}
     if sum(n * group.channels for group, n in count.items()) <= _KEPT:
         ends = {group: Largest(group.channels, count[group]) for group in groups}
-        _show(graph, images, batch, {group: [end] for group, end in ends.items()})
+        _show(graph, images, batch, ends)
         under = {g: end.from_top(count[g] - 1) for g, end in ends.items()}
         over = {g: end.from_top(max(0, count[g] - 2)) for g, end in ends.items()}
         tops = {group: end.from_top(0) for group, end in ends.items()}
@@ -271,7 +263,7 @@ def _percentiles(
         ranks = {g: (int(at), min(int(at) + 1, totals[g] - 1)) for g, at in position.items()}
         digits = {group: Digits(group.channels, ranks[group]) for group in groups}
         while any(not each.done for each in digits.values()):
-            _show(graph, images, batch, {group: [each] for group, each in digits.items()})
+            _show(graph, images, batch, digits)
             for each in digits.values():
                 each.narrow()
         under, over = ({g: each.values[i] for g, each in digits.items()} for i in (0, 1))
@@ -293,7 +285,7 @@ def _least_errors(
         if group.channels > 1 and not bool((top > 0).all()):  # the layer's λ will be asked for
             tops[Group(group.layer, 1)] = top.amax().reshape(1)
     histograms = {group: Histogram(top) for group, top in tops.items()}
-    _show(graph, images, batch, {group: [histogram] for group, histogram in histograms.items()})
+    _show(graph, images, batch, histograms)
     found = {}
     for group, top in tops.items():
         found[group] = top * least_error(histograms[group].rows, levels).to(top)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from snnlib._arguments import whole
 from snnlib.graph.channels import column
+from snnlib.graph.errors import ConversionError
 from snnlib.graph.fold import prune
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network
@@ -41,8 +42,11 @@ def calibrate_bias(
 
     Raises:
         ValueError: steps or batch is not a whole number of at least 1.
-        ConversionError: images of another shape, type or device, or not finite.
+        ConversionError: images of another shape, type or device, or not finite; or a network in
+            whole numbers.
     """
+    if net.network.whole is not None:
+        raise ConversionError("biases are calibrated before net.quantize(): use net.source")
     steps, batch, images = whole("steps", steps), whole("batch", batch), net.checked(images)
     record, ann = net.network, net.graph.without_corrections()
     graph = ann

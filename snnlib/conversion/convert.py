@@ -24,7 +24,7 @@ from snnlib.conversion.calibrate import calibrate_bias as correct_bias
 from snnlib.conversion.trace import traced
 from snnlib.graph.check import graph_error
 from snnlib.graph.errors import ConversionError
-from snnlib.graph.graph import Graph
+from snnlib.graph.operations import Node
 from snnlib.neurons import Augmented, Neuron
 from snnlib.simulation.network import SpikingNetwork
 
@@ -109,16 +109,16 @@ def _converted(
 ) -> tuple[SpikingNetwork, list[str]]:  # fmt: skip
     """The spiking network, and its layers that never fire on the images."""
     graph, narrow = traced(model, images[:2])
+    reference = copied(model)
+    graph_error(graph, copied(model), images[:8], narrow)  # a model may count what it sees
     if not graph.spiking:
         raise ConversionError(
             f"{type(model).__name__} has no ReLU, so nothing in it could spike: train it with "
             "nn.ReLU after its hidden layers"
         )
-    reference = copied(model)
-    graph_error(graph, reference, images[:8], narrow)
     measured, dead = firing_thresholds(graph, images, balance, per_channel, batch)
     wide = torch.float64 if images.dtype == torch.float64 else torch.float32
-    balanced = {name: _trained(graph, name, value).to(wide) for name, value in measured.items()}
+    balanced = {name: _trained(graph.nodes[name], v).to(wide) for name, v in measured.items()}
     report = {
         "balance": repr(balance),
         "per_channel": per_channel,
@@ -128,24 +128,21 @@ def _converted(
     return SpikingNetwork(graph, neuron, balanced, reference, report), dead
 
 
-def _trained(graph: Graph, name: str, measured: Tensor) -> Tensor:
+def _trained(node: Node, measured: Tensor) -> Tensor:
     """λ of a layer: as measured, but where training quantized and clipped it, its clip value."""
-    attrs = graph.nodes[name].attrs
-    quantized = attrs.get("step") is not None and attrs.get("bound") is not None
-    return torch.full_like(measured, attrs["bound"]) if quantized else measured
+    quantized = "step" in node.attrs and "bound" in node.attrs
+    return torch.full_like(measured, node.attrs["bound"]) if quantized else measured
 
 
 def _check_objects(model: Any, neuron: Any, balance: Any) -> None:
     if not isinstance(model, nn.Module):
         raise ConversionError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    if not isinstance(neuron, Neuron | Mapping):
-        raise ConversionError(
-            f"neuron={neuron!r}: pass an object such as snnlib.Augmented(levels=4)"
-        )
-    if not isinstance(balance, Balance):
-        raise ConversionError(
-            f"balance={balance!r}: pass an object such as snnlib.Percentile(99.9)"
-        )
+    for text, right, example in (
+        (f"neuron={neuron!r}", isinstance(neuron, Neuron | Mapping), "Augmented(levels=4)"),
+        (f"balance={balance!r}", isinstance(balance, Balance), "Percentile(99.9)"),
+    ):
+        if not right:
+            raise ConversionError(f"{text}: pass an object such as snnlib.{example}")
 
 
 def _images(model: nn.Module, calibration: Any) -> Tensor:
@@ -161,8 +158,9 @@ def _images(model: nn.Module, calibration: Any) -> Tensor:
             f"calibration is {kind}: pass floating-point images as the model was trained on "
             "(snnlib.data.to_float makes them from uint8)"
         )
-    if images.layout != torch.strided or images.device.type == "meta":
-        kind = "on meta, without values" if images.device.type == "meta" else str(images.layout)
+    if images.layout != torch.strided or images.is_nested or images.device.type == "meta":
+        kind = "nested" if images.is_nested else str(images.layout)
+        kind = "on meta, without values" if images.device.type == "meta" else kind
         raise ConversionError(f"calibration is {kind}: pass an ordinary tensor (.to_dense())")
     if images.dim() < 2 or images.numel() == 0:
         raise ConversionError(
@@ -179,6 +177,8 @@ def _gathered(source: Any) -> Any:
     single = isinstance(source, Dataset)
     if isinstance(source, str | bytes | dict) or hasattr(source, "__array__"):
         return source
+    if single and hasattr(source, "__len__"):  # whose end no IndexError need tell
+        source = map(source.__getitem__, range(min(len(source), _MOST)))
     found: list[Tensor] = []
     for item in source:
         images = item[0] if isinstance(item, tuple | list) and item else item
@@ -195,12 +195,16 @@ def _gathered(source: Any) -> Any:
             break
     if not found:
         raise ConversionError("calibration gives no images: pass N ≥ 1 of them")
-    return torch.cat(found)[:_MOST]
+    try:
+        return torch.cat(found)[:_MOST]
+    except RuntimeError as error:  # sparse or nested ones, or some on another device
+        raise ConversionError(f"calibration gives images that cannot be joined: {error}") from None
 
 
 def _check_model(model: nn.Module, images: Tensor) -> None:
     kind = type(model).__name__
-    if training := [name for name, module in model.named_modules() if module.training]:
+    modules = model.named_modules()  # frozen TorchScript is in no mode
+    if training := [name for name, module in modules if getattr(module, "training", False)]:
         what = f"{training[0]} of {kind}" if training[0] else kind
         raise ConversionError(
             f"{what} is in training mode, where batch norm and dropout depend on the batch: call "
@@ -214,16 +218,11 @@ def _check_model(model: nn.Module, images: Tensor) -> None:
             continue
         if tensor.layout != torch.strided:
             raise ConversionError(f"{name} is {tensor.layout}: make it dense (.to_dense()) first")
-        if tensor.device != images.device:
-            raise ConversionError(
-                f"calibration is on {images.device}, {name} on {tensor.device}: move one of them "
-                "with .to(...)"
-            )
-        if tensor.dtype != images.dtype:
-            raise ConversionError(
-                f"calibration is {images.dtype}, {name} is {tensor.dtype}: convert one of them "
-                "with .to(...)"
-            )
+        for ours, theirs in ((images.device, tensor.device), (images.dtype, tensor.dtype)):
+            if ours != theirs:
+                raise ConversionError(
+                    f"calibration is {ours}, {name} is {theirs}: convert one with .to(...)"
+                )
         if not bool(tensor.isfinite().all()):
             raise ConversionError(
                 f"{name} holds NaN or infinite values: did training diverge? Load an earlier "

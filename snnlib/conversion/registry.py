@@ -37,8 +37,6 @@ class Rule:
 
 RULES: dict[Target, Rule] = {}
 REJECTED: dict[Target, str] = {}  # known operations that do not convert → the nearest that does
-
-
 MASK = (
     "it computes with the 0 and 1 of a comparison: only ReLUs written with one convert, such as "
     "torch.where(x > 0, x, 0) or x * (x > 0)"

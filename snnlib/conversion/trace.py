@@ -52,9 +52,9 @@ def traced(model: nn.Module, sample: Tensor) -> tuple[Graph, torch.dtype | None]
     """`trace`, and the dtype of an autocast in the model's ``forward``, which is left out."""
     model = unwrapped(model)
     name = type(model).__name__
-    _check_one_input(model)
     if closed := _closed(model):
-        raise _refusal(name, closed)
+        raise _refusal(name, [(path or "model", kind, why) for path, kind, why in closed])
+    _check_one_input(model)
     with own_mode(sample.device):
         tracer = Tracer(copied(model).eval(), sample)
         try:
@@ -133,12 +133,12 @@ def _closed(model: nn.Module) -> list[_Found]:
     for path, module in model.named_modules():
         kind = type(module)
         quantized = kind.__module__.startswith("torch") and ".quantized" in kind.__module__
-        if any(path.startswith(f"{outer}.") or outer == "model" for outer, _, _ in found):
+        if any(not outer or path.startswith(f"{outer}.") for outer, _, _ in found):
             continue  # a part of one that was found
         if isinstance(module, torch.jit.ScriptModule):
-            found.append((path or "model", "torch.jit.ScriptModule", _SCRIPTED))
+            found.append((path, "torch.jit.ScriptModule", _SCRIPTED))
         elif quantized:
-            found.append((path or "model", describe(kind), _QUANTIZED))
+            found.append((path, describe(kind), _QUANTIZED))
     return found
 
 

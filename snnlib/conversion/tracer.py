@@ -36,6 +36,7 @@ _CONSTANTS = {
     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like",
     "randint_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor",
 }  # fmt: skip
+_ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorch takes as well
 # What a rule raises that is handed something it does not know.
 _MISUSED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _ADVICE = (
@@ -74,6 +75,8 @@ class Tracer(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, sample: Tensor) -> None:
         super().__init__()
+        if bool((sample == sample[:1]).all()):  # what depends on the image would look constant
+            sample = torch.cat([sample[:1], 0.5 * sample[:1] + 0.2])
         self.model, self.sample = model, torch.cat([sample] * _BATCH)[:_BATCH]
         self.builder = Builder(self.sample, self.sample)
         self.autocast: torch.dtype | None = None
@@ -104,6 +107,8 @@ class Tracer(TorchFunctionMode):
             if failed is error and not isinstance(error, Stopped):
                 raise Failed(text, *place) from None
             raise Stopped(f"{text}. {_ADVICE}") from None
+        if isinstance(self.failed[0], Stopped):  # and the model went on all the same
+            raise Stopped(f"{told(self.failed[0], _BATCH)}. {_ADVICE}")
         if self.hidden:
             raise Stopped(
                 f"{self.hidden} computes on the images out of sight, as TorchScript does: call the "
@@ -160,9 +165,13 @@ class Tracer(TorchFunctionMode):
                 held = (held[0].clone(), *held[1:])  # a constant before it is written into
             tensors = leaves((args, kwargs), Tensor)
             versions = [_version(tensor) for tensor in tensors]
+            # Views share a counter of writings: an activation that stays as it was is not written.
+            others = tensors[1:] if _name(function).endswith("_") else []
+            kept = {id(t): t.clone() for t in others if self.touches(t)}
             result = self._computed(function, args, kwargs)
             made = direct = leaves(result, Tensor)
             written = [t for t, v in zip(tensors, versions, strict=True) if _version(t) != v]
+            written = [t for t in written if id(t) not in kept or not t.equal(kept[id(t)])]
             made = made + [t for t in written if not any(t is other for other in made)]
             if not made:
                 _check_answer(function, result)
@@ -239,7 +248,7 @@ class Tracer(TorchFunctionMode):
         return self.running[-1] if self.running else ("", self.model)
 
     def _blame(self, error: Exception, name: str, kind: str) -> None:
-        if self.failed[0] is not error:
+        if self.failed[0] is not error and not isinstance(self.failed[0], Stopped):
             self.failed = error, name, kind
 
 
@@ -267,6 +276,7 @@ class _Watch(TorchDispatchMode):
 
 def _ruled(b: Builder, rule: Rule, args: Any, kwargs: Any) -> list[Any]:
     """What the rule makes of a call: node names, Compare, or Unsupported for single results."""
+    kwargs = {_ALIASES.get(key, key): value for key, value in kwargs.items()}
     try:
         inspect.signature(rule.emit).bind(b, *args, **kwargs)
     except TypeError as error:

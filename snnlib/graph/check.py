@@ -28,15 +28,18 @@ def graph_error(
     Raises:
         ConversionError: it is more than rounding, so the graph is not the model.
     """
-    with torch.no_grad():
-        ours, theirs = graph.evaluate(images), model(images.clone())
-    if not bool(theirs.isfinite().all()):
+    try:
+        with torch.no_grad():
+            ours, theirs = graph.evaluate(images), model(images.clone())
+    except RuntimeError as why:
         raise ConversionError(
-            f"{type(model).__name__} gives NaN or infinite logits on these images: are they scaled "
-            "as the images it was trained on?"
-        )
+            f"{type(model).__name__} fails on {len(images)} images of {images.dtype}: {why}. "
+            "Compare in the dtype it was trained in, and with a batch of any size"
+        ) from None
+    check_finite(theirs, type(model).__name__)
     if graph.head:
         ours = ours.softmax(1) if graph.head == "softmax" else ours.log_softmax(1)
+    theirs = theirs.double()  # in which the least that is divided by is not 0
     errors = (ours - theirs).abs().flatten(1).amax(1) / theirs.abs().max().clamp_min(1e-30)
     quantized = any("step" in node.attrs for node in graph)
     error = float(errors.median() if quantized else errors.max())
@@ -48,3 +51,12 @@ def graph_error(
             "tensor changed in place through a view of it, or a choice that depends on the images"
         )
     return error
+
+
+def check_finite(logits: Tensor, model: str) -> None:
+    """Raise ConversionError if a model's logits, shape (B, ...), are not all numbers."""
+    if not bool(logits.isfinite().all()):
+        raise ConversionError(
+            f"{model} gives NaN or infinite logits on these images: are they scaled as the images "
+            "it was trained on?"
+        )

@@ -32,7 +32,8 @@ def fold_affine(graph: Graph) -> Graph:
             continue
         before, shape = node.inputs[0], graph.shapes[node.name]
         source = nodes[_latest(renamed, before)]
-        if len(graph.users(before)) > 1 or graph.output == before:
+        read = [graph.output, *(name for other in nodes.values() for name in other.inputs)]
+        if sum(_latest(renamed, name) == source.name for name in read) > 1:
             continue
         if source.op == "affine":
             new = _merged(source, node)

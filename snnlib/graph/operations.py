@@ -215,15 +215,11 @@ def _avg_pool_paths(node: Node, x: Tensor) -> Tensor:
 
 @operation("avg_pool", "pass", homogeneous=True, paths=_avg_pool_paths, units="pools")
 def _avg_pool(node: Node, x: Tensor) -> Tensor:
-    a = node.attrs
-    if len(a["kernel_size"]) == 1:
-        return F.avg_pool1d(
-            x, a["kernel_size"], a["stride"], a["padding"], a["ceil_mode"], a["count_include_pad"]
-        )
-    function = (F.avg_pool2d, F.avg_pool3d)[len(a["kernel_size"]) - 2]
+    a, dims = node.attrs, len(node.attrs["kernel_size"])
+    function: Function = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[dims - 1]
     return function(
         x, a["kernel_size"], a["stride"], a["padding"], a["ceil_mode"], a["count_include_pad"],
-        a.get("divisor_override"),
+        *((a.get("divisor_override"),) if dims > 1 else ()),
     )  # fmt: skip
 
 
@@ -235,13 +231,15 @@ def _adaptive_avg_pool_paths(node: Node, x: Tensor) -> Tensor:
     return apply(node, [x]) * sizes
 
 
-@operation(
-    "adaptive_avg_pool", "pass", homogeneous=True, paths=_adaptive_avg_pool_paths, units="pools"
-)
-def _adaptive_avg_pool(node: Node, x: Tensor) -> Tensor:
+def _adaptive(node: Node, x: Tensor) -> Tensor:
     size = node.attrs["output_size"]
-    pools = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-    return pools[len(size) - 1](x, size)
+    pool: Function = getattr(F, f"{node.op}{len(size)}d")
+    return pool(x, size)
+
+
+operation(
+    "adaptive_avg_pool", "pass", homogeneous=True, paths=_adaptive_avg_pool_paths, units="pools"
+)(_adaptive)
 
 
 def _sum(node: Node, x: Tensor) -> Tensor:
@@ -260,7 +258,6 @@ operation(
 
 
 # maxima
-
 _NO_MAXIMUM = "NIR has no maximum: train with average pooling"
 
 
@@ -273,11 +270,7 @@ def _max_pool(node: Node, x: Tensor) -> Tensor:
     )
 
 
-@operation("adaptive_max_pool", "max", homogeneous=True, units="pools", nir=_NO_MAXIMUM)
-def _adaptive_max_pool(node: Node, x: Tensor) -> Tensor:
-    size = node.attrs["output_size"]
-    pools = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
-    return pools[len(size) - 1](x, size)
+operation("adaptive_max_pool", "max", homogeneous=True, units="pools", nir=_NO_MAXIMUM)(_adaptive)
 
 
 @operation("amax", "max", homogeneous=True, units="reduces", nir=_NO_MAXIMUM)

@@ -7,20 +7,15 @@ time runs. On a CPU a chunk's largest layer has to fit a core's cache. Chapter *
 from __future__ import annotations
 
 import math
-import re
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 
-from snnlib._arguments import whole
+from snnlib._arguments import number_of_bytes, whole
 from snnlib.backend.parallel import even_size, rows_in_cache
 from snnlib.graph.network import Network
 
 _BLOCK = 32  # most time steps in a block
-_UNITS = {"": 1, "B": 1}
-_UNITS |= {f"{letter}B": 10 ** (3 * (i + 1)) for i, letter in enumerate("KMG")}
-_UNITS |= {f"{letter}IB": 2 ** (10 * (i + 1)) for i, letter in enumerate("KMG")}
 
 
 class Schedule(NamedTuple):
@@ -46,7 +41,11 @@ def plan(
     Raises:
         ValueError: not even one image fits; or an argument is wrong.
     """
-    count, steps, allowed = whole("count", count), whole("steps", steps), parse_memory(memory)
+    count, steps, allowed = (
+        whole("count", count),
+        whole("steps", steps),
+        number_of_bytes("memory", memory),
+    )
     cpu = net.device.type == "cpu"
     rows, threads = (_rows(net), torch.get_num_threads()) if cpu else (512, 1)
     if batch is None:
@@ -74,24 +73,10 @@ def plan(
 def chunk(net: Network, count: int, memory: str | int) -> int:
     """Images to simulate together, one step at a time, so as to stay within ``memory``."""
     rows = max(_rows(net) if net.device.type == "cpu" else count, 8)
-    while rows > 1 and needed_bytes(net, Schedule(rows, 1, 1)) > parse_memory(memory):
+    while rows > 1 and needed_bytes(net, Schedule(rows, 1, 1)) > number_of_bytes("memory", memory):
         rows -= max(1, rows // 8)
     _check(net, Schedule(rows, 1, 1), memory)
     return min(count, rows)
-
-
-def parse_memory(memory: str | int) -> int:
-    """A size in bytes.
-
-    Raises:
-        ValueError: it is neither a positive number of bytes nor text such as "512MB".
-    """
-    text = str(memory).upper() if isinstance(memory, str | Integral) else ""
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMG]?I?B?)\s*", text)
-    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
-    if size < 1:
-        raise ValueError(f'memory={memory!r}: write it as "512MB", "1GB" or a number of bytes')
-    return size
 
 
 def _rows(net: Network) -> int:
@@ -109,7 +94,7 @@ def needed_bytes(net: Network, schedule: Schedule) -> int:
 
 def _check(net: Network, schedule: Schedule, memory: str | int) -> None:
     needed = needed_bytes(net, schedule)
-    if needed > parse_memory(memory):
+    if needed > number_of_bytes("memory", memory):
         count = "one image" if schedule.images == 1 else f"{schedule.images} images"
         raise ValueError(
             f"memory={memory!r} is less than {count} needs ({needed / 1e6:.1f} MB): raise it"

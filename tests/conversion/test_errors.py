@@ -348,7 +348,7 @@ FORMS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "double": (
         lambda: small().double(), ("calibration is torch.float32, 0.weight is torch.float64",)
     ),
-    "device": (lambda: small().to("meta"), ("calibration is on cpu, 0.weight on meta",)),
+    "device": (lambda: small().to("meta"), ("calibration is cpu, 0.weight is meta",)),
     "channels": (
         lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval(),
         ("fails on calibration images of shape (B, 3, 8, 8) at 0 (nn.Conv2d)", "expected input"),

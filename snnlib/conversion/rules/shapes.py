@@ -221,11 +221,10 @@ def _setitem(b: Builder, x: Any, index: Any, value: Any) -> Ref:
     put = pad(b, reshaped(b, value, tuple(inner.shape)), sides)
     if isinstance(x, Ref):
         return b.then("add", affine(b, x, rest, name=".rest"), put, alpha=1)
-    return affine(b, put, shift=same_for_all(x).double() * rest)
+    return affine(b, put, shift=same_for_all(torch.where(places < 0, x, 0)).double())
 
 
 # what is dropped
-
 _NOTHING = "nothing (dropped)"
 _CASTS = ("to", "type_as", "type", "float", "double", "half", "bfloat16", "cpu", "cuda")
 

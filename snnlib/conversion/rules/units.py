@@ -181,7 +181,9 @@ def _same(value: Any, other: Any) -> bool:
     """Whether two constants are equal."""
     if isinstance(value, Ref | Compare) or isinstance(other, Ref | Compare):
         return False
-    return bool((torch.as_tensor(value) == torch.as_tensor(other)).all())
+    dtype = next((v.dtype for v in (value, other) if isinstance(v, Tensor)), None)
+    one, two = (torch.as_tensor(v, dtype=dtype) for v in (value, other))
+    return bool((one == two).all())
 
 
 def _multiple(b: Builder, value: Any, x: Ref) -> Any:
@@ -232,8 +234,6 @@ def maximum(b: Builder, x: Any, y: Any, sign: int = 1) -> Ref:
 
 
 # the rules, those of one line as such
-
-
 rule("relu", becomes=_SPIKING, modules=(nn.ReLU,))(lambda b, input, inplace=False: relu(b, input))
 rule("relu6", becomes=_BOUNDED)(lambda b, input, inplace=False: clip(b, input, 0.0, 6.0))
 rule("clamp_min", becomes=_SPIKING)(lambda b, input, min: clip(b, input, min, None))
@@ -291,14 +291,16 @@ rule("logical_not", "bitwise_not", "__invert__", becomes=_SPIKING, note=_AS_RELU
 
 @rule("where", becomes=_SPIKING, note=f"{_AS_RELU}; or a fixed mask")
 def _where(b: Builder, condition: Any, input: Any, other: Any) -> Ref:
-    if isinstance(condition, Ref) or isinstance(input, Compare):  # x.where(x > 0, 0)
+    if b.function is torch.Tensor.where:  # x.where(x > 0, 0)
         condition, input = input, condition
     if isinstance(condition, Compare):
         return where(b, condition, input, other)
     shape = tuple(b.result.shape[1:])
     mask = constant(b, condition, shape)
     one, two = (
-        affine(b, v, m, name=".masked") if isinstance(v, Ref) else constant(b, v, shape) * m
+        affine(b, v, m, name=".masked")
+        if isinstance(v, Ref)
+        else torch.where(m > 0, constant(b, v, shape), 0.0)
         for v, m in ((input, mask), (other, 1 - mask))
     )
     return add(b, one, two)

@@ -69,7 +69,6 @@ def _conv_transpose(
 
 
 # products with fixed weights
-
 _FIXED = "where one of the two is fixed"
 
 
@@ -101,6 +100,9 @@ def contract(b: Builder, terms: list[str], factors: tuple[Any, ...], out: str) -
         if axis == axes[0] or weight.shape[at] < size.get(axis, 0):
             weight = pieces.same_for_all(weight.movedim(at, 0))
             own = own.replace(axis, "")
+    for axis in [a for a in axes[1:] if a in own and size[a] < weight.shape[own.index(a)]]:
+        axes = axes.replace(axis, "")  # x is the same all along it
+        x = reshaped(b, x, tuple(size[a] for a in axes[1:]))
     weight = torch.einsum(
         weight, [*range(len(own))], [n for n, a in enumerate(own) if a in axes + out]
     )
@@ -180,6 +182,8 @@ def _batch_norm(
     weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
     momentum: float = 0.1, eps: float = 1e-5, *_: Any, use_input_stats: bool = False,
 ) -> str:  # fmt: skip
+    if b.function is torch.batch_norm:  # it takes the two pairs the other way round
+        running_mean, running_var, weight, bias = weight, bias, running_mean, running_var
     if use_input_stats:
         raise Unsupported(STATISTICS)
     if training or running_mean is None or running_var is None:
