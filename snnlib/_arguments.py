@@ -1,4 +1,4 @@
-"""The checks of arguments, one each: whole numbers, real numbers, switches, sizes of memory.
+"""The checks of arguments, one each: whole numbers, real numbers, switches, names, sizes of memory.
 
 They take what Python and NumPy call a number and return a plain Python value, or raise ValueError
 with the argument's name, what was given and what is allowed.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
+from collections.abc import Iterable
 
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{letter}B": 10 ** (3 * (i + 1)) for i, letter in enumerate("KMG")}
@@ -74,6 +75,19 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
+def names(name: str, value: object) -> tuple[str, ...]:
+    """Names of layers: one text, several, or None for none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    given = (value,) if isinstance(value, str) else () if value is None else value
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{name}={_shown(value)} must be the name of a layer, or several")
+    return found
+
+
 def number_of_bytes(name: str, value: object) -> int:
     """A size in bytes, given as a number of them or as text such as ``"512MB"``.
 
@@ -82,10 +96,10 @@ def number_of_bytes(name: str, value: object) -> int:
     """
     text = str(value).upper() if isinstance(value, str | numbers.Integral) else ""
     match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMG]?I?B?)\s*", text)
-    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
-    if size < 1:
+    size = float(match[1]) * _UNITS[match[2]] if match and match[2] in _UNITS else 0
+    if not 1 <= size < math.inf:
         raise ValueError(f'{name}={value!r}: write it as "512MB", "1GB" or a number of bytes')
-    return size
+    return int(size)
 
 
 def _is_flag(value: object) -> bool:

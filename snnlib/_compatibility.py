@@ -23,11 +23,11 @@ PUBLIC = {
     "train": "snnlib.zoo.train",
 }
 _ROOMS = {
-    "backend": "layout parallel",
+    "backend": "layout order_statistics parallel",
     "deploy": "int8 normalize quantize storage summary",
     "graph": "fold",
     "simulation": "coding costs engine run verify",
-    "conversion": "balance calibrate convert order_statistics registry trace",
+    "conversion": "balance calibrate convert registry trace",
     "zoo": "augment distributed evaluate fetch provenance recipes vision",
 }
 MOVED = {name: f"snnlib.{room}.{name}" for room, names in _ROOMS.items() for name in names.split()}

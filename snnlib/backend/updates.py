@@ -30,12 +30,14 @@ Watch = Callable[[int, Tensor, Tensor], None]
 
 @functools.cache
 def compiled() -> ModuleType | None:
-    """The compiled CPU kernels, or None where numba is absent."""
+    """The compiled CPU kernels, or None where numba is absent or told not to compile."""
     try:
+        from numba import config
+
         from snnlib.backend import cpu as kernels_cpu
     except ImportError:
         return None
-    return kernels_cpu
+    return None if getattr(config, "DISABLE_JIT", False) else kernels_cpu
 
 
 @functools.cache

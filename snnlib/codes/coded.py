@@ -150,11 +150,11 @@ class Coded:
         Known in hindsight only: a network that answers then has to know that nothing will change.
 
         Raises:
-            ValueError: nothing was kept of the last window.
+            ValueError: nothing was kept of the last window, or the output has no classes.
         """
         if self.early is None:
             raise ValueError("settled needs the answers of the last window: run with early=True")
-        answers = self.early.argmax(2)  # (S, B)
+        answers = of_classes(self.early, "settled").argmax(2)  # (S, B)
         wrong = (answers != answers[-1]).flip(0).cumsum(0) > 0  # somewhere from here on
         return (wrong.sum(0) + 1).clamp_max(len(answers))
 

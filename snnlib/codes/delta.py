@@ -31,6 +31,7 @@ from snnlib.codes.stream import (
     flow,
     in_whole_numbers,
     recorded,
+    senders,
 )
 from snnlib.graph.operations import Node, apply
 from snnlib.simulation.costs import Account
@@ -103,9 +104,9 @@ class Delta:
 
         Raises:
             ConversionError: frames of another shape, type or device, or not finite.
-            ValueError: record names no layer that sends.
+            ValueError: record names no layer that sends, or batch is no whole number of at least 1.
         """
-        record = recorded(self.net.graph, record)
+        record, batch = recorded(senders(self.net.graph, False), record), whole("batch", batch)
         frames = checked(self.net.network, frames, frames=True)
         with exact_sums():
             return Coded.join([self._part(part, record) for part in frames.split(batch, 1)])

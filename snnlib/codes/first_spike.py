@@ -35,10 +35,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnlib._arguments import real, whole
+from snnlib._arguments import flag, names, real, whole
 from snnlib.backend.modes import own_mode
 from snnlib.codes.coded import Coded, Tally
-from snnlib.codes.stream import Clock, added, check, depths, flow, recorded
+from snnlib.codes.stream import Clock, added, check, depths, flow, real_valued, recorded
 from snnlib.graph.operations import Node, rectify
 from snnlib.simulation.costs import Account
 from snnlib.simulation.images import checked
@@ -46,6 +46,7 @@ from snnlib.simulation.network import SpikingNetwork
 
 MARGIN = 2.0  # λ of analog times, relative to the largest activation that was measured
 
+MOST_SLOTS = 2**20  # every slot is counted on its own
 _LATEST = 1 - 2**-20  # where noise would move an analog time out of its window
 
 
@@ -90,16 +91,16 @@ class FirstSpike:
         where: Collection[str] | None = None,
         seed: int = 0,
     ) -> None:
-        net = net if net.whole is None else net.source
+        net = real_valued(net)
         self.net, self.graph = net, net.graph.without_corrections()
-        self.slots = None if slots is None else whole("slots", slots)
+        self.slots = None if slots is None else whole("slots", slots, most=MOST_SLOTS)
         self.interval = self.slots or 1  # of time, after which the next image may enter
         self.overlap = whole("overlap", overlap, least=0, most=self.slots or 0)
         self.jitter = real("jitter", jitter, low=0.0)
         self.lost = real("lost", lost, 0.0, 1.0)
         if self.overlap and (self.jitter or self.lost):
             raise ValueError("jitter and lost spikes go with windows that do not overlap")
-        self.where = set(self.graph.spiking if where is None else where)
+        self.where = set(self.graph.spiking if where is None else names("where", where))
         if strange := self.where - set(self.graph.spiking):
             raise ValueError(f"where={sorted(strange)} names no spiking layer")
         self.seed = whole("seed", seed, least=0)
@@ -137,12 +138,14 @@ class FirstSpike:
 
         Raises:
             ConversionError: images of another shape, type or device, or not finite.
-            ValueError: early without slots, or with windows that overlap; or record names no layer
-                that sends.
+            ValueError: early without slots, or with windows that overlap; record names no layer
+                that sends; or first, batch or early is not what its kind can be.
         """
+        early, batch = flag("early", early), whole("batch", batch)
+        first = whole("first", first, least=0)
         if early and (self.slots is None or self.overlap):
             raise ValueError("early needs slots, and windows that do not overlap")
-        x, record = checked(self.net.network, x), recorded(self.graph, record)
+        x, record = checked(self.net.network, x), recorded(self.graph.spiking, record)
         work = self._greedy if self.overlap else self._in_order
         if self.overlap:  # every slot is a plane of its own
             batch = max(1, 2 * batch // self.interval)

@@ -41,6 +41,7 @@ from snnlib.codes.stream import (
     flow,
     in_whole_numbers,
     recorded,
+    senders,
 )
 from snnlib.graph.operations import Node
 from snnlib.simulation.costs import Account
@@ -104,9 +105,10 @@ class Radix:
 
         Raises:
             ConversionError: images of another shape, type or device, or not finite.
-            ValueError: record names no layer that sends.
+            ValueError: record names no layer that sends, or batch is no whole number of at least 1.
         """
-        x, record = checked(self.net.network, x), recorded(self.net.graph, record)
+        x, batch = checked(self.net.network, x), whole("batch", batch)
+        record = recorded(senders(self.net.graph, constant_input=True), record)
         with exact_sums():
             return Coded.join([self._part(part, record) for part in x.split(batch)])
 

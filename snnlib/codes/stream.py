@@ -13,16 +13,18 @@ all one of these two; whatever else there is is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnlib._arguments import whole
+from snnlib._arguments import names, whole
 from snnlib.graph.errors import ConversionError
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import OPERATIONS, Node, apply
+from snnlib.graph.readout import Mean
 from snnlib.neurons import Augmented
 from snnlib.simulation.network import SpikingNetwork
 
@@ -37,17 +39,22 @@ class Clock(NamedTuple):
     constant_at: int  # the step, from 0, at which biases and what does not change arrive
 
 
-def recorded(graph: Graph, record: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of layers to record.
+def recorded(there: Iterable[str], record: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of layers to record, of those that a code records.
 
     Raises:
         ValueError: one of them sends nothing, or is not there.
     """
-    names = (record,) if isinstance(record, str) else tuple(record or ())
-    there = [node.name for node in graph if node.kind in ("spiking", "max")]
-    if unknown := [name for name in names if name not in there]:
-        raise ValueError(f"record={unknown} names no layer that sends: {', '.join(there)}")
-    return names
+    asked, known = names("record", record), list(there)
+    if unknown := [name for name in asked if name not in known]:
+        raise ValueError(f"record={unknown} names no layer that sends: {', '.join(known)}")
+    return asked
+
+
+def senders(graph: Graph, constant_input: bool) -> list[str]:
+    """The spiking layers, and the max poolings whose value is not there from the first."""
+    moving = graph.dynamic(constant_input)
+    return [n.name for n in graph if n.kind == "spiking" or (n.kind == "max" and n.name in moving)]
 
 
 Fire = Callable[[Node, Tensor], Tensor]  # (layer, arriving planes) → planes that it sends
@@ -165,16 +172,17 @@ def check(graph: Graph, code: str) -> None:
         if node.kind != "max" or source.name not in moving:
             continue
         while (
-            source.kind == "pass"
-            and OPERATIONS[source.op].units == "moves"
-            and (len(source.inputs) == 1)
+            OPERATIONS[source.op].units in ("moves", "pads")
+            and len(source.inputs) == 1
+            and not source.attrs.get("value")
         ):
             source = graph.nodes[source.inputs[0]]
         if source.kind not in ("spiking", "max"):
             raise ConversionError(
                 f"{node.name} ({node.op}): {code} cannot send the maximum of what {source.name} "
-                f"({source.op}) gives, which are no spikes. Put the ReLU before the pooling: the "
-                "network stays the same, since both orders give the same numbers"
+                f"({source.op}) gives, which are no spikes. Put the ReLU before the pooling, "
+                "with nothing in between; one that follows it may change places with it, since both "
+                "orders give the same numbers"
             )
 
 
@@ -183,12 +191,26 @@ def in_whole_numbers(net: SpikingNetwork, bits: int, weight_bits: int) -> Spikin
 
     Raises:
         ConversionError: it has no form in whole numbers (`snnlib.deploy.quantize`).
-        ValueError: bits or weight_bits is out of range.
+        ValueError: bits or weight_bits is out of range, or there is no spiking network.
     """
+    real = real_valued(net)
     most = 2 ** whole("bits", bits, most=MOST_BITS) - 1
     neuron = Augmented(levels=most, negative=0.0, v0=0.5, cap=most)
-    source = net if net.whole is None else net.source
-    return source.replace(neuron=neuron).quantize(weight_bits)
+    # Read after one step; bias currents that were measured for other neurons have no part in it.
+    graph, readout = real.graph.without_corrections(), Mean()
+    record = replace(real.network, graph=graph, neuron=neuron, readout=readout)
+    return SpikingNetwork.of(record).quantize(weight_bits)
+
+
+def real_valued(net: SpikingNetwork) -> SpikingNetwork:
+    """The network in real numbers that a code is made from.
+
+    Raises:
+        ValueError: it is no spiking network.
+    """
+    if not isinstance(net, SpikingNetwork):
+        raise ValueError(f"a code takes what snnlib.convert returns, not {type(net).__name__}")
+    return net if net.whole is None else net.source
 
 
 def fired(net: SpikingNetwork, node: Node, z: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ from torch import Tensor
 from snnlib._arguments import real, whole
 from snnlib.backend.layout import laid_out
 from snnlib.backend.modes import own_mode
+from snnlib.backend.order_statistics import Digits, Largest, grouped
 from snnlib.backend.parallel import even_size, for_each, rows_in_cache
 from snnlib.conversion.least_error import Histogram, least_error
-from snnlib.conversion.order_statistics import Digits, Largest, grouped
 from snnlib.graph.check import check_finite
 from snnlib.graph.graph import Graph
 from snnlib.graph.operations import Node, rectify

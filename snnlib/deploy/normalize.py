@@ -159,7 +159,8 @@ class _Scaler:
         leaving = torch.ones(1, dtype=torch.float64, device=self.device)
         target = self._target(node.name)
         if target is not None and (target.numel() == 1 or not tokens):
-            leaving = target.reshape(-1)
+            each = target if target.numel() == 1 else per_channel(target, shape)
+            leaving = leaving if each is None else each.reshape(-1)
         weight = node.tensors["weight"].double() * per_input(node, arriving)
         wide = {role: tensor.double() for role, tensor in node.tensors.items()}
         count = shape[-1] if tokens else shape[0]

@@ -12,15 +12,18 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, tor
 
 
 def graph_error(
-    graph: Graph, model: nn.Module, images: Tensor, folded: torch.dtype | None = None
-) -> float:
+    graph: Graph, model: nn.Module, images: Tensor, folded: torch.dtype | None = None,
+    batch: int | None = None,
+) -> float:  # fmt: skip
     """Largest difference between graph and model on some images, relative to the largest logit.
 
     Args:
         graph: the traced and folded network.
         model: the original.
         images: shape (B, ...), in the dtype of both.
-        folded: dtype in which the graph was folded, if it was another: rounding is judged by it.
+        folded: narrowest dtype that the graph's weights have been in, if it was another: rounding
+            is judged by it.
+        batch: images looked at together; default: all.
 
     Where the model itself quantizes, half of the images decide: rounding that differs in the last
     bit can tip a value to the next step of a quantizer, but not in most of the images.
@@ -30,7 +33,11 @@ def graph_error(
     """
     try:
         with torch.no_grad():
-            ours, theirs = graph.evaluate(images), model(images.clone())
+            pairs = [
+                (graph.evaluate(part), model(part.clone()))
+                for part in images.split(batch or len(images))
+            ]
+            ours, theirs = (torch.cat(logits) for logits in zip(*pairs, strict=True))
     except RuntimeError as why:
         raise ConversionError(
             f"{type(model).__name__} fails on {len(images)} images of {images.dtype}: {why}. "

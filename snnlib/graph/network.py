@@ -128,7 +128,7 @@ class Network:
         Raises:
             ConversionError: another dtype for whole numbers: it is part of what makes them exact.
         """
-        wide, whole = target, self.whole
+        wide, whole, report = target, self.whole, self.report
         if isinstance(target, torch.dtype):
             if whole is not None:
                 raise ConversionError(
@@ -136,6 +136,9 @@ class Network:
                     "that it was quantized from"
                 )
             wide = torch.float64 if target == torch.float64 else torch.float32
+            seen = (getattr(torch, report.get("dtype", str(self.dtype)[6:])), self.dtype, target)
+            narrowest = max(seen, key=lambda dtype: torch.finfo(dtype).eps)
+            report = {**report, "dtype": str(narrowest)[6:]}
         elif whole is not None:
             thresholds = {name: value.to(target) for name, value in whole.thresholds.items()}
             unit = whole.output_unit.to(target)
@@ -147,6 +150,7 @@ class Network:
             graph=self.graph.map_tensors(lambda tensor: tensor.to(target)),
             balanced={name: value.to(wide) for name, value in self.balanced.items()},
             whole=whole,
+            report=report,
         )
 
 

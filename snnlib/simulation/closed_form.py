@@ -65,5 +65,5 @@ def rounded(
             most=neuron.largest * steps if clip else math.inf,
         )  # fmt: skip
 
-    images = laid_out(x, net.dtype)
+    images = laid_out(x.to(net.dtype), net.dtype)
     return graph.evaluate(images, activation=quantize).to(net.wide)

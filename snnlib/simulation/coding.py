@@ -58,10 +58,11 @@ class Coding:
 
     def mean(self, images: Tensor, steps: int, first: int) -> Tensor:
         """Mean input over ``steps`` steps, shape (B, ...)."""
-        total = self.frame(images, 1, first)
+        wide = torch.promote_types(images.dtype, torch.float32)  # 256 + 1 is 256 in bfloat16
+        total = self.frame(images, 1, first).to(wide)
         for step in range(2, steps + 1):
             total = total + self.frame(images, step, first)
-        return total / steps
+        return (total / steps).to(images.dtype)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class Bernoulli(Coding):
 
     def __post_init__(self) -> None:
         if self.generator is not None:
+            if not isinstance(self.generator, torch.Generator):
+                raise ValueError(f"Bernoulli: generator={self.generator!r} is no torch.Generator")
             draw = torch.randint(2**62, (), generator=self.generator, device=self.generator.device)
             object.__setattr__(self, "seed", int(draw))
             object.__setattr__(self, "generator", None)

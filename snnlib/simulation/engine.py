@@ -172,12 +172,11 @@ class Simulation:
 
     def _pool(self, step: Step, message: Tensor, steps: int) -> Tensor:
         """Send max(S_t) − max(S_{t−1}), S_t the summed messages: exact for signed spikes too."""
-        node, plan = step.node, self.plan
-        source, name = node.inputs[0], node.name
-        theta = plan.pooled.get(name)
+        node, plan, name = step.node, self.plan, step.node.name
+        pooled = plan.pooled.get(name)
         summed = message.to(plan.wide, copy=True)  # (K·B, ...)
-        if theta is not None and source not in plan.counts:
-            summed = (summed / theta).round_()  # counts: sums stay exact
+        if pooled is not None and pooled.before is not None:
+            summed = (summed / pooled.before).round_()  # counts: sums stay exact
         by_step = summed.unflatten(0, (steps, -1))
         if name in self.sums:
             by_step[0] += self.sums[name]
@@ -191,10 +190,10 @@ class Simulation:
         if name in self.sent:
             change_by_step[0] -= self.sent[name]
         self.sent[name] = largest.unflatten(0, (steps, -1))[-1].clone()
-        counted = source in self.states and (theta is not None or plan.whole)
-        self._count(name, change_by_step, whole=counted)
-        if theta is not None and source not in plan.inside:
-            change *= theta
+        if self.coding.spikes or name in plan.beyond:  # else its reader's analog input
+            self._count(name, change_by_step, whole=pooled is not None)
+        if pooled is not None and pooled.after is not None:
+            change *= pooled.after
         return change.to(plan.dtype)
 
     def _count(self, name: str, coefficients: Tensor, whole: bool) -> None:

@@ -37,9 +37,10 @@ def checked(net: Network, x: Any, frames: bool = False) -> Tensor:
             "(snnlib.data.to_float makes them from uint8)"
         )
     shape = x.shape[1:] if frames else x.shape
-    if tuple(shape[1:]) != expected or shape.numel() == 0:
+    if tuple(shape[1:]) != expected or x.numel() == 0:
+        none = "no frame among them" if frames and not len(x) else f"shape {tuple(shape)}"
         raise ConversionError(
-            f"images have shape {tuple(shape)}; this network takes (B, {str(expected)[1:-1]}) "
+            f"images have {none}; this network takes (B, {str(expected)[1:-1]}) "
             "with B ≥ 1; to run it on another image size, convert it again with such images"
         )
     if x.device != net.device:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnlib.backend.layout import channels_last, laid_out
+from snnlib.graph.channels import carried, compact
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network
 from snnlib.graph.operations import OPERATIONS, Function, Kind, Node
@@ -29,6 +30,23 @@ class Step(NamedTuple):
     freed: tuple[str, ...]  # the values that nobody needs after it
 
 
+class Pooled(NamedTuple):
+    """A max pooling that compares spikes of one layer and θ: counted in θ their sums are exact."""
+
+    source: str  # the layer
+    direct: bool  # nothing lies between
+    before: Tensor | None  # θ of what arrives; None: counts arrive
+    after: Tensor | None  # θ of what is sent on; None: counts are
+
+    def where(self, counts: frozenset[str], inside: frozenset[str]) -> Pooled:
+        """The same, if those layers send counts, and of those θ is in the weights that read."""
+        arriving = self.source in (counts if self.direct else inside)
+        return self._replace(
+            before=None if arriving else self.before,
+            after=None if self.source in inside else self.after,
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What all chunks of a run share: which nodes move, in which units messages travel."""
@@ -41,7 +59,8 @@ class Plan:
     neurons: dict[str, Neuron]  # of every spiking layer
     thresholds: dict[str, Tensor]
     counts: frozenset[str]  # spiking layers that send the coefficient c; the others send c·θ
-    pooled: dict[str, Tensor]  # max poolings that compare counts, whose sums are exact; their θ
+    pooled: dict[str, Pooled]  # max poolings that compare one layer's spikes
+    beyond: frozenset[str]  # nodes that spikes reach
     inside: frozenset[str]  # spiking layers whose θ is in the weights that read them
     fresh: frozenset[str]  # spiking layers whose input nobody else reads: messages may overwrite it
     whole: bool  # potentials and messages are whole numbers
@@ -65,7 +84,8 @@ class Plan:
 def make_plan(net: Network, account: Account, constant_input: bool) -> Plan:
     """The plan of a network under a constant or a changing input."""
     graph, moving = net.graph, net.graph.dynamic(constant_input)
-    counts, inside, nodes = _units(graph, net)
+    pooled = _pooled(graph, net)
+    counts, inside, nodes = _units(graph, net, pooled)
     last = graph.last_use
     steps = []
     for node in nodes.values():
@@ -82,7 +102,8 @@ def make_plan(net: Network, account: Account, constant_input: bool) -> Plan:
         neurons=net.neurons,
         thresholds=dict(net.thresholds),
         counts=counts,
-        pooled={} if net.whole else _pooled(graph, net),
+        pooled={name: one.where(counts, inside) for name, one in pooled.items()},
+        beyond=frozenset(graph.dynamic(constant_input=True)),
         inside=inside,
         fresh=frozenset(graph.overwritable(moving)),
         whole=net.whole is not None,
@@ -92,18 +113,32 @@ def make_plan(net: Network, account: Account, constant_input: bool) -> Plan:
     )
 
 
-def _pooled(graph: Graph, net: Network) -> dict[str, Tensor]:
-    """The max poolings right behind spiking layers whose θ is the same for all they compare."""
-    return {
-        node.name: theta
-        for node in graph
-        if node.kind == "max"
-        and (theta := net.thresholds.get(node.inputs[0])) is not None
-        and (theta.numel() == 1 or OPERATIONS[node.op].units == "pools")
-    }
+def _pooled(graph: Graph, net: Network) -> dict[str, Pooled]:
+    """The max poolings behind a spiking layer whose θ is the same for all that they compare.
+
+    What lies between may move messages, pad them with zeros, or be another such pooling.
+    """
+    units: dict[str, tuple[str, Tensor]] = {}  # nodes that send multiples of one layer's θ
+    found: dict[str, Pooled] = {}
+    for node in graph:
+        if node.kind == "spiking":
+            units[node.name] = node.name, net.thresholds[node.name].expand(graph.shapes[node.name])
+        moves = node.kind == "max" or OPERATIONS[node.op].units in ("moves", "pads")
+        if len(node.inputs) != 1 or node.inputs[0] not in units or not moves:
+            continue
+        source, before = units[node.inputs[0]]
+        after = None if node.attrs.get("value") else carried(node, [before])
+        if after is not None:
+            units[node.name] = source, after.expand(graph.shapes[node.name])
+        if after is not None and node.kind == "max":
+            ends = (None, None) if net.whole else (compact(before), compact(after))
+            found[node.name] = Pooled(source, source == node.inputs[0], *ends)
+    return found
 
 
-def _units(graph: Graph, net: Network) -> tuple[frozenset[str], frozenset[str], dict[str, Node]]:
+def _units(
+    graph: Graph, net: Network, pooled: dict[str, Pooled]
+) -> tuple[frozenset[str], frozenset[str], dict[str, Node]]:
     """The layers that send counts; those of them whose θ is in the weights behind; the nodes.
 
     A narrow dtype holds small whole numbers exactly, but not their multiples of θ: there the
@@ -113,14 +148,14 @@ def _units(graph: Graph, net: Network) -> tuple[frozenset[str], frozenset[str], 
     nodes = dict(graph.nodes)
     if net.whole is not None:
         return frozenset(graph.spiking), frozenset(), nodes
-    counts, inside, pooled = set(), set(), _pooled(graph, net)
+    counts, inside = set(), set()
     for name in graph.spiking:
         theta, readers = net.thresholds[name], _weighted_readers(graph, name)
         if net.dtype.itemsize < 4 and theta.numel() == 1 and readers:
             inside.add(name)
             for reader in readers:
                 held = dict(nodes[reader].tensors)
-                scaled = held["weight"].double() * theta.double()
+                scaled = held["weight"].double() * theta.reshape(()).double()
                 held["weight"] = scaled.to(held["weight"].dtype)
                 nodes[reader] = replace(nodes[reader], tensors=held)
         elif (users := graph.users(name)) and all(user.name in pooled for user in users):

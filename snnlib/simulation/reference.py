@@ -48,10 +48,11 @@ class Stepper:
             elif node.kind == "spiking":
                 values[node.name] = self._fire(node.name, node.attrs.get("bound"), inputs[0])
             elif node.kind == "max":
-                before = self.received.get(node.name)
-                summed = inputs[0] if before is None else before + inputs[0]
+                before, arriving = self.received.get(node.name), inputs[0].to(self.net.wide)
+                summed = arriving if before is None else before + arriving
                 largest = apply(node, [summed])
-                values[node.name] = largest if before is None else largest - apply(node, [before])
+                change = largest if before is None else largest - apply(node, [before])
+                values[node.name] = change.to(self.net.dtype)
                 self.received[node.name] = summed
             else:
                 values[node.name] = apply(node, inputs)

@@ -88,6 +88,7 @@ def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
         raise ValueError(f"labels: {shape} answers for {logits.shape[1]} images here")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels are {labels.dtype}: pass the numbers of the classes")
+    labels = labels.long()
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
             f"labels lie in [{int(labels.min())}, {int(labels.max())}]; this network has the "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from snnlib._arguments import flag, whole
+from snnlib._arguments import flag, names, whole
 from snnlib.backend.modes import exact_sums, own_mode
 from snnlib.backend.parallel import for_each
 from snnlib.graph.network import Network
@@ -75,10 +75,10 @@ class Request:
         found = {
             "steps": whole("steps", self.steps),
             "coding": Constant() if coding is None else coding,
-            "record": (record,) if isinstance(record, str) else tuple(record or ()),
+            "record": names("record", record),
             "only_last": flag("only_last", self.only_last),
             "batch": None if self.batch is None else whole("batch", self.batch),
-            "first": whole("first", self.first, least=0),
+            "first": whole("first", self.first, 0, 2**62),
             "progress": flag("progress", self.progress),
         }
         for name, value in found.items():

@@ -160,13 +160,13 @@ def verify(
         )
     ann = net.graph.without_corrections()
     wrong, folded = None, getattr(torch, net.report.get("dtype", str(net.dtype)[6:]))
+    if original is not None:
+        wrong = graph_error(ann, original, x, folded, batch)
     times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
     readout = net.readout.check(times[-1])
     sums = {name: _Sums(net, name, times) for name in net.graph.spiking}
     found: list[tuple[Tensor, Tensor]] = []  # logits after ``times``, and the ANN's
     for part in x.split(batch):
-        if original is not None:
-            wrong = max(wrong or 0.0, graph_error(ann, original, part, folded))
         wanted, activations = _activations(ann, part)
         stepper, reader = Stepper(net, part), readout.reader()
         read = []

@@ -19,7 +19,7 @@ from snnlib.conversion.balance import (
     firing_thresholds,
     observe,
 )
-from snnlib.conversion.order_statistics import Largest, grouped
+from snnlib.backend.order_statistics import Largest, grouped
 from snnlib.conversion.trace import trace
 from snnlib.graph.graph import Graph
 
