@@ -181,8 +181,8 @@ def check(graph: Graph, code: str) -> None:
             raise ConversionError(
                 f"{node.name} ({node.op}): {code} cannot send the maximum of what {source.name} "
                 f"({source.op}) gives, which are no spikes. Put the ReLU before the pooling, "
-                "with nothing in between; one that follows it may change places with it, since both "
-                "orders give the same numbers"
+                "with nothing in between; one that follows may change places with it: both orders "
+                "give the same numbers"
             )
 
 
