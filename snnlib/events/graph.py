@@ -22,6 +22,7 @@ it, and every edge that it has.) Chapter *One event at a time*.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,14 +103,15 @@ class Growing:
         """Add an event; returns its neighbors among those before, int64, ascending.
 
         Raises:
-            ValueError: it is outside the sensor, or earlier than the last one.
+            ValueError: it is outside the sensor, at no time, or earlier than the last one.
         """
-        r = self.rule.radius
+        x, y, t, r = int(x), int(y), float(t), self.rule.radius  # a byte ends at 255
         height, width = (n - 2 * r for n in self._last.shape)
         if not (0 <= x < width and 0 <= y < height):
             raise ValueError(f"the event ({x}, {y}) is outside the sensor of {width} × {height}")
-        if self.times and t < self.times[-1]:
-            raise ValueError(f"an event at {t} ms comes after one at {self.times[-1]} ms")
+        if not math.isfinite(t) or (self.times and t < self.times[-1]):
+            last = f" comes after one at {self.times[-1]} ms" if self.times else " has no time"
+            raise ValueError(f"an event at {t} ms{last}")
         found = self._last[y : y + 2 * r + 1, x : x + 2 * r + 1].ravel()
         oldest = t - self.rule.window
         near = np.array([j for j in found if j >= 0 and self.times[j] >= oldest], dtype=np.int64)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.learning.rounding import HALF, Rounded
-from snnlib.learning.sparsity import Sparse
+from snnlib.learning.sparsity import Answering, Sparse
 
 _BINS, _FINEST = 256, 32  # zones end at multiples of 1/32 thresholds, at most at 8
 
@@ -52,7 +52,8 @@ def dead_zones(model: Sparse, images: Tensor, lost: float, batch: int = 100) -> 
         raise ValueError(f"dead_zones: lost={lost} must be at least 0 and below 1")
     made = copy.deepcopy(model).eval()
     dense, parts = model.dense(), images.split(batch)
-    wanted = _mean_currents(dense, model.names, parts)
+    body = dense.body if isinstance(dense, Answering) else dense
+    wanted = _mean_currents(body, model.names, parts)
     for name, layer, goal in zip(made.names, made.layers, wanted, strict=True):
         (now,) = _mean_currents(made.body, [name], parts)
         layer.shift.add_((goal - now).view_as(layer.shift))

@@ -35,6 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnlib._arguments import real, whole
 from snnlib.conversion.balance import Max
 from snnlib.conversion.convert import convert
 from snnlib.learning.lif import LIF, Surrogate, run
@@ -128,8 +129,7 @@ class DSR(nn.Module):
         leak: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"DSR: steps={steps} must be at least 1")
+        steps, fire_at = whole("DSR: steps", steps), real("DSR: fire_at", fire_at, 0.0, 1.0)
         self.steps, self.leak, self.fire_at = steps, leak, fire_at
         self.layers = nn.Sequential()
         for name, layer in ann._modules.items():  # a module in two places counts twice

@@ -189,8 +189,19 @@ def spike_times(
         Times, (B, n, most), ascending, infinite where there is no spike.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number out of range, or times and weights that do not fit each other: compiled
+            code would look beyond their ends.
     """
+    if (
+        times.ndim != 3 or weight.ndim != 2 or times.shape[1] != weight.shape[1] or not len(times)
+        or times.dtype != weight.dtype or times.dtype not in (torch.float32, torch.float64)
+        or times.device.type != "cpu" or weight.device.type != "cpu"
+    ):  # fmt: skip
+        given = " and ".join(f"{t.dtype} {tuple(t.shape)} on {t.device}" for t in (times, weight))
+        raise ValueError(
+            f"spike_times: times and weight are {given}: pass (B, n_in, K) with B ≥ 1 and (n, n_in)"
+            ", both float32 or both float64, on the CPU"
+        )
     real("spike_times: theta", theta, 0.0, above=True)
     real("spike_times: horizon", horizon, 0.0, above=True)
     real("spike_times: tau", tau, 0.0, above=True)
@@ -218,6 +229,10 @@ class ExactTiming(nn.Module):
         drive: float = 8.0, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
+        for size in sizes:
+            whole("ExactTiming: sizes", size)
+        if len(sizes) < 2:
+            raise ValueError(f"ExactTiming: sizes={sizes} need an input and an output")
         self.tau = real("ExactTiming: tau", tau, 0.0, above=True)
         self.most = whole("ExactTiming: most", most)
         self.horizon = real("ExactTiming: horizon", horizon, 0.0, above=True)
@@ -250,6 +265,10 @@ class ExactTiming(nn.Module):
                 self.revival = self.revival - (mean * (silent & wanted)).sum(1).mean()
             times = spikes
         return torch.where(torch.isfinite(times), times, self.horizon)[..., 0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without the graph of the last pass."""
+        return {**self.__dict__, "revival": self.revival.detach()}
 
     def loss(self, times: Tensor, labels: Tensor, softness: float = 0.05) -> Tensor:
         """Cross-entropy of softmax(−t/softness) over the first output times, plus `revival`."""

@@ -120,13 +120,17 @@ class ScaleNorm(nn.Module):
                 x, self.running_mean, variance, self.weight, self.bias, eps=self.eps
             )
         center = x.transpose(0, 1).flatten(1).mean(1)
-        scale = spread(x, center, self.kind, self.k)
+        wide = torch.promote_types(x.dtype, torch.float32)  # s fits 16 bits, not s²
+        if self.kind == "l2":  # no root of it: that has no slope where a channel is constant
+            off = x.transpose(0, 1).flatten(1) - center[:, None]
+            square = off.to(wide).square().mean(1)
+        else:
+            square = spread(x, center, self.kind, self.k).to(wide).square()
         with torch.no_grad():
             self.running_mean.lerp_(center.to(self.running_mean.dtype), self.momentum)
-            self.running_scale.lerp_(scale.to(self.running_scale.dtype), self.momentum)
+            self.running_scale.lerp_(square.sqrt().to(self.running_scale.dtype), self.momentum)
         column = (-1, *[1] * (x.ndim - 2))
-        wide = scale.to(torch.promote_types(scale.dtype, torch.float32))  # s fits 16 bits, not s²
-        slope = self.weight / (wide.square() + self.eps).sqrt().to(scale.dtype)
+        slope = self.weight / (square + self.eps).sqrt().to(x.dtype)
         shift = self.bias - center * slope
         return x * slope.reshape(column) + shift.reshape(column)
 
@@ -135,17 +139,24 @@ class ScaleNorm(nn.Module):
 
 
 def with_norm(model: nn.Module, make: Callable[[int], nn.Module]) -> nn.Module:
-    """Replace every batch norm of a model, in place; returns it.
+    """Replace every batch norm of a model, in place; returns the model.
 
     Args:
-        model: with ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` in it.
+        model: with ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` in it; one that stands in two places
+            gives one new layer there. A model that is a batch norm itself is not changed: the new
+            layer is returned.
         make: gives the new layer for a number of channels: ``lambda c: ScaleNorm(c, "l1")``.
     """
+    made: dict[nn.Module, nn.Module] = {
+        child: make(child.num_features)
+        for child in model.modules()
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d)
+    }
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                setattr(parent, name, make(child.num_features))
-    return model
+        for name, child in parent._modules.items():
+            if child in made:
+                parent._modules[name] = made[child]
+    return made.get(model, model)
 
 
 class _Bounded(nn.Module):
@@ -159,7 +170,8 @@ class _Bounded(nn.Module):
 
     def forward(self, v: Tensor, g: Tensor) -> Tensor:
         each = v.flatten(1).norm(dim=1)
-        factor = self.norm * g / (g.norm() * each)
+        least = torch.finfo(v.dtype).tiny  # a channel of zeros stays one
+        factor = self.norm * g / (g.norm() * each).clamp_min(least)
         return v * factor.reshape(-1, *[1] * (v.ndim - 1))
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,6 +182,9 @@ class _Bounded(nn.Module):
 def bound_weight(layer: nn.Module) -> nn.Module:
     """Keep the norm of a layer's weight at what it is now, in place; returns the layer.
 
+    Raises:
+        ValueError: the layer has no weight.
+
     ``torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")`` makes it an ordinary
     layer with an ordinary weight again.
 
@@ -178,8 +193,9 @@ def bound_weight(layer: nn.Module) -> nn.Module:
         >>> layer.weight.shape
         torch.Size([3, 4])
     """
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):
+        raise ValueError(f"bound_weight: {type(layer).__name__} has no weight to bound")
     parametrize.register_parametrization(layer, "weight", _Bounded(weight))
     return layer
 

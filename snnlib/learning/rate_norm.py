@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from snnlib._arguments import real
 from snnlib.conversion.balance import Max
 from snnlib.conversion.convert import convert
 from snnlib.neurons import IF
@@ -61,6 +62,7 @@ class RateNorm(nn.Module):
     """
 
     largest: Tensor
+    unit: Tensor
 
     def __init__(self, share: float = 0.95, largest: float = 0.0, unit: float = 1.0) -> None:
         super().__init__()
@@ -68,12 +70,12 @@ class RateNorm(nn.Module):
             raise ValueError(f"RateNorm: share={share} must lie strictly between 0 and 1")
         self.alpha = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
         self.register_buffer("largest", torch.tensor(largest))
-        self.unit = unit
+        self.register_buffer("unit", torch.tensor(unit))
         self.look: Callable[[Tensor], None] | None = None  # shown the rates
 
     def threshold(self) -> Tensor:
-        """θ, shape ()."""
-        return torch.sigmoid(self.alpha) * self.largest
+        """θ, shape (); 1 before anything was above 0, when no rate is."""
+        return torch.where(self.largest > 0, torch.sigmoid(self.alpha) * self.largest, 1.0)
 
     def forward(self, z: Tensor) -> Tensor:
         """Rates (times ``unit``), the shape of z."""
@@ -86,10 +88,10 @@ class RateNorm(nn.Module):
         rate = torch.clamp(z / self.threshold(), 0, 1)
         if self.look is not None:
             self.look(rate)
-        return rate if self.unit == 1.0 else rate * self.unit
+        return rate if float(self.unit) == 1.0 else rate * self.unit
 
     def extra_repr(self) -> str:
-        return f"theta={float(self.threshold().detach()):.4g}, unit={self.unit:.4g}"
+        return f"theta={float(self.threshold().detach()):.4g}, unit={float(self.unit):.4g}"
 
 
 class Tuned(TypedDict):
@@ -120,7 +122,8 @@ def from_relu(
             batches; 1: the maximum over all.
 
     Raises:
-        ValueError: there is no ReLU, or ``share`` is not strictly between 0 and 1.
+        ValueError: there is no ReLU, ``share`` is not strictly between 0 and 1, ``quantile`` is not
+            above 0 and at most 1, or there are no images.
 
     Example:
         >>> ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -129,6 +132,9 @@ def from_relu(
         >>> bool(layers_of(net)[0].threshold() > 0)
         True
     """
+    real("from_relu: quantile", quantile, 0.0, 1.0, above=True)
+    if not len(images):
+        raise ValueError("from_relu: there are no images to measure activations on")
     made = copy.deepcopy(ann).eval()
     everywhere = list(made.named_modules(remove_duplicate=False))
     names = [name for name, m in everywhere if isinstance(m, nn.ReLU)]
@@ -139,7 +145,7 @@ def from_relu(
         made.set_submodule(name, module)
     tops = _tops(made, [module for _, module in relus], images, batch, quantile)
     for (name, _), top in zip(relus, tops, strict=True):
-        made.set_submodule(name, RateNorm(share, top / share, unit=top))
+        made.set_submodule(name, RateNorm(share, top / share, unit=top).to(images.dtype))
     return made.to(images.device).eval()
 
 
@@ -211,10 +217,23 @@ def tune(
     model.eval()
     teacher = copy.deepcopy(model)
     layers = layers_of(model)
-    for parameter in model.parameters():
+    learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in learning:
         parameter.requires_grad_(False)
     alphas = [layer.alpha.requires_grad_(True) for layer in layers]
     adam = torch.optim.Adam(alphas, lr=rate)
+    try:
+        return _steps(model, teacher, images, adam, alphas, (weight, steps, batch, seed, progress))
+    finally:
+        for parameter, learned in learning:
+            parameter.requires_grad_(learned)
+
+
+def _steps(
+    model: nn.Module, teacher: nn.Module, images: Tensor, adam: torch.optim.Adam,
+    alphas: list[Tensor], settings: tuple[float, int, int, int, bool],
+) -> list[Tuned]:  # fmt: skip
+    weight, steps, batch, seed, progress = settings
     generator = torch.Generator().manual_seed(seed)
     history: list[Tuned] = []
     for step in tqdm(range(steps + 1), desc="thresholds", disable=not progress, leave=False):
@@ -232,8 +251,6 @@ def tune(
             adam.zero_grad()
             (apart + weight * late).backward()
             adam.step()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
     return history
 
 

@@ -182,10 +182,11 @@ class Rounded(nn.Module):
         z = z + self.shift if bool(self.shift.any()) else z
         penalty = self.penalty if self.look is not None else None
         sent, value, active = rounded(z, self.theta, self.weight, penalty, self.rounding)
+        if bool((self.zone > HALF).any()):
+            heard = z >= self.zone * self.theta
+            sent, active = sent * heard, _mean(heard.to(self.weight), self.weight)
         if self.look is not None:
             self.look(value, active)
-        if bool((self.zone > HALF).any()):
-            sent = sent * (z >= self.zone * self.theta)
         return sent
 
     def extra_repr(self) -> str:

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib._arguments import whole
+from snnlib._arguments import real, whole
 from snnlib.learning.lif import LIF, Surrogate, places_of_relus, run
 
 SPIKE = Surrogate("triangle")
@@ -160,6 +160,7 @@ class SingleSpike(nn.Module):
 
 def _percentile(values: Tensor, percentile: float) -> Tensor:
     """The smallest value that so many percent do not exceed, at least 0.05; shape (1,)."""
+    real("percentile", percentile, 0.0, 100.0)
     rank = max(1, math.ceil(percentile / 100 * values.numel()))
     return values.flatten().kthvalue(rank).values.clamp_min(_LEAST).view(1)
 

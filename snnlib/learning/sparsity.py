@@ -56,7 +56,7 @@ class _Shifted(nn.Module):
         return F.relu(z + self.shift)
 
 
-class _Answering(nn.Module):
+class Answering(nn.Module):
     """A network whose logits are shifted."""
 
     def __init__(self, body: nn.Module, shift: Tensor) -> None:
@@ -168,7 +168,7 @@ class Sparse(nn.Module):
             moved = bool(layer.shift.any())
             made.set_submodule(name, _Shifted(layer.shift.clone()) if moved else nn.ReLU())
         if bool(self.answer.any()):
-            made = _Answering(made, self.answer.clone())
+            made = Answering(made, self.answer.clone())
         return made.eval()
 
     def spiking(self, images: Tensor) -> SpikingNetwork:

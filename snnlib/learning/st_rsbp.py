@@ -58,12 +58,13 @@ def simulate(
         leak: β.
         theta: θ.
     """
-    neuron, level = LIF(leak=leak, reset="zero"), torch.tensor(theta).to(weight)
-    currents = F.linear(trains, weight)  # (T, B, n)
+    wide = torch.promote_types(weight.dtype, torch.float32)  # 16 bits do not integrate
+    neuron, level = LIF(leak=leak, reset="zero"), torch.tensor(theta).to(weight.device, wide)
+    currents = F.linear(trains, weight).to(wide)  # (T, B, n)
     state, spike, sent = neuron.initial(currents[0], level), torch.zeros_like(currents[0]), []
     for current in currents:
         if recurrent is not None:
-            current = current + F.linear(spike, recurrent)
+            current = current + F.linear(spike.to(recurrent), recurrent)
         spike, state = neuron.step(state, current, level)
         sent.append(spike)
     return torch.stack(sent)
@@ -131,6 +132,8 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         trains, kept, weight, recurrent = ctx.saved_tensors
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        weight, recurrent = weight.to(wide), None if recurrent is None else recurrent.to(wide)
         spikes, leak = kept.to(weight), ctx.leak
         counts = spikes.sum(0)  # (B, n)
         scale = 1 / (ctx.theta * correction(counts, len(spikes), leak))
@@ -224,5 +227,6 @@ def even_trains(x: Tensor, steps: int) -> Tensor:
 
     The count after t steps is floor(t x + ½), an integrate-and-fire neuron's.
     """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # t·x of 16 bits is off by whole spikes
     t = torch.arange(steps + 1, device=x.device, dtype=x.dtype).view(-1, 1, 1)
     return torch.floor(t * x.flatten(1) + 0.5).diff(dim=0).to(torch.uint8)

@@ -33,6 +33,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from snnlib._arguments import real, whole
 from snnlib.learning.lif import LIF, run
 
 
@@ -93,14 +94,22 @@ class Unrolled(nn.Module):
         return [module for module in self.modules() if isinstance(module, Spiking)]
 
     def rates(self, x: Tensor) -> list[float]:
-        """Spikes a neuron and step of every layer, on some images."""
+        """Spikes a neuron and step of every layer, on some images; nothing is changed by it.
+
+        In training mode batch norm measures these images, and keeps the statistics that it had.
+        """
         found: list[float] = []
+        kept = {name: value.clone() for name, value in self.named_buffers()}
         for layer in self.spiking:
             layer.look = lambda spikes: found.append(float(spikes.detach().mean()))
-        with torch.no_grad():
-            self(x)
-        for layer in self.spiking:
-            layer.look = None
+        try:
+            with torch.no_grad():
+                self(x)
+        finally:
+            for layer in self.spiking:
+                layer.look = None
+            for name, value in self.named_buffers():
+                value.copy_(kept[name])
         return found
 
 
@@ -113,10 +122,10 @@ def unrolled(
         ann: a chain of layers; modules in it may have any shape. It is copied.
         neuron: in the place of every ReLU; default: ``LIF(leak=0.9)``.
         steps: T.
-        theta: firing threshold of all layers.
+        theta: firing threshold of all layers, above 0.
 
     Raises:
-        ValueError: there is no ReLU.
+        ValueError: there is no ReLU, or steps or theta is out of range.
 
     Example:
         >>> ann = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
@@ -125,6 +134,7 @@ def unrolled(
         torch.Size([6, 3])
     """
     chosen = LIF(leak=0.9) if neuron is None else neuron
+    steps, theta = whole("steps", steps), real("theta", theta, 0.0, above=True)
     children = [
         (name, Spiking(chosen, steps, theta) if isinstance(child, nn.ReLU) else _inside(
             copy.deepcopy(child), chosen, steps, theta))
@@ -239,8 +249,10 @@ def _output(layer: nn.Module, net: nn.Module, x: Tensor) -> Tensor:
     """What a layer gives while the network sees some images."""
     seen: list[Tensor] = []
     hook = layer.register_forward_hook(lambda module, given, out: seen.append(out))
-    net(x)
-    hook.remove()
+    try:
+        net(x)
+    finally:
+        hook.remove()
     return seen[0]
 
 

@@ -29,7 +29,7 @@ is part of the weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,10 @@ from snnlib.learning.lif import LIF, run
 from snnlib.zoo.models import Network
 
 _NOT_IN_TIME = (nn.ReLU, nn.Dropout)  # dropout is off: it would be another mask every step
+_MAXIMA = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+)  # fmt: skip
 
 
 class Tandem(nn.Module):
@@ -57,7 +61,7 @@ class Tandem(nn.Module):
         spiking: how many ReLU layers spike, from the first on; begins with 0.
 
     Raises:
-        ValueError: no threshold for a ReLU, or no top-level ReLU; v0 or steps out of range.
+        ValueError: no threshold above 0 for a ReLU, or no top-level ReLU; v0 or steps out of range.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class Tandem(nn.Module):
             raise ValueError("Tandem: the network must be a chain of layers with ReLUs among them")
         if missing := [name for name in self.names if name not in thresholds]:
             raise ValueError(f"Tandem: there is no threshold for {', '.join(missing)}")
-        self.thresholds = {name: thresholds[name].detach() for name in self.names}
+        self.thresholds = {name: torch.as_tensor(thresholds[name]).detach() for name in self.names}
+        if low := [name for name, theta in self.thresholds.items() if not bool((theta > 0).all())]:
+            raise ValueError(f"Tandem: the threshold of {', '.join(low)} is not above 0")
         self.sent: dict[str, Tensor] = {}  # spikes of the last pass: (T,) means over images
 
     def stages(self) -> list[list[nn.Module]]:
@@ -87,6 +93,14 @@ class Tandem(nn.Module):
             elif layer is not None and not isinstance(layer, _NOT_IN_TIME):
                 found[-1].append(layer)
         return found
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Of ``state_dict``: how many layers spike, and at what."""
+        return {"spiking": self.spiking, "thresholds": self.thresholds}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Of ``load_state_dict``."""
+        self.spiking, self.thresholds = state["spiking"], dict(state["thresholds"])
 
     def train(self, mode: bool = True) -> Tandem:
         """Batch norm and dropout stay as in evaluation: the same weights at every step."""
@@ -153,8 +167,8 @@ class Tandem(nn.Module):
             raise ValueError("Tandem: all layers spike already")
         stage = self.stages()[self.spiking]
         self.spiking += 1
-        for layer in stage:
-            layer.requires_grad_(not freeze)
+        for layer in stage if freeze else ():
+            layer.requires_grad_(False)
         return self.names[self.spiking - 1]
 
     def spikes(self) -> float:
@@ -181,7 +195,15 @@ def _through(stage: list[nn.Module], value: Tensor) -> Tensor:
 
 
 def _in_time(stage: list[nn.Module], trains: Tensor) -> Tensor:
-    """A stage on every step, one after another, which is easier on the cache: (T, B, ...)."""
+    """A stage on every step, one after another, which is easier on the cache: (T, B, ...).
+
+    A max pooling sends by how much the largest of the summed messages has grown.
+    """
+    pools = [i for i, layer in enumerate(stage) if isinstance(layer, _MAXIMA)]
+    if pools:
+        before, pool, after = stage[: pools[0]], stage[pools[0]], stage[pools[0] + 1 :]
+        largest = torch.stack([pool(summed) for summed in _in_time(before, trains).cumsum(0)])
+        return _in_time(after, torch.cat([largest[:1], largest.diff(dim=0)]))
     return torch.stack([_through(stage, step) for step in trains])
 
 

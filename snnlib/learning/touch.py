@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -217,6 +217,10 @@ class SpikingReader(nn.Module):
         self.counts = Counts(*(float(value) for value in taken))
         found: Tensor = self.gain * F.linear(mean, self.out.weight) + self.out.bias
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without the graph of the last pass."""
+        return {**self.__dict__, "rate": self.rate.detach()}
 
     def cost(self, counts: Counts) -> Cost:
         """Of a recording: events and spikes at their synapses, two decays a neuron and step."""

@@ -102,7 +102,13 @@ class RankCoder(Recurrent):
 
     @torch.no_grad()
     def outputs(self, x: Tensor, lengths: Tensor | None = None, *, batch: int = 500) -> Tensor:
-        """The logits after every step, nothing skipped: (B, T, C), zeros after a sequence's end."""
+        """The logits after every step, nothing skipped: (B, T, C), zeros after a sequence's end.
+
+        Raises:
+            ValueError: there is no sequence.
+        """
+        if not len(x):
+            raise ValueError("outputs: there is no sequence")
         found = [self.whole(*part) for part in self._parts(x, lengths, batch)]
         longest = max(part.shape[1] for part in found)
         room = found[0].new_zeros(len(x), longest, found[0].shape[2])

@@ -27,7 +27,7 @@ batch, so that the time is saved too. Derived in chapter *Early exit*.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
@@ -58,7 +58,12 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": confidence, "cert
 
 
 def first_exit(summed: Tensor, threshold: float, score: str = "confidence") -> Decision:
-    """Where SEENN-I exits, read from runs that went to their ends: summed logits (T, B, C)."""
+    """Where SEENN-I exits, read from runs that went to their ends: summed logits (T, B, C).
+
+    Raises:
+        ValueError: the logits are no vectors of two classes or more.
+    """
+    _check_classes(summed[0])
     return first_sure(_score(score)(summed) >= threshold, summed.argmax(-1))
 
 
@@ -105,7 +110,20 @@ def exit_early(
     """
     whole("most", most)
     measure, scales = _score(score), _scales(scale, most)
-    return leave(images, most, lambda summed, t: measure(summed / scales[t - 1]) >= threshold)
+
+    def sure(summed: Tensor, t: int) -> Tensor:
+        _check_classes(summed)
+        return measure(summed / scales[t - 1]) >= threshold
+
+    return leave(images, most, sure)
+
+
+def _check_classes(summed: Tensor) -> None:
+    """Raise ValueError unless the logits are (B, C), C ≥ 2."""
+    if summed.dim() != 2 or summed.shape[1] < 2:
+        raise ValueError(
+            f"early answers need one vector of classes an image, not {tuple(summed.shape[1:])}"
+        )
 
 
 def seenn(
@@ -134,8 +152,8 @@ def seenn(
         ValueError: an argument is out of range, or the network is one of whole numbers.
     """
     real("threshold", threshold, 0.0, 1.0)
+    steps, batch = whole("steps", steps), whole("batch", batch)
     scales = _scales(scale, steps)
-    whole("batch", batch)
     if isinstance(net, SpikingNetwork):
         if net.whole is not None:
             raise ValueError("whole numbers: use net.decide, or the network they were made from")
@@ -155,7 +173,7 @@ def _score(name: str) -> Callable[[Tensor], Tensor]:
 
 def _scales(scale: float | Sequence[float], steps: int) -> list[float]:
     """One for each step."""
-    found = [scale] * steps if isinstance(scale, int | float) else list(scale)
+    found = list(scale) if isinstance(scale, Iterable) else [scale] * steps
     if len(found) != steps:
         raise ValueError(f"scale: {len(found)} numbers for {steps} steps; give one for each")
     return [real("scale", value, 0.0, above=True) for value in found]
@@ -298,9 +316,15 @@ def follow(policy: nn.Module, net: SpikingNetwork, x: Tensor, choices: Sequence[
         net: whose answers are taken.
         x: images (B, ...).
         choices: the steps T_1 < … < T_K.
+
+    Raises:
+        ValueError: the policy has not as many scores as there are choices.
     """
     policy.eval()
-    chosen = policy(x).argmax(1)
+    scores = policy(x)
+    if scores.shape[1] != len(choices):
+        raise ValueError(f"a policy of {scores.shape[1]} scores for {len(choices)} choices")
+    chosen = scores.argmax(1)
     answer = torch.zeros_like(chosen)
     for k, steps in enumerate(choices):
         rows = (chosen == k).nonzero()[:, 0]

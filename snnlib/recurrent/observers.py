@@ -52,7 +52,13 @@ class BitsObserver:
         return f
 
     def probabilities(self, bits: Tensor) -> Tensor:
-        """P(class 1 | the bits so far): bits (N, T) → float64 (N, T)."""
+        """P(class 1 | the bits so far): bits (N, T) → float64 (N, T).
+
+        Raises:
+            ValueError: more bits than ``length``.
+        """
+        if bits.shape[1] > self.length:
+            raise ValueError(f"{bits.shape[1]} bits are more than the {self.length} of a sequence")
         run = torch.zeros(len(bits), dtype=torch.int64)
         table, found = torch.from_numpy(self.table), []
         for t in range(bits.shape[1]):

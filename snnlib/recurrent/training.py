@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from snnlib._arguments import flag, real, whole
 from snnlib.recurrent import crossing
+from snnlib.recurrent.coding import Given
 from snnlib.recurrent.network import Recurrent
 from snnlib.zoo import states
 from snnlib.zoo.augment import shift_flip, warp
@@ -78,7 +79,7 @@ class Recipe:
         batch: sequences a step of Adam.
         rate: its learning rate at the start; it falls to 0 along half a cosine.
         threshold: p of the first crossing, or a `Ramp`.
-        entropy: β, the reward of the entropy of the answer, in nats.
+        entropy: β, the reward of the entropy of every answer that the loss is of, in nats.
         clip: largest norm of the gradient.
         skip: do not compute what comes after t*; without, all is computed and t* is looked up.
         shift: images are moved by up to so many pixels each way, anew in every epoch.
@@ -157,12 +158,15 @@ class Training:
 
     def epoch(self, bar: tqdm) -> Epoch:
         """One pass over the sequences in a new order."""
+        seed = mixed(self.recipe.seed, len(self.history) + 1)
+        with torch.random.fork_rng():  # leaves the caller's random state as it was
+            torch.manual_seed(seed)  # dropout of an encoder
+            return self._epoch(torch.Generator().manual_seed(seed), bar)
+
+    def _epoch(self, generator: torch.Generator, bar: tqdm) -> Epoch:
         recipe, n = self.recipe, len(self.train)
         began, done = time.perf_counter(), len(self.history)
-        seed = mixed(recipe.seed, done + 1)
-        generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(n, generator=generator)
-        torch.manual_seed(seed)  # dropout of an encoder
         batches = order.split(recipe.batch)
         sums, computed = torch.zeros(4, dtype=torch.float64, device=self.device), 0
         self.network.train()
@@ -190,7 +194,8 @@ class Training:
         self, rows: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Some sequences on the device, moved if the recipe says so."""
-        x, labels, lengths = self.train.batch(rows)
+        cut = isinstance(self.network.coding, Given)  # else what lies there is no time step
+        x, labels, lengths = self.train.batch(rows, cut)
         recipe = self.recipe
         if recipe.degrees or recipe.scale:
             amounts = (recipe.degrees, recipe.scale, recipe.shift)
@@ -214,7 +219,10 @@ class Training:
             if recipe.when == "every":
                 steps = torch.arange(every.shape[1], device=every.device)
                 goals = labels[:, None].expand(-1, every.shape[1])
-                losses = crossing.cross_entropy(every.flatten(0, 1), goals.flatten())
+                logits = every.flatten(0, 1)
+                losses = crossing.cross_entropy(logits, goals.flatten())
+                if recipe.entropy:
+                    losses = losses - recipe.entropy * crossing.entropy(logits)
                 inside = steps < ends[:, None]  # (B, T)
                 losses = (losses.view_as(inside) * inside).sum(1) / ends
                 return losses.mean(), ends, computed

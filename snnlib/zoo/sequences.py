@@ -57,10 +57,13 @@ class Sequences:
             self, values=self.values[which], labels=self.labels[which], lengths=lengths, info=info
         )
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values, labels and lengths of some rows; values no longer than the longest of them."""
+    def batch(self, rows: Tensor, cut: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values, labels and lengths of some rows.
+
+        ``cut``: values no longer than the longest of them, where dimension 1 is time.
+        """
         values, labels = self.values[rows], self.labels[rows]
         if self.lengths is None:
             return values, labels, None
         lengths = self.lengths[rows]
-        return values[:, : int(lengths.amax())], labels, lengths
+        return values[:, : int(lengths.amax())] if cut else values, labels, lengths
