@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import contextlib
 import importlib
 import io
+import os
 import sys
 import unicodedata
 import warnings
@@ -36,33 +38,57 @@ _EXAMPLES = """
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for name in ("stdout", "stderr"):  # closed, or of a program without a terminal
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     _spell_out()
-    options = _parser().parse_args(arguments)
-    options.arguments = arguments
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            return int(options.run(options) or 0)
+        return _run(arguments)
     except KeyboardInterrupt:
         print("snnlib: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stderr.close()
+        _close_output()
         return 0
     except Exception as error:
         if not isinstance(error, _readable()):
             raise
         print(f"snnlib: {error}", file=sys.stderr)
+        if isinstance(error, OSError):
+            _close_output()
         return 2
 
 
+def _run(arguments: list[str]) -> int:
+    """The command; what it printed has arrived when this returns."""
+    code = 0
+    try:
+        options = _parser().parse_args(arguments)
+        options.arguments = arguments
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = int(options.run(options) or 0)
+    finally:  # --help leaves by SystemExit
+        sys.stdout.flush()
+    return code
+
+
+def _close_output() -> None:
+    """What is still to be printed goes nowhere: it would fail again when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _readable() -> tuple[type[Exception], ...]:
-    """The errors whose message is meant for the reader (ConversionError is a ValueError)."""
+    """The errors whose message is meant for the reader (ConversionError is a ValueError).
+
+    An OSError says which file and why, such as a folder that one may not look into.
+    """
     from snnlib.graph.errors import FileError
     from snnlib.zoo.distributed import ProcessError
     from snnlib.zoo.fetch import DatasetUnavailable
 
-    return (UsageError, ValueError, DatasetUnavailable, FileError, ProcessError)
+    return (UsageError, ValueError, DatasetUnavailable, FileError, ProcessError, OSError)
 
 
 _SIGNS = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "→": "->", "≥": ">=", "≤": "<="}

@@ -70,13 +70,21 @@ export class Network {
     for (const node of this.nodes) {
       const [first] = node.inputs.map(name => values[name]);
       if (node.op === "input") values[node.name] = positionsFirst(image, node.shape);
-      else if (node.op === "relu") values[node.name] = first.map(z => clip(z, node.attrs.bound));
+      else if (node.op === "relu") values[node.name] = first.map(z => rectified(z, node.attrs));
       else if (node.op === "max_pool") values[node.name] = maxPool(node, first);
       else values[node.name] = OPERATIONS[node.op](node, ...node.inputs.map(name => values[name]));
       visit(node.name, values[node.name]);
     }
     return values[this.output];
   }
+}
+
+/** The ReLU of a layer: clipped at its bound, rounded to its steps (without offset: half to even). */
+function rectified(z, {bound, step, offset}) {
+  if (step == null) return clip(z, bound);
+  const ratio = z / step, low = Math.floor(ratio);
+  const even = ratio - low === 0.5 ? low + (low % 2 ? 1 : 0) : Math.round(ratio);
+  return clip(step * (offset == null ? even : Math.floor(ratio + offset)), bound);
 }
 
 function prepared(node, tensors, from) {

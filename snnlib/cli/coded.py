@@ -60,6 +60,7 @@ def execute(options: argparse.Namespace) -> None:
     work = own.converted(options, images)
     made = stamp(options, work.net.device)
     split, origin = own.tried(options, images, work)
+    own.check_classes(images, split, work.net)
     if distributed.rank() > 0:  # process 0 does it all
         return
     code = code_of(options, work.net)
@@ -114,7 +115,7 @@ def _prepare(options: argparse.Namespace) -> None:
     if analog and options.balance is None and options.percentile is None and not saved:
         options.balance = "max"  # what exceeds λ has no time
     options.steps = 1
-    if options.balance == "minerror":  # for as many levels as the code has
+    if options.balance == "minerror" and not saved:  # for as many levels as the code has
         bits = options.bits or _BITS.get(options.code, 8)
         options.levels = options.slots or 2**bits - 1
 

@@ -33,10 +33,11 @@ def execute(options: argparse.Namespace) -> None:
     check_positive(options, "steps", "calibration_images")
     if not options.output.endswith(".safetensors"):
         raise UsageError(f"--output {options.output}: its name must end in .safetensors")
+    if options.network.endswith(".safetensors"):
+        raise UsageError(f"{options.network} is a converted network already")
+    own.apart(options)
     images = None if options.calibration else own.images_of(options, labeled=False)
     work = own.converted(options, images)
-    if work.balance is None:
-        raise UsageError(f"{options.network} is a converted network already")
     net, origin = work.net, work.calibration_from
     report = {**net.report, "calibration_from": origin, "calibration_digests": " ".join(work.known)}
     path = SpikingNetwork.of(replace(net.network, report=report)).save(options.output)

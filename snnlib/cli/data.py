@@ -58,6 +58,9 @@ def _place(name: str, root: str | None) -> str:
 
     if name == "digits":
         return "inside scikit-learn"
-    inside = {spoken.NAME: spoken.FOLDER, "cifar10": Path(data.CIFAR_FOLDER)}.get(name)
-    inside = inside or Path(data.IDX[name][0], "raw")
-    return str(next(base / inside for base in fetch.folders(root) if (base / inside).is_dir()))
+    if name == spoken.NAME:
+        return str(fetch.fullest(spoken.FOLDER, spoken.FILES, root))
+    if name == "cifar10":
+        files = data.CIFAR_TRAIN + data.CIFAR_TEST
+        return str(fetch.fullest(Path(data.CIFAR_FOLDER), files, root))
+    return str(fetch.fullest(Path(data.IDX[name][0], "raw"), data.IDX_FILES, root))

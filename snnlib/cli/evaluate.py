@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from snnlib._arguments import whole
 from snnlib.cli import coded
-from snnlib.cli.options import UsageError, add_conversion, add_network, check_positive, refuse
+from snnlib.cli.options import add_conversion, add_network, check_positive, refuse
 from snnlib.cli.output import stamp, write
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def execute(options: argparse.Namespace) -> None:
     from snnlib.cli.table import table
     from snnlib.zoo import distributed
     from snnlib.zoo.evaluate import LABELS, evaluate, report
-    from snnlib.zoo.pictures import Folder
 
     if options.code is not None:
         coded.execute(options)
@@ -90,13 +89,7 @@ def execute(options: argparse.Namespace) -> None:
     work = own.converted(options, images)
     made = stamp(options, work.net.device)
     split, origin = own.tried(options, images, work)
-    answers = work.net.graph.shapes[work.net.graph.output]
-    if isinstance(images.whole, Folder) and len(answers) == 1 and answers != (len(split.classes),):
-        raise UsageError(
-            f"{images.name} has {len(split.classes)} classes, the network answers with "
-            f"{answers[0]}: make a folder for each, in their order (an empty one for a class "
-            "without pictures), or labels would mean other classes"
-        )
+    own.check_classes(images, split, work.net)
     with distributed.together():
         found = evaluate(
             work.net, work.ann, split, options.steps, coding=coding, batch=options.batch,

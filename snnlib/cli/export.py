@@ -44,6 +44,7 @@ def execute(options: argparse.Namespace) -> None:
     if not options.web.endswith(".safetensors"):
         raise UsageError(f"--web {options.web}: its name must end in .safetensors")
     # A saved network has its thresholds, so no images are needed for it.
+    own.apart(options)
     saved = options.network.endswith(".safetensors")
     images = None if saved or options.calibration else own.images_of(options, labeled=False)
     work = own.converted(options, images)
@@ -54,6 +55,8 @@ def execute(options: argparse.Namespace) -> None:
     else:
         for q in options.percentiles or PERCENTILES:
             changed = {**vars(options), "balance": "percentile", "percentile": q}
-            others[f"{q:g}"] = own.converted(argparse.Namespace(**changed), images).net.balanced
+            others[repr(q).removesuffix(".0")] = own.converted(
+                argparse.Namespace(**changed), images
+            ).net.balanced
     path = work.net.to_web(options.web, half=options.half, balanced=others, about=work.name)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; open it on the page Playground")

@@ -87,8 +87,8 @@ def numbers(text: str) -> list[float]:
 
 def size(text: str) -> tuple[int, int]:
     """``32`` or ``32x48``: height and width."""
-    height, _, width = text.partition("x")
-    found = int(height), int(width or height)
+    height, both, width = text.partition("x")
+    found = int(height), int(width if both else height)
     if min(found) < 1:
         raise ValueError(text)
     return found
@@ -97,7 +97,8 @@ def size(text: str) -> tuple[int, int]:
 def refuse(options: argparse.Namespace, reason: str, *names: str) -> None:
     """Raise UsageError if one of these options was given."""
     for name in names:
-        if getattr(options, name) not in (None, False):
+        value = getattr(options, name)
+        if value is not None and value is not False:  # 0 was given
             raise UsageError(f"--{name.replace('_', '-')} {reason}")
 
 

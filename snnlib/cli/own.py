@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib import load
+from snnlib.backend.copies import unwrapped
 from snnlib.cli.options import (
     UsageError,
     balance_of,
@@ -47,6 +48,9 @@ _OF_CONVERSION = (
     *("weights", "calibration", "calibration_images", "neuron", "levels", "negative", "v0", "cap"),
     *("reset", "balance", "percentile", "per_channel"),
 )
+
+
+_LEAST_STD = 1e-15  # its square is a number of float32
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def converted(options: argparse.Namespace, images: Images | None) -> Work:
     if kind == "book":
         refuse(options, f"is inside {name} already: it takes images in [0, 1]", "mean", "std")
     if scale := _scale(options, calibration):
-        inside = models.normalization(*scale)
+        mean, std = scale
+        inside = models.normalization(mean, std, eps=0.0)
         network = nn.Sequential(OrderedDict(normalize=inside, network=network)).eval()
     network, x = network.to(device), calibration.floats().to(device)
     model = network
@@ -151,6 +156,31 @@ def tried(options: argparse.Namespace, images: Images, work: Work) -> tuple[Spli
     return chosen[: options.limit], origin
 
 
+def check_classes(images: Images, split: Split, net: SpikingNetwork) -> None:
+    """Raise UsageError unless a folder of pictures has the classes that the network answers with.
+
+    Its classes are numbered in the order of their names, whatever the network's mean.
+    """
+    answers = net.graph.shapes[net.graph.output]
+    if not isinstance(images.whole, pictures.Folder) or len(answers) != 1:
+        return
+    if answers[0] != len(split.classes):
+        raise UsageError(
+            f"{images.name} has {len(split.classes)} classes, the network answers with "
+            f"{answers[0]}: make a folder for each, in their order (an empty one for a class "
+            "without pictures), or labels would mean other classes"
+        )
+
+
+def apart(options: argparse.Namespace) -> None:
+    """Raise UsageError for images that a command would not look at, and what is done to them."""
+    if options.network.endswith(".safetensors"):
+        reason = "is of no use here: a saved network has its thresholds"
+        refuse(options, reason, "data", "mean", "std", "size", "channels", "layout")
+    elif options.calibration is not None:
+        refuse(options, "is of no use beside --calibration, which sets the thresholds", "data")
+
+
 def _kind(network: str) -> str:
     if network.rpartition(":")[0].endswith(".py"):
         return "own"
@@ -168,7 +198,7 @@ def _read(source: str, options: argparse.Namespace, labeled: bool) -> Images:
         fit, _ = data.validation_split(train)
         return Images(source, test, fit)
     if path.is_dir():
-        return Images(path.name, pictures.Folder(path, options.size, options.channels))
+        return Images(path.resolve().name, pictures.Folder(path, options.size, options.channels))
     if path.suffix == ".npz" and path.is_file():
         return Images(path.name, pictures.read_arrays(path, options.layout, labeled))
     raise UsageError(
@@ -203,8 +233,8 @@ def _scale(options: argparse.Namespace, split: Split) -> list[list[float]]:
         raise UsageError(
             f"--mean, --std: {len(wrong[0])} numbers for images of {channels} channels"
         )
-    if min(options.std) <= 0:
-        raise UsageError(f"--std {min(options.std):g}: must be above 0")
+    if min(options.std) < _LEAST_STD:
+        raise UsageError(f"--std {min(options.std):g}: must be above 0 (at least {_LEAST_STD:g})")
     return [values * (channels // len(values)) for values in given]
 
 
@@ -232,8 +262,13 @@ def _own_network(options: argparse.Namespace) -> nn.Module:
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         raise UsageError(f"{options.network} gives {kind}, no torch.nn.Module")
+    network = unwrapped(network)
+    if any(p.is_meta for p in network.parameters()):
+        raise UsageError(f"{options.network} is on meta, without values: make it on the CPU")
     if options.weights is not None:
         tensors = checkpoints.weights(options.weights)
+        if tensors.keys() != network.state_dict().keys():
+            tensors = checkpoints.bare(tensors)
         models.fill(network, tensors, f"{options.weights} does not fit {Path(file).name}")
     return network.float().eval()
 

@@ -20,7 +20,7 @@ def write_bytes(path: str | Path, content: bytes, error: type[FileError] = FileE
     """Write a file whole or not at all: a temporary neighbor, then one rename.
 
     A file that is there keeps its mode, a new one has the user's (umask); behind a symbolic link
-    the file that it points to is written.
+    the file that it points to is written, and a pipe or a device takes the content as it is.
 
     Args:
         path: the file; its folder is made.
@@ -33,6 +33,10 @@ def write_bytes(path: str | Path, content: bytes, error: type[FileError] = FileE
     path = Path(path)
     try:
         target = path.resolve()
+        if target.exists() and not target.is_file():  # a pipe or a device is no file to replace
+            with open(target, "wb") as stream:
+                stream.write(content)
+            return path
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".writing-{secrets.token_hex(6)}")
         try:
@@ -49,6 +53,18 @@ def write_bytes(path: str | Path, content: bytes, error: type[FileError] = FileE
         reason = getattr(fault, "strerror", None) or fault
         raise error(f"{path} cannot be written: {reason}. Choose another folder.") from fault
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        CheckpointError: one may not look.
+    """
+    try:
+        return path.is_file()
+    except OSError as fault:
+        raise CheckpointError(f"{path} cannot be read: {fault.strerror or fault}.") from fault
 
 
 def read_safetensors(path: Path, remedy: str) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -22,7 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from snnlib.deploy import whole_numbers  # noqa: F401  (registers its operations)
-from snnlib.deploy.files import digest, read_safetensors, write_bytes
+from snnlib.deploy.files import digest, is_file, read_safetensors, write_bytes
 from snnlib.graph.errors import CheckpointError
 from snnlib.graph.graph import Graph
 from snnlib.graph.network import Network, Whole
@@ -100,9 +100,15 @@ class _Store:
         if known == key:
             held = dense(value.detach().cpu())
             if self.half and held.is_floating_point() and key.endswith("/weight"):
-                held = held.half()
+                held = _half(held)
             self.tensors[key] = _narrowest(held) if integer else held
         return known
+
+
+def _half(value: Tensor) -> Tensor:
+    """In float16, where that holds all of it; else as it is."""
+    narrow = value.half()
+    return narrow if bool(narrow.isfinite().all()) else value
 
 
 def dense(value: Tensor) -> Tensor:
@@ -182,6 +188,12 @@ def _graph_record(
     return {"output": graph.output, "head": graph.head, "notes": graph.notes, "nodes": nodes}
 
 
+# What a description raises that is none.
+_UNRUNNABLE = (
+    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
+
 def load(path: str | Path) -> Network:
     """Read a spiking network that `save` wrote; it simulates exactly as the saved one did.
 
@@ -190,7 +202,7 @@ def load(path: str | Path) -> Network:
             or no network of this library.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path}: there is no such file. Check the path.")
     header, tensors = read_safetensors(path, "Save the network again with net.save(path).")
     _check_header(path, header)
@@ -202,7 +214,7 @@ def load(path: str | Path) -> Network:
         )
     try:
         return _rebuild(json.loads(text), tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+    except _UNRUNNABLE as error:
         raise CheckpointError(
             f"{path} does not describe a network this version of snnlib can run ({error}). Convert "
             "the ANN again."
@@ -219,7 +231,7 @@ def _check_header(path: Path, header: dict[str, str]) -> None:
             "with snnlib.convert, and keep the result with net.save(path)."
         )
     version = header.get("version", "")
-    if not version.isdigit() or int(version) > VERSION:
+    if not version.isdecimal() or int(version) > VERSION:
         raise CheckpointError(
             f"{path} has version {version!r} of the format; this snnlib reads up to {VERSION}. "
             "Upgrade snnlib, or convert the ANN again."

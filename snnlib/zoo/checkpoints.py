@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from snnlib.deploy.files import digest, read_safetensors, write_bytes
+from snnlib.deploy.files import digest, is_file, read_safetensors, write_bytes
 from snnlib.graph.errors import CheckpointError as CheckpointError
 
 FORMAT = "snnlib-checkpoint-1"
@@ -59,7 +59,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: the file is missing, truncated, damaged, or no checkpoint of this library.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path}: there is no such checkpoint. Check the path.")
     header, tensors = read_safetensors(path, _repair(path))
     if header.get("format") != FORMAT:
@@ -75,7 +75,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         sound = claimed == digest(json.dumps(record, sort_keys=True), tensors) and isinstance(
             record["architecture"], str
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise CheckpointError(
@@ -88,18 +88,18 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a file of weights: ``.safetensors``, or PyTorch's, read as tensors alone.
 
-    A state dict inside a dictionary is found where it is the only one; the prefixes of DataParallel
-    and torch.compile are taken off.
+    A state dict inside a dictionary is found where it is the only one. Names are as in the file:
+    `bare` takes the prefixes of DataParallel and torch.compile off.
 
     Raises:
         CheckpointError: no such file, or no weights in it, or more than weights.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path}: there is no such file of weights. Check the path.")
     if path.suffix == ".safetensors":
         _, held = read_safetensors(path, "Write the weights with safetensors.torch.save_file.")
-        return _bare(held)
+        return held
     way = "Save them with torch.save(model.state_dict(), path)."
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
@@ -113,21 +113,22 @@ def weights(path: str | Path) -> dict[str, Tensor]:
     if len(inside) != 1:
         raise CheckpointError(f"{path} holds {len(inside)} state dicts {[*inside]}. {way}")
     (found,) = inside.values()
-    return _bare(found)
+    return dict(found)
 
 
-def _bare(found: Any) -> dict[str, Tensor]:
+def bare(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names without the prefixes that wrappers put before all of them, in either order."""
     for prefix in ("_orig_mod.", "module.", "_orig_mod."):
         if found and all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+    return dict(found)
 
 
 def _weights(held: object) -> bool:
     """Whether something is a state dict: names and tensors."""
-    known = isinstance(held, dict) and bool(held)
-    return known and all(isinstance(v, Tensor) for v in held.values())  # type: ignore[attr-defined]
+    if not isinstance(held, dict) or not held:
+        return False
+    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in held.items())
 
 
 def find(name: str) -> Path:

@@ -28,12 +28,20 @@ class ProcessError(RuntimeError):
 
 def size() -> int:
     """Number of processes that work together: 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Number of this process, from 0; process 0 speaks for all."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0) if size() > 1 else 0
+
+
+def _number(name: str, without: int) -> int:
+    """What torchrun has set, a whole number."""
+    text = os.environ.get(name, str(without))
+    if not text.isdecimal():
+        raise ValueError(f"the environment variable {name}={text!r} must be a whole number")
+    return int(text)
 
 
 def device(name: str | torch.device | None = None) -> torch.device:

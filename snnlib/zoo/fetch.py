@@ -66,8 +66,7 @@ def locate(
             "the one that holds the data sets, or remove the variable."
         )
     candidates = [base / inside for base in folders(root)]
-    held = [sum(map(_exists, (c / f for f in files))) for c in candidates]
-    folder = candidates[held.index(max(held))]  # the fullest; the first of equals
+    folder = fullest(inside, files, root)
     missing = [f for f in files if not _exists(folder / f)]
     if missing and not download:
         raise DatasetUnavailable(
@@ -90,6 +89,13 @@ def locate(
                         "space, or set SNNLIB_DATA to a folder that can be written."
                     ) from error
     return folder
+
+
+def fullest(inside: Path, files: tuple[str, ...], root: str | Path | None) -> Path:
+    """The folder that holds most of some files, the first of equals; arguments as of `locate`."""
+    candidates = [base / inside for base in folders(root)]
+    held = [sum(map(_exists, (c / f for f in files))) for c in candidates]
+    return candidates[held.index(max(held))]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from snnlib.graph.errors import CheckpointError
 from snnlib.zoo import checkpoints
@@ -197,13 +198,13 @@ def _resnet(
     return Network(**layers, **_mean_head(inputs))
 
 
-def normalization(mean: Sequence[float], std: Sequence[float]) -> nn.BatchNorm2d:
-    """(x − mean) / std as a batch norm without weights whose statistics are given and stay."""
-    layer = nn.BatchNorm2d(len(mean), eps=1e-9, momentum=0.0, affine=False)
+def normalization(mean: Sequence[float], std: Sequence[float], eps: float = 1e-9) -> nn.BatchNorm2d:
+    """(x − mean) / √(std² + eps) as a batch norm without weights, of statistics that stay."""
+    layer = nn.BatchNorm2d(len(mean), eps=eps, momentum=0.0, affine=False)
     assert layer.running_mean is not None
     assert layer.running_var is not None
     layer.running_mean.copy_(torch.tensor(mean))
-    layer.running_var.copy_(torch.tensor(std).square())
+    layer.running_var.copy_(torch.tensor(std, dtype=torch.float64).square())
     return layer
 
 
@@ -278,11 +279,13 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], complaint: str) -> N
         complaint: how the message begins if they do not fit.
 
     Raises:
-        CheckpointError: a name is absent on one side, or a shape differs.
+        CheckpointError: a name is absent on one side, a shape differs, or it has no plain values.
     """
+    own = network.state_dict()
+    lazy = {name for name, value in own.items() if is_lazy(value)}  # these take any shape
     there, here = (
-        {name: tuple(value.shape) for name, value in held.items()}
-        for held in (tensors, network.state_dict())
+        {name: () if name in lazy else tuple(value.shape) for name, value in held.items()}
+        for held in (tensors, own)
     )
     strange = sorted(name for name in there | here if there.get(name) != here.get(name))
     if strange:
@@ -291,7 +294,10 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], complaint: str) -> N
             for name in strange[:3]
         )
         raise CheckpointError(f"{complaint}: {len(strange)} tensors differ, such as {told}")
-    network.load_state_dict(tensors)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:  # sparse, or on meta
+        raise CheckpointError(f"{complaint}: {error}") from None
 
 
 def _lookup(name: str) -> tuple[str, Callable[[], Network]]:

@@ -48,9 +48,11 @@ class Folder:
         found, left = [], [entry for entry in inside if entry.is_file()]
         for label, name in enumerate(self.classes):
             for file in sorted((path / name).rglob("*")):
+                if any(part.startswith(".") for part in file.relative_to(path / name).parts):
+                    continue
                 if file.suffix.lower() in SUFFIXES:
                     found.append((file, label))
-                elif file.is_file() and not file.name.startswith("."):
+                elif file.is_file():
                     left.append(file)
         if left:
             warnings.warn(
@@ -61,7 +63,7 @@ class Folder:
         if not found:
             raise DatasetUnavailable(
                 f"{path} holds no folder with pictures: it needs one folder a class, such as "
-                f"{path.name}/cat/1.png"
+                f"{path.resolve().name}/cat/1.png"
             )
         gray = self._look([file for file, _ in found])
         self.channels = channels or (1 if gray else 3)

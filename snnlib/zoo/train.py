@@ -101,6 +101,8 @@ def fit(
     command, recipe = _plan(name, seed, epochs, recipe, first)
     where = distributed.device(device)
     path = Path(out) if out is not None else _default_path(name)
+    if path.is_dir():
+        raise checkpoints.CheckpointError(f"{path} is a folder: name a file in it")
     before = models.load(name, first).metadata if first is not None else None
     made = provenance.record(where, "numpy", "safetensors", command=command)
     train, test = data.load(dataset, root)

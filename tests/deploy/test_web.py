@@ -204,6 +204,33 @@ def test_random_networks_run_alike(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+class Stepped(nn.Module):
+    """A quantized ReLU of steps of a quarter, halves to even or up."""
+
+    def __init__(self, even: bool) -> None:
+        super().__init__()
+        self.even = even
+
+    def forward(self, z: Tensor) -> Tensor:
+        count = torch.round(4 * z) if self.even else torch.floor(4 * z + 0.5)
+        return torch.clamp(count / 4, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_quantized_relus_are_those_of_the_library(even: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), Stepped(even), nn.Flatten(), nn.Linear(144, 3)).eval()
+    x = torch.rand(20, 1, 8, 8)
+    with torch.no_grad():  # whole quarters, so that halves of steps occur
+        model[0].weight.copy_((8 * model[0].weight).round() / 8)
+        model[0].bias.zero_()
+        x = (2 * x).round() / 2
+    net = snn.convert(model, x, snn.IF())
+    path = net.to_web(tmp_path / "stepped.safetensors", half=False)
+    (found,) = web.in_node([web.Case(path, x[:8], 4)], tmp_path)
+    torch.testing.assert_close(found.ann, net.ann(x[:8]).double(), rtol=1e-5, atol=1e-5)
+
+
 # --- what the file is ----------------------------------------------------------------------------
 
 

@@ -308,4 +308,4 @@ def test_prefixes_of_wrappers_come_off(before, suffix, tmp_path):
     path = tmp_path / f"weights{suffix}"
     wrapped = {before + name: value for name, value in weights.items()}
     (torch.save if suffix == ".pt" else save_file)(wrapped, path)
-    assert checkpoints.weights(path).keys() == weights.keys()
+    assert checkpoints.bare(checkpoints.weights(path)).keys() == weights.keys()
