@@ -24,9 +24,10 @@ def copied(model: nn.Module) -> nn.Module:
     for module in twin.modules():
         for name, child in module._modules.items():
             module._modules[name] = inner = unwrapped(child)
-            if inner is not child and not hasattr(inner, "module"):
-                # A forward may reach into its wrapper: self.net.module(x).
-                object.__setattr__(inner, "module", inner)
+            # A forward may reach into its wrapper: self.net.module(x).
+            for wrapper in ("module", "_orig_mod") if inner is not child else ():
+                if not hasattr(inner, wrapper):
+                    object.__setattr__(inner, wrapper, inner)
     return twin
 
 
@@ -56,7 +57,7 @@ def unwrapped(model: Any) -> Any:
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
-        elif hasattr(model, "_orig_mod"):
+        elif getattr(model, "_orig_mod", model) is not model:
             model = model._orig_mod
         else:
             return model

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -109,8 +110,8 @@ def _converted(
 ) -> tuple[SpikingNetwork, list[str]]:  # fmt: skip
     """The spiking network, and its layers that never fire on the images."""
     graph, narrow = traced(model, images[:2])
-    reference = copied(model)
     graph_error(graph, copied(model), images[:8], narrow)  # a model may count what it sees
+    reference = copied(model)
     if not graph.spiking:
         raise ConversionError(
             f"{type(model).__name__} has no ReLU, so nothing in it could spike: train it with "
@@ -178,7 +179,7 @@ def _gathered(source: Any) -> Any:
     if isinstance(source, str | bytes | dict) or hasattr(source, "__array__"):
         return source
     if single and hasattr(source, "__len__"):  # whose end no IndexError need tell
-        source = map(source.__getitem__, range(min(len(source), _MOST)))
+        source = islice(source, min(len(source), _MOST))
     found: list[Tensor] = []
     for item in source:
         images = item[0] if isinstance(item, tuple | list) and item else item

@@ -75,8 +75,9 @@ class Tracer(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, sample: Tensor) -> None:
         super().__init__()
-        if bool((sample == sample[:1]).all()):  # what depends on the image would look constant
-            sample = torch.cat([sample[:1], 0.5 * sample[:1] + 0.2])
+        # One that differs everywhere: what depends on equal pixels would look constant.
+        noise = torch.rand(sample[:1].shape, generator=torch.Generator().manual_seed(0))
+        sample = torch.cat([sample, 0.5 * sample[:1] + 0.1 + 0.4 * noise.to(sample)])
         self.model, self.sample = model, torch.cat([sample] * _BATCH)[:_BATCH]
         self.builder = Builder(self.sample, self.sample)
         self.autocast: torch.dtype | None = None
@@ -107,8 +108,9 @@ class Tracer(TorchFunctionMode):
             if failed is error and not isinstance(error, Stopped):
                 raise Failed(text, *place) from None
             raise Stopped(f"{text}. {_ADVICE}") from None
-        if isinstance(self.failed[0], Stopped):  # and the model went on all the same
-            raise Stopped(f"{told(self.failed[0], _BATCH)}. {_ADVICE}")
+        if isinstance(self.failed[0], Stopped):
+            caught = "also where the model catches the error"
+            raise Stopped(f"{told(self.failed[0], _BATCH)}. {_ADVICE}, {caught}")
         if self.hidden:
             raise Stopped(
                 f"{self.hidden} computes on the images out of sight, as TorchScript does: call the "

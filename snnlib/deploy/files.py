@@ -32,11 +32,11 @@ def write_bytes(path: str | Path, content: bytes, error: type[FileError] = FileE
     """
     path = Path(path)
     try:
-        target = path.resolve()
-        if target.exists() and not target.is_file():  # a pipe or a device is no file to replace
-            with open(target, "wb") as stream:
+        if path.exists() and not path.is_file():  # a pipe or a device is no file to replace
+            with open(path, "wb") as stream:
                 stream.write(content)
             return path
+        target = path.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".writing-{secrets.token_hex(6)}")
         try:

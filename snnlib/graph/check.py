@@ -31,18 +31,10 @@ def graph_error(
     Raises:
         ConversionError: it is more than rounding, so the graph is not the model.
     """
-    try:
-        with torch.no_grad():
-            pairs = [
-                (graph.evaluate(part), model(part.clone()))
-                for part in images.split(batch or len(images))
-            ]
-            ours, theirs = (torch.cat(logits) for logits in zip(*pairs, strict=True))
-    except RuntimeError as why:
-        raise ConversionError(
-            f"{type(model).__name__} fails on {len(images)} images of {images.dtype}: {why}. "
-            "Compare in the dtype it was trained in, and with a batch of any size"
-        ) from None
+    parts = images.split(batch or len(images))
+    with torch.no_grad():
+        ours = torch.cat([graph.evaluate(part) for part in parts])
+        theirs = torch.cat([_given(model, part) for part in parts])
     check_finite(theirs, type(model).__name__)
     if graph.head:
         ours = ours.softmax(1) if graph.head == "softmax" else ours.log_softmax(1)
@@ -58,6 +50,20 @@ def graph_error(
             "tensor changed in place through a view of it, or a choice that depends on the images"
         )
     return error
+
+
+def _given(model: nn.Module, images: Tensor) -> Tensor:
+    """The model's logits."""
+    try:
+        found: Tensor = model(images.clone())
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as why:
+        raise ConversionError(
+            f"{type(model).__name__} fails on a batch of {len(images)} images of {images.dtype}: "
+            f"{why}. It has to take batches of every size, in the dtype it was trained in"
+        ) from None
+    return found
 
 
 def check_finite(logits: Tensor, model: str) -> None:

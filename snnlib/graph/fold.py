@@ -9,6 +9,7 @@ Source: Rueckauer et al., Frontiers in Neuroscience 2017. Chapter *Converting a 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -27,13 +28,13 @@ def fold_affine(graph: Graph) -> Graph:
     """
     nodes, shapes = dict(graph.nodes), dict(graph.shapes)
     renamed: dict[str, str] = {}
+    reads = Counter([graph.output, *(name for node in graph for name in node.inputs)])
     for node in graph:
         if node.op != "affine":
             continue
         before, shape = node.inputs[0], graph.shapes[node.name]
         source = nodes[_latest(renamed, before)]
-        read = [graph.output, *(name for other in nodes.values() for name in other.inputs)]
-        if sum(_latest(renamed, name) == source.name for name in read) > 1:
+        if reads[source.name] > 1:
             continue
         if source.op == "affine":
             new = _merged(source, node)
@@ -46,9 +47,11 @@ def fold_affine(graph: Graph) -> Graph:
             new = scaled(source, *channels)
         nodes[source.name], shapes[source.name] = new, shape
         renamed[node.name] = source.name
+        reads[source.name] = reads[node.name]
         del nodes[node.name]
         if new.op == "affine" and shapes[new.inputs[0]] == shape and _neutral(new):
-            renamed[new.name] = new.inputs[0]
+            renamed[new.name] = _latest(renamed, new.inputs[0])
+            reads[renamed[new.name]] += reads[new.name] - 1
             del nodes[new.name]
     for name, node in nodes.items():
         inputs = tuple(_latest(renamed, source) for source in node.inputs)

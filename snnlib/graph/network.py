@@ -98,6 +98,12 @@ class Network:
         """Floating dtype of the weights; messages travel in it."""
         return torch.float32 if self.whole else next(self._tensors()).dtype
 
+    @property
+    def folded(self) -> torch.dtype:
+        """The narrowest dtype that the weights have been in, as the report says."""
+        found = getattr(torch, str(self.report.get("dtype")), None)
+        return found if isinstance(found, torch.dtype) else self.dtype
+
     @cached_property
     def wide(self) -> torch.dtype:
         """Dtype of potentials, counts and thresholds: float32, or float64 for float64 networks.
@@ -136,7 +142,7 @@ class Network:
                     "that it was quantized from"
                 )
             wide = torch.float64 if target == torch.float64 else torch.float32
-            seen = (getattr(torch, report.get("dtype", str(self.dtype)[6:])), self.dtype, target)
+            seen = (self.folded, self.dtype, target)
             narrowest = max(seen, key=lambda dtype: torch.finfo(dtype).eps)
             report = {**report, "dtype": str(narrowest)[6:]}
         elif whole is not None:

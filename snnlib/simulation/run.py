@@ -83,9 +83,10 @@ def of_classes(logits: Tensor, what: str) -> Tensor:
 def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
     """Fraction of right answers, (T,), as `Run.accuracy` documents and checks it."""
     labels, classes = torch.as_tensor(labels), of_classes(logits, "accuracy").shape[2]
-    if labels.shape != (logits.shape[1], *logits.shape[3:]):
-        shape = tuple(labels.shape)
-        raise ValueError(f"labels: {shape} answers for {logits.shape[1]} images here")
+    count, places = logits.shape[1], tuple(logits.shape[3:])
+    if labels.shape != (count, *places):
+        each = f", {places} each" if places else ""
+        raise ValueError(f"labels: {tuple(labels.shape)} answers for {count} images here{each}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels are {labels.dtype}: pass the numbers of the classes")
     labels = labels.long()

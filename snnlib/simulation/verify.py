@@ -159,9 +159,9 @@ def verify(
             "network that this one of whole numbers was made from"
         )
     ann = net.graph.without_corrections()
-    wrong, folded = None, getattr(torch, net.report.get("dtype", str(net.dtype)[6:]))
+    wrong = None
     if original is not None:
-        wrong = graph_error(ann, original, x, folded, batch)
+        wrong = graph_error(ann, original, x, net.folded, batch)
     times = tuple(2**k for k in range(steps.bit_length()) if 2**k <= steps)
     readout = net.readout.check(times[-1])
     sums = {name: _Sums(net, name, times) for name in net.graph.spiking}

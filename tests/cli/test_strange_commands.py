@@ -240,6 +240,13 @@ def test_a_pipe_gets_the_content_and_stays_a_pipe(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+def test_standard_output_may_be_named_as_a_file() -> None:
+    code = "from snnlib.deploy.files import write_bytes; write_bytes('/dev/stdout', b'content')"
+    found = piped(f'{sys.executable} -c "{code}" | cat')
+    assert (found.stdout, found.stderr) == ("content", "")
+
+
 @pytest.mark.parametrize("record", ["5", "null", '"x"', "[]"])
 def test_records_that_are_none(tmp_path: Path, record: str) -> None:
     file = tmp_path / "x.safetensors"

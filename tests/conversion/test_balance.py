@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snnlib.backend.order_statistics import Largest, grouped
 from snnlib.conversion import balance
 from snnlib.conversion.balance import (
     Max,
@@ -19,7 +20,6 @@ from snnlib.conversion.balance import (
     firing_thresholds,
     observe,
 )
-from snnlib.backend.order_statistics import Largest, grouped
 from snnlib.conversion.trace import trace
 from snnlib.graph.graph import Graph
 

@@ -340,7 +340,8 @@ FORMS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "NaN weight": (lambda: spoiled(float("nan")), ("0.weight holds NaN", "earlier checkpoint")),
     "infinite weight": (lambda: spoiled(float("inf")), ("0.weight holds NaN or infinite",)),
     "NaN logits": (
-        lambda: forward(lambda m, x: m.conv(x).relu() / 0.0), ("NaN or infinite logits", "scaled")
+        lambda: forward(lambda m, x: m.conv(x).relu() * 3e38 * 3e38),
+        ("NaN or infinite logits", "scaled"),
     ),
     "hidden from the trace": (
         lambda: forward(behind), ("does not compute what Net computes", "through a view of it")

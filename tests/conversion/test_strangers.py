@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 import snnlib as snn
 from snnlib.conversion.calibrate import calibrate_bias
@@ -60,15 +60,32 @@ class Part(Dataset[Any]):
         return self.images[i], 0
 
 
+class Stream(IterableDataset[Any]):
+    """Images one by one, with a length."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.images)
+
+
 def test_a_data_set_ends_where_its_length_says() -> None:
     images = torch.rand(50, 6)
     model = nn.Sequential(nn.Linear(6, 3), nn.ReLU()).eval()
+    for source in (Part(images, 10), Stream(images[:10]), Part(images[:10], 99)):
+        assert snn.convert(model, source).report["images"] == 10
     net = snn.convert(model, Part(images, 10), balance=snn.Max())
-    assert net.report["images"] == 10
     assert net.balanced["1"] == snn.convert(model, images[:10], balance=snn.Max()).balanced["1"]
 
 
-@pytest.mark.parametrize("calibration", [X[:1], X[:1].expand(10, 6), torch.zeros(3, 6)])
+@pytest.mark.parametrize(
+    "calibration",
+    [X[:1], X[:1].expand(10, 6), torch.zeros(3, 6), torch.full((3, 6), 0.4)],
+)
 def test_images_that_are_all_equal_hide_nothing(calibration: Tensor) -> None:
     def padded(m: Any, x: Tensor) -> Any:
         wide = torch.zeros(len(x), 8)
@@ -217,7 +234,7 @@ def test_a_scripted_part_called_model_does_not_hide_another() -> None:
 def test_a_model_that_casts_is_verified_in_its_own_dtype() -> None:
     net = snn.convert(Dense(lambda m, x: m.b(F.relu(m.a(x.float())))), X)
     assert net.verify(X, steps=2).graph_error < 1e-5
-    with pytest.raises(ConversionError, match=r"fails on 20 images of torch\.float64"):
+    with pytest.raises(ConversionError, match=r"fails on a batch of 20 images of torch\.float64"):
         net.double().verify(X.double(), steps=2)
 
 
@@ -272,7 +289,26 @@ def test_logits_that_are_all_zero_in_float16() -> None:
         snn.convert(model.half(), X.half())
 
 
-def test_what_is_masked_by_minus_infinity_is_no_maximum() -> None:
+def test_equal_pixels_hide_nothing_either() -> None:
+    def bordered(m: Any, x: Tensor) -> Any:
+        wide = torch.zeros(len(x), 8)
+        wide[:, :3].copy_(x[:, :3])
+        return m.b(F.relu(m.a(x)) + wide)
+
+    dark = X.clone()
+    dark[:8, :3] = 0
+    with pytest.raises(ConversionError):
+        snn.convert(Dense(bordered), dark)
+
+
+@pytest.mark.parametrize("zero", [torch.tensor(0), torch.tensor(1)])
+def test_whole_numbers_do_not_round_a_limit(zero: Tensor) -> None:
+    with pytest.raises(ConversionError, match="a choice that depends on the images"):
+        snn.convert(Dense(lambda m, x: m.b(torch.where((y := m.a(x)) > 0.5, y, zero))), X)
+    agrees(Dense(lambda m, x: m.b(torch.where((y := m.a(x)) > 0, y, torch.tensor(0)))))
+
+
+def test_masks_of_minus_infinity_are_refused_by_name() -> None:
     class Masked(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -284,10 +320,15 @@ def test_what_is_masked_by_minus_infinity_is_no_maximum() -> None:
             h = F.relu(self.conv(x)).masked_fill(hidden, float("-inf"))
             return self.fc(h.amax((2, 3)))
 
-    agrees(Masked().eval(), torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(ConversionError, match="a number that is not finite: fill masks"):
+        snn.convert(Masked().eval(), torch.rand(6, 1, 8, 8))
 
 
 def test_a_model_may_reach_into_its_wrapper() -> None:
     model = Dense(lambda m, x: m.b(F.relu(m.net.module(x))))
     model.net = nn.DataParallel(nn.Linear(6, 8)).eval()
+    agrees(model)
+    compiled: Any = torch.compile(nn.Linear(6, 8))
+    model = Dense(lambda m, x: m.b(F.relu(m.net._orig_mod(x))))
+    model.net = compiled.eval()
     agrees(model)

@@ -41,6 +41,11 @@ def affine(b: Builder, x: Ref, scale: Any = None, shift: Any = None, name: str =
     for role, value, neutral in (("scale", scale, 1), ("shift", shift, 0)):
         if value is not None:
             found = constant(b, value, shape)
+            if not bool(found.isfinite().all()):
+                raise Unsupported(
+                    "it computes with a number that is not finite: fill masks with one below all "
+                    "activations, such as 0 after a ReLU"
+                )
             larger = torch.broadcast_shapes(found.shape, shape) != shape
             tensors[role] = found if larger or bool((found != neutral).any()) else None
     if all(tensor is None for tensor in tensors.values()):

@@ -181,7 +181,8 @@ def _same(value: Any, other: Any) -> bool:
     """Whether two constants are equal."""
     if isinstance(value, Ref | Compare) or isinstance(other, Ref | Compare):
         return False
-    dtype = next((v.dtype for v in (value, other) if isinstance(v, Tensor)), None)
+    real = (v for v in (value, other) if isinstance(v, Tensor) and v.is_floating_point())
+    dtype = next((v.dtype for v in real), None)
     one, two = (torch.as_tensor(v, dtype=dtype) for v in (value, other))
     return bool((one == two).all())
 
