@@ -48,35 +48,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("snnlib: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        _close_output()
         return 0
     except Exception as error:
         if not isinstance(error, _readable()):
             raise
         print(f"snnlib: {error}", file=sys.stderr)
-        if isinstance(error, OSError):
-            _close_output()
         return 2
 
 
 def _run(arguments: list[str]) -> int:
     """The command; what it printed has arrived when this returns."""
-    code = 0
     try:
         options = _parser().parse_args(arguments)
         options.arguments = arguments
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             code = int(options.run(options) or 0)
-    finally:  # --help leaves by SystemExit
-        sys.stdout.flush()
+    except SystemExit as leaving:
+        if not leaving.code:  # --help
+            _flush()
+        raise
+    except BrokenPipeError:
+        _close_output()
+        raise
+    except BaseException:
+        with contextlib.suppress(OSError):  # that error is to be told, not this one
+            _flush()
+        raise
+    _flush()
     return code
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _close_output()
+        raise
 
 
 def _close_output() -> None:
     """What is still to be printed goes nowhere: it would fail again when Python ends."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, sys.stdout.fileno())
+        finally:
+            os.close(nowhere)
 
 
 def _readable() -> tuple[type[Exception], ...]:

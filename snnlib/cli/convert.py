@@ -27,13 +27,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Run the command."""
-    from snnlib import SpikingNetwork
+    from snnlib import SpikingNetwork, load
     from snnlib.cli import own
 
     check_positive(options, "steps", "calibration_images")
     if not options.output.endswith(".safetensors"):
         raise UsageError(f"--output {options.output}: its name must end in .safetensors")
     if options.network.endswith(".safetensors"):
+        load(options.network)  # says so if it is anything else
         raise UsageError(f"{options.network} is a converted network already")
     own.apart(options)
     images = None if options.calibration else own.images_of(options, labeled=False)

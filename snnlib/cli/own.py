@@ -198,7 +198,9 @@ def _read(source: str, options: argparse.Namespace, labeled: bool) -> Images:
         fit, _ = data.validation_split(train)
         return Images(source, test, fit)
     if path.is_dir():
-        return Images(path.resolve().name, pictures.Folder(path, options.size, options.channels))
+        return Images(
+            path.absolute().name or "images", pictures.Folder(path, options.size, options.channels)
+        )
     if path.suffix == ".npz" and path.is_file():
         return Images(path.name, pictures.read_arrays(path, options.layout, labeled))
     raise UsageError(
@@ -263,12 +265,11 @@ def _own_network(options: argparse.Namespace) -> nn.Module:
         kind = type(network).__name__
         raise UsageError(f"{options.network} gives {kind}, no torch.nn.Module")
     network = unwrapped(network)
-    if any(p.is_meta for p in network.parameters()):
+    if any(value.is_meta for value in (*network.parameters(), *network.buffers())):
         raise UsageError(f"{options.network} is on meta, without values: make it on the CPU")
     if options.weights is not None:
-        tensors = checkpoints.weights(options.weights)
-        if tensors.keys() != network.state_dict().keys():
-            tensors = checkpoints.bare(tensors)
+        names = network.state_dict().keys()
+        tensors = checkpoints.bare(checkpoints.weights(options.weights), names)
         models.fill(network, tensors, f"{options.weights} does not fit {Path(file).name}")
     return network.float().eval()
 

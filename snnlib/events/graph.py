@@ -23,6 +23,7 @@ it, and every edge that it has.) Chapter *One event at a time*.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +106,15 @@ class Growing:
         Raises:
             ValueError: it is outside the sensor, at no time, or earlier than the last one.
         """
-        x, y, t, r = int(x), int(y), float(t), self.rule.radius  # a byte ends at 255
+        x, y, t = operator.index(x), operator.index(y), float(t)  # a byte ends at 255
+        r = self.rule.radius
         height, width = (n - 2 * r for n in self._last.shape)
         if not (0 <= x < width and 0 <= y < height):
             raise ValueError(f"the event ({x}, {y}) is outside the sensor of {width} × {height}")
-        if not math.isfinite(t) or (self.times and t < self.times[-1]):
-            last = f" comes after one at {self.times[-1]} ms" if self.times else " has no time"
-            raise ValueError(f"an event at {t} ms{last}")
+        if not math.isfinite(t):
+            raise ValueError(f"an event at {t} ms has no time")
+        if self.times and t < self.times[-1]:
+            raise ValueError(f"an event at {t} ms comes after one at {self.times[-1]} ms")
         found = self._last[y : y + 2 * r + 1, x : x + 2 * r + 1].ravel()
         oldest = t - self.rule.window
         near = np.array([j for j in found if j >= 0 and self.times[j] >= oldest], dtype=np.int64)

@@ -194,13 +194,13 @@ def spike_times(
     """
     if (
         times.ndim != 3 or weight.ndim != 2 or times.shape[1] != weight.shape[1] or not len(times)
-        or times.dtype != weight.dtype or times.dtype not in (torch.float32, torch.float64)
+        or not {times.dtype, weight.dtype} <= {torch.float32, torch.float64}
         or times.device.type != "cpu" or weight.device.type != "cpu"
     ):  # fmt: skip
         given = " and ".join(f"{t.dtype} {tuple(t.shape)} on {t.device}" for t in (times, weight))
         raise ValueError(
             f"spike_times: times and weight are {given}: pass (B, n_in, K) with B ≥ 1 and (n, n_in)"
-            ", both float32 or both float64, on the CPU"
+            ", each float32 or float64, on the CPU"
         )
     real("spike_times: theta", theta, 0.0, above=True)
     real("spike_times: horizon", horizon, 0.0, above=True)

@@ -170,8 +170,9 @@ class _Bounded(nn.Module):
 
     def forward(self, v: Tensor, g: Tensor) -> Tensor:
         each = v.flatten(1).norm(dim=1)
-        least = torch.finfo(v.dtype).tiny  # a channel of zeros stays one
-        factor = self.norm * g / (g.norm() * each).clamp_min(least)
+        whole = g.norm()  # a channel of zeros stays one
+        each, whole = (torch.where(size > 0, size, 1) for size in (each, whole))
+        factor = self.norm * (g / whole) / each
         return v * factor.reshape(-1, *[1] * (v.ndim - 1))
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:

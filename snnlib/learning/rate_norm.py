@@ -52,6 +52,7 @@ class RateNorm(nn.Module):
         share: p at first, strictly between 0 and 1.
         largest: m at first; 0: the first batch says.
         unit: what a rate of 1 is worth to the next layer.
+        dtype: of all three; default: PyTorch's.
 
     Attributes:
         alpha: α, shape ().
@@ -64,13 +65,16 @@ class RateNorm(nn.Module):
     largest: Tensor
     unit: Tensor
 
-    def __init__(self, share: float = 0.95, largest: float = 0.0, unit: float = 1.0) -> None:
+    def __init__(
+        self, share: float = 0.95, largest: float = 0.0, unit: float = 1.0,
+        dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if not 0 < share < 1:
             raise ValueError(f"RateNorm: share={share} must lie strictly between 0 and 1")
-        self.alpha = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
-        self.register_buffer("largest", torch.tensor(largest))
-        self.register_buffer("unit", torch.tensor(unit))
+        self.alpha = nn.Parameter(torch.tensor(math.log(share / (1 - share)), dtype=dtype))
+        self.register_buffer("largest", torch.tensor(float(largest), dtype=dtype))
+        self.register_buffer("unit", torch.tensor(float(unit), dtype=dtype))
         self.look: Callable[[Tensor], None] | None = None  # shown the rates
 
     def threshold(self) -> Tensor:
@@ -88,7 +92,7 @@ class RateNorm(nn.Module):
         rate = torch.clamp(z / self.threshold(), 0, 1)
         if self.look is not None:
             self.look(rate)
-        return rate if float(self.unit) == 1.0 else rate * self.unit
+        return rate * self.unit
 
     def extra_repr(self) -> str:
         return f"theta={float(self.threshold().detach()):.4g}, unit={float(self.unit):.4g}"
@@ -144,22 +148,22 @@ def from_relu(
     for name, module in relus:
         made.set_submodule(name, module)
     tops = _tops(made, [module for _, module in relus], images, batch, quantile)
-    for (name, _), top in zip(relus, tops, strict=True):
-        made.set_submodule(name, RateNorm(share, top / share, unit=top).to(images.dtype))
+    for (name, _), (top, dtype) in zip(relus, tops, strict=True):
+        made.set_submodule(name, RateNorm(share, top / share, top, dtype))
     return made.to(images.device).eval()
 
 
 @torch.no_grad()
 def _tops(
     model: nn.Module, relus: list[nn.Module], images: Tensor, batch: int, quantile: float
-) -> list[float]:
-    """A quantile of every ReLU's output."""
-    found: list[list[float]] = [[] for _ in relus]
+) -> list[tuple[float, torch.dtype]]:
+    """A quantile of every ReLU's output, and its dtype."""
+    found: list[list[Tensor]] = [[] for _ in relus]
 
-    def watch(values: list[float]) -> Callable[[nn.Module, object, Tensor], None]:
+    def watch(values: list[Tensor]) -> Callable[[nn.Module, object, Tensor], None]:
         def look(module: nn.Module, given: object, out: Tensor) -> None:
             k = max(1, math.ceil(quantile * out.numel()))
-            values.append(float(out.flatten().kthvalue(k).values))
+            values.append(out.flatten().kthvalue(k).values)
 
         return look
 
@@ -168,8 +172,8 @@ def _tops(
         model(part)
     for hook in hooks:
         hook.remove()
-    tops = [max(v) if quantile == 1 else sum(v) / len(v) for v in found]
-    return [top if top > 0 else 1.0 for top in tops]
+    tops = [float(torch.stack(v).amax() if quantile == 1 else torch.stack(v).mean()) for v in found]
+    return [(top if top > 0 else 1.0, v[0].dtype) for top, v in zip(tops, found, strict=True)]
 
 
 def omega(rate: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class Unrolled(nn.Module):
         return [module for module in self.modules() if isinstance(module, Spiking)]
 
     def rates(self, x: Tensor) -> list[float]:
-        """Spikes a neuron and step of every layer, on some images; nothing is changed by it.
+        """Spikes a neuron and step of every layer, on some images; the network stays as it is.
 
         In training mode batch norm measures these images, and keeps the statistics that it had.
         """

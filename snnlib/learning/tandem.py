@@ -29,7 +29,7 @@ is part of the weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class Tandem(nn.Module):
         ValueError: no threshold above 0 for a ReLU, or no top-level ReLU; v0 or steps out of range.
     """
 
+    count: Tensor
+
     def __init__(
         self, network: Network, thresholds: Mapping[str, Tensor], steps: int, v0: float = 0.5,
         cut: bool = True,
@@ -71,7 +73,8 @@ class Tandem(nn.Module):
         super().__init__()
         self.steps = whole("Tandem: steps", steps)
         self.neuron = LIF(v0=real("Tandem: v0", v0, 0.0, 1.0))
-        self.cut, self.spiking, self.network = cut, 0, network
+        self.cut, self.network = cut, network
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.names = [name for name, layer in network._modules.items() if type(layer) is nn.ReLU]
         everywhere = network.named_modules(remove_duplicate=False)  # one may stand in two places
         hidden = sum(isinstance(layer, nn.ReLU) for _, layer in everywhere)
@@ -79,7 +82,8 @@ class Tandem(nn.Module):
             raise ValueError("Tandem: the network must be a chain of layers with ReLUs among them")
         if missing := [name for name in self.names if name not in thresholds]:
             raise ValueError(f"Tandem: there is no threshold for {', '.join(missing)}")
-        self.thresholds = {name: torch.as_tensor(thresholds[name]).detach() for name in self.names}
+        for i, name in enumerate(self.names):
+            self.register_buffer(f"theta{i}", torch.as_tensor(thresholds[name]).detach().clone())
         if low := [name for name, theta in self.thresholds.items() if not bool((theta > 0).all())]:
             raise ValueError(f"Tandem: the threshold of {', '.join(low)} is not above 0")
         self.sent: dict[str, Tensor] = {}  # spikes of the last pass: (T,) means over images
@@ -94,13 +98,19 @@ class Tandem(nn.Module):
                 found[-1].append(layer)
         return found
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Of ``state_dict``: how many layers spike, and at what."""
-        return {"spiking": self.spiking, "thresholds": self.thresholds}
+    @property
+    def spiking(self) -> int:
+        """How many ReLU layers spike, from the first on."""
+        return int(self.count)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Of ``load_state_dict``."""
-        self.spiking, self.thresholds = state["spiking"], dict(state["thresholds"])
+    @spiking.setter
+    def spiking(self, count: int) -> None:
+        self.count.fill_(count)
+
+    @property
+    def thresholds(self) -> dict[str, Tensor]:
+        """θ of every ReLU by its name."""
+        return {name: self.get_buffer(f"theta{i}") for i, name in enumerate(self.names)}
 
     def train(self, mode: bool = True) -> Tandem:
         """Batch norm and dropout stay as in evaluation: the same weights at every step."""
@@ -199,12 +209,20 @@ def _in_time(stage: list[nn.Module], trains: Tensor) -> Tensor:
 
     A max pooling sends by how much the largest of the summed messages has grown.
     """
+    stage = [inner for layer in stage for inner in _flat(layer)]
     pools = [i for i, layer in enumerate(stage) if isinstance(layer, _MAXIMA)]
     if pools:
         before, pool, after = stage[: pools[0]], stage[pools[0]], stage[pools[0] + 1 :]
         largest = torch.stack([pool(summed) for summed in _in_time(before, trains).cumsum(0)])
         return _in_time(after, torch.cat([largest[:1], largest.diff(dim=0)]))
     return torch.stack([_through(stage, step) for step in trains])
+
+
+def _flat(layer: nn.Module) -> list[nn.Module]:
+    """The layers of a chain inside a chain."""
+    if type(layer) is not nn.Sequential:
+        return [layer]
+    return [inner for child in layer for inner in _flat(child)]
 
 
 def tandem(

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -173,10 +174,11 @@ def _score(name: str) -> Callable[[Tensor], Tensor]:
 
 def _scales(scale: float | Sequence[float], steps: int) -> list[float]:
     """One for each step."""
-    found = list(scale) if isinstance(scale, Iterable) else [scale] * steps
+    alone = not isinstance(scale, Iterable) or getattr(scale, "ndim", 1) == 0
+    found: list[Any] = [scale] * steps if alone else list(cast("Iterable[Any]", scale))
     if len(found) != steps:
         raise ValueError(f"scale: {len(found)} numbers for {steps} steps; give one for each")
-    return [real("scale", value, 0.0, above=True) for value in found]
+    return [real("scale", float(value), 0.0, above=True) for value in found]
 
 
 class Direct(nn.Module):

@@ -13,7 +13,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,11 @@ def weights(path: str | Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def bare(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def bare(found: Mapping[str, Tensor], wanted: Collection[str] = ()) -> dict[str, Tensor]:
     """Names without the prefixes that wrappers put before all of them, in either order."""
     for prefix in ("_orig_mod.", "module.", "_orig_mod."):
+        if found.keys() == set(wanted):
+            break
         if found and all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
     return dict(found)

@@ -38,7 +38,7 @@ def rank() -> int:
 
 def _number(name: str, without: int) -> int:
     """What torchrun has set, a whole number."""
-    text = os.environ.get(name, str(without))
+    text = os.environ.get(name, str(without)).strip()
     if not text.isdecimal():
         raise ValueError(f"the environment variable {name}={text!r} must be a whole number")
     return int(text)
@@ -56,7 +56,7 @@ def device(name: str | torch.device | None = None) -> torch.device:
     if name is None:
         name = "cuda" if gpus else "cpu"
     if gpus and size() > 1 and str(name) == "cuda":
-        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
+        name = f"cuda:{_number('LOCAL_RANK', 0) % gpus}"
     try:
         found = torch.device(name)
         torch.ones(1, device=found).item()  # "meta" has shapes and no numbers

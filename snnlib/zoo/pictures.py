@@ -63,7 +63,7 @@ class Folder:
         if not found:
             raise DatasetUnavailable(
                 f"{path} holds no folder with pictures: it needs one folder a class, such as "
-                f"{path.resolve().name}/cat/1.png"
+                f"{path / 'cat' / '1.png'}"
             )
         gray = self._look([file for file, _ in found])
         self.channels = channels or (1 if gray else 3)

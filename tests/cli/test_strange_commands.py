@@ -135,10 +135,11 @@ def saved(place: Path, name: str, weights: dict[Any, Any]) -> str:
     return name
 
 
+@pytest.mark.parametrize("before", ["module.", "_orig_mod.module."])
 @pytest.mark.parametrize("way", ["Mod", "parallel", "plain"])
-def test_weights_fit_by_the_names_they_have(run: Any, folder: Path, way: str) -> None:
+def test_weights_fit_by_the_names_they_have(run: Any, folder: Path, way: str, before: str) -> None:
     trained = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 3)).state_dict()
-    weights = {f"module.{name}": value for name, value in trained.items()}
+    weights = {f"{before}{name}": value for name, value in trained.items()}
     file = saved(folder, "mod.pt", weights)
     code, out, err = run("evaluate", f"nets.py:{way}", "--weights", file, "--data", "d.npz", *QUIET)
     assert code == 0, err
@@ -268,6 +269,29 @@ def piped(command: str) -> subprocess.CompletedProcess[str]:
 def test_a_reader_that_has_seen_enough(words: str) -> None:
     found = piped(f"{sys.executable} -m snnlib {words} | true; exit ${{PIPESTATUS[0]}}")
     assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("raised", "code"), [("ValueError('wrong')", 2), ("KeyboardInterrupt", 130), ("TypeError", 1)]
+)
+def test_an_error_is_told_where_nobody_reads_what_came_before(raised: str, code: int) -> None:
+    program = (
+        "import sys; from snnlib import __main__ as line; from snnlib.cli import evaluate\n"
+        f"def fails(options): print('partial'); raise {raised}\n"
+        "evaluate.execute = fails; sys.exit(line.main(['evaluate', 'digits-cnn']))"
+    )
+    found = piped(f'sleep 1 | {sys.executable} -c "{program}" | true; exit ${{PIPESTATUS[1]}}')
+    assert found.returncode == code
+    assert found.stderr
+
+
+def test_a_program_that_calls_a_command_keeps_its_output() -> None:
+    program = (
+        "from snnlib.__main__ import main; print(main(['evaluate', 'x' * 300 + '.safetensors']))"
+    )
+    found = piped(f'{sys.executable} -c "{program}"')
+    assert found.stdout.strip() == "2"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

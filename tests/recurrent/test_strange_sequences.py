@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -38,8 +40,9 @@ def test_one_value_is_no_vector_of_classes(score: str) -> None:
 def test_numbers_of_numpy_and_others() -> None:
     net = converted(nn.Linear(8, 3))
     plain = seenn(net, X, 0.9, 4, scale=2.0)
-    scale: float = np.float32(2)  # type: ignore[assignment]
-    assert torch.equal(seenn(net, X, 0.9, 4, scale=scale).step, plain.step)
+    scales: list[Any] = [np.float32(2), np.array(2.0), torch.tensor(2.0), torch.full((4,), 2.0)]
+    for scale in scales:
+        assert torch.equal(seenn(net, X, 0.9, 4, scale=scale).step, plain.step)
     with pytest.raises(ValueError, match=r"steps=2\.5"):
         seenn(net, X, 0.9, 2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a policy of 3 scores for 2 choices"):
