@@ -57,9 +57,6 @@ class Tandem(nn.Module):
         v0: initial potential, a fraction of θ.
         cut: no gradient where the twin lies above θ; else that of a ReLU.
 
-    Attributes:
-        spiking: how many ReLU layers spike, from the first on; begins with 0.
-
     Raises:
         ValueError: no threshold above 0 for a ReLU, or no top-level ReLU; v0 or steps out of range.
     """
@@ -100,7 +97,7 @@ class Tandem(nn.Module):
 
     @property
     def spiking(self) -> int:
-        """How many ReLU layers spike, from the first on."""
+        """How many ReLU layers spike, from the first on; begins with 0."""
         return int(self.count)
 
     @spiking.setter
