@@ -36,7 +36,7 @@ def execute(options: argparse.Namespace) -> None:
     if options.network.endswith(".safetensors"):
         load(options.network)  # says so if it is anything else
         raise UsageError(f"{options.network} is a converted network already")
-    own.apart(options)
+    own.refuse_unseen(options)
     images = None if options.calibration else own.images_of(options, labeled=False)
     work = own.converted(options, images)
     net, origin = work.net, work.calibration_from

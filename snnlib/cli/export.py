@@ -44,7 +44,7 @@ def execute(options: argparse.Namespace) -> None:
     if not options.web.endswith(".safetensors"):
         raise UsageError(f"--web {options.web}: its name must end in .safetensors")
     # A saved network has its thresholds, so no images are needed for it.
-    own.apart(options)
+    own.refuse_unseen(options)
     saved = options.network.endswith(".safetensors")
     images = None if saved or options.calibration else own.images_of(options, labeled=False)
     work = own.converted(options, images)

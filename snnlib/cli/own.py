@@ -172,7 +172,7 @@ def check_classes(images: Images, split: Split, net: SpikingNetwork) -> None:
         )
 
 
-def apart(options: argparse.Namespace) -> None:
+def refuse_unseen(options: argparse.Namespace) -> None:
     """Raise UsageError for images that a command would not look at, and what is done to them."""
     if options.network.endswith(".safetensors"):
         reason = "is of no use here: a saved network has its thresholds"

@@ -28,7 +28,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypedDict
 
 import torch
@@ -221,41 +222,42 @@ def tune(
     model.eval()
     teacher = copy.deepcopy(model)
     layers = layers_of(model)
-    learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    for parameter, _ in learning:
-        parameter.requires_grad_(False)
-    alphas = [layer.alpha.requires_grad_(True) for layer in layers]
+    alphas = [layer.alpha for layer in layers]
     adam = torch.optim.Adam(alphas, lr=rate)
-    try:
-        return _steps(model, teacher, images, adam, alphas, (weight, steps, batch, seed, progress))
-    finally:
-        for parameter, learned in learning:
-            parameter.requires_grad_(learned)
-
-
-def _steps(
-    model: nn.Module, teacher: nn.Module, images: Tensor, adam: torch.optim.Adam,
-    alphas: list[Tensor], settings: tuple[float, int, int, int, bool],
-) -> list[Tuned]:  # fmt: skip
-    weight, steps, batch, seed, progress = settings
     generator = torch.Generator().manual_seed(seed)
     history: list[Tuned] = []
-    for step in tqdm(range(steps + 1), desc="thresholds", disable=not progress, leave=False):
-        chosen = torch.randint(len(images), (batch,), generator=generator)
-        x = images[chosen.to(images.device)]
-        logits, late = answers_and_omega(model, x)
-        with torch.no_grad():
-            wanted = teacher(x)
-        apart = (1 - F.cosine_similarity(logits, wanted, dim=1)).mean()
-        if step % max(1, steps // 10) == 0:
-            shares = [float(torch.sigmoid(a.detach())) for a in alphas]
-            found = Tuned(step=step, omega=late.item(), apart=apart.item(), shares=shares)
-            history.append(found)
-        if step < steps:
-            adam.zero_grad()
-            (apart + weight * late).backward()
-            adam.step()
+    with _alone(model, alphas):
+        for step in tqdm(range(steps + 1), desc="thresholds", disable=not progress, leave=False):
+            chosen = torch.randint(len(images), (batch,), generator=generator)
+            x = images[chosen.to(images.device)]
+            logits, late = answers_and_omega(model, x)
+            with torch.no_grad():
+                wanted = teacher(x)
+            apart = (1 - F.cosine_similarity(logits, wanted, dim=1)).mean()
+            if step % max(1, steps // 10) == 0:
+                shares = [float(torch.sigmoid(a.detach())) for a in alphas]
+                found = Tuned(step=step, omega=late.item(), apart=apart.item(), shares=shares)
+                history.append(found)
+            if step < steps:
+                adam.zero_grad()
+                (apart + weight * late).backward()
+                adam.step()
     return history
+
+
+@contextmanager
+def _alone(model: nn.Module, learning: list[nn.Parameter]) -> Iterator[None]:
+    """These parameters learn, and no other; at the end all are as they were."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(False)
+    for parameter in learning:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, learned in before:
+            parameter.requires_grad_(learned)
 
 
 def spiking(model: nn.Module, images: Tensor, v0: float = 0.0) -> SpikingNetwork:
