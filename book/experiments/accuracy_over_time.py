@@ -21,7 +21,9 @@ from typing import NotRequired, TypedDict, cast, final
 from book.experiments.frame import Cell, Context, Experiment, Labeled
 from book.experiments.late_answer import LateRun
 from book.experiments.measure import (
+    IF_STEPS,
     INTERVAL,
+    STEPS,
     Accuracies,
     AtSteps,
     Interval,
@@ -38,7 +40,6 @@ from snnlib.zoo import models
 from snnlib.zoo.data import Split
 from snnlib.zoo.evaluate import LABELS, Measured, evaluate, report
 
-STEPS, IF_STEPS = 32, 48
 LONG_STEPS, LONG_IMAGES = 256, 2000
 VALIDATION_IMAGES = 1000
 HEADLINE_IMAGES = 1000

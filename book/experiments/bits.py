@@ -17,8 +17,6 @@ from book.experiments.setting import SettingRecord
 from snnlib.zoo import models
 from snnlib.zoo.evaluate import LABELS
 
-STEPS, IF_STEPS = 32, 48  # as in accuracy-over-time
-DEEP_AUGMENTED_STEPS = 8  # AugMapping has long arrived
 SLOW_IMAGES = 40
 
 
@@ -43,11 +41,9 @@ def cells(network: str) -> list[Cell]:
 def measure(network: str, kind: str, context: Context) -> list[BitsRun]:
     """The bits of a best setting's messages, on test images."""
     subject = context.subject(network)
-    setting = setting_of(network, METHODS[f"{kind}/best"])
+    method = METHODS[f"{kind}/best"]
+    setting, steps = setting_of(network, method), method.steps(subject.deep)
     net = subject.affordably(subject.convert(setting))
-    steps = IF_STEPS if kind == "if" else STEPS
-    if subject.deep and kind == "augmented":
-        steps = DEEP_AUGMENTED_STEPS
     split = subject.test[:SLOW_IMAGES] if subject.slow else subject.test
     found = count(net, split, steps)  # of its first images
     return [

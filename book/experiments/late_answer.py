@@ -26,16 +26,22 @@ import torch
 from torch import Tensor
 
 from book.experiments.frame import FOLDER, Cell, Context, Experiment, ExperimentError, Labeled
-from book.experiments.measure import INTERVAL, Accuracies, Interval, loss_intervals
+from book.experiments.measure import (
+    IF_STEPS,
+    INTERVAL,
+    STEPS,
+    Accuracies,
+    Interval,
+    loss_intervals,
+)
 from book.experiments.setting import Setting, SettingRecord, Subject
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import models
 from snnlib.zoo.data import Split
 from snnlib.zoo.evaluate import LABELS
 
-STEPS, DEEP_AUGMENTED_STEPS = 32, 8  # AugMapping is settled long before
+DEEP_AUGMENTED_STEPS = 8  # AugMapping is settled long before
 VALIDATION_IMAGES, DEEP_VALIDATION_IMAGES = 1000, 500
-DEEP_IMAGES = 1000  # of the best IF and TerMapping; on other networks all
 CONTRAST_IMAGES, DEEP_CONTRAST_IMAGES = 2000, 500
 BEST = FOLDER / "accuracy-over-time.json"
 _PART = 250  # images held as floating point at a time
@@ -63,8 +69,14 @@ class Method:
 
     @property
     def baseline(self) -> bool:
-        """Whether it gets all images that there is time for."""
+        """Whether it is judged on all images, and not on the first of them."""
         return not self.change and self.kind != "augmented"
+
+    def steps(self, deep: bool) -> int:
+        """As many as ``accuracy-over-time`` runs; AugMapping fewer on deep networks."""
+        if self.kind == "if":
+            return IF_STEPS
+        return DEEP_AUGMENTED_STEPS if deep and self.kind == "augmented" else STEPS
 
 
 METHODS = {
@@ -205,19 +217,18 @@ def answered(
 
 
 def images(subject: Subject, method: Method) -> tuple[Split, Split]:
-    """Validation images that choose, and test images that judge; fewer on deep networks."""
-    if subject.deep:
-        count = DEEP_IMAGES if method.baseline else DEEP_CONTRAST_IMAGES
-        return subject.validation[:DEEP_VALIDATION_IMAGES], subject.test[:count]
-    test = subject.test if method.baseline else subject.test[:CONTRAST_IMAGES]
-    return subject.validation[:VALIDATION_IMAGES], test
+    """Validation images that choose, and test images that judge; all of them the baselines."""
+    chosen = DEEP_VALIDATION_IMAGES if subject.deep else VALIDATION_IMAGES
+    contrast = DEEP_CONTRAST_IMAGES if subject.deep else CONTRAST_IMAGES
+    test = subject.test if method.baseline else subject.test[:contrast]
+    return subject.validation[:chosen], test
 
 
 def measure(network: str, name: str, context: Context) -> list[LateRun]:
     """Starts from validation images, then both readings of one run over test images."""
     subject, method = context.subject(network), METHODS[name]
-    steps = DEEP_AUGMENTED_STEPS if subject.deep and method.kind == "augmented" else STEPS
     setting, (validation, test) = setting_of(network, method), images(subject, method)
+    steps = method.steps(subject.deep)
     run, _ = readings(subject, setting, method.label, steps, validation, test)
     return [run]
 

@@ -29,6 +29,7 @@ INTERVAL = (
     "95 % interval of ANN accuracy minus SNN accuracy on the same images, as fractions: adjusted "
     "Wald interval for paired proportions (Bonett and Price 2012)"
 )
+STEPS, IF_STEPS = 32, 48  # of runs over test images
 _NORMAL_975 = 1.959964
 _PART = 500  # images held as floating point at a time
 
