@@ -10,6 +10,7 @@ is no sparse message.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TypedDict, final
 
@@ -86,12 +87,15 @@ def measure(network: str, context: Context) -> list[Activity]:
     ]
 
 
-def count(graph: Graph, x: Tensor) -> tuple[dict[str, float], float]:
+def count(
+    graph: Graph, x: Tensor, activation: Callable[[Node, Tensor], Tensor] | None = None
+) -> tuple[dict[str, float], float]:
     """Sums over images: active neurons of every ReLU layer, MACs whose input is not zero.
 
     Args:
         graph: the network.
         x: images, shape (B, ...).
+        activation: of the ReLU layers; None: their own.
 
     Returns:
         Active neurons by layer; the MACs after the first layer.
@@ -108,7 +112,7 @@ def count(graph: Graph, x: Tensor) -> tuple[dict[str, float], float]:
             busy[node.name] = (value != 0).sum(0, dtype=torch.float64, keepdim=True).cpu()
 
     with torch.no_grad():
-        graph.evaluate(x, visit=visit)
+        graph.evaluate(x, activation=activation, visit=visit)
         work = sum(
             float(count_paths(node, [busy[node.inputs[0]]]).sum())
             for node in graph

@@ -8,6 +8,12 @@ Silence and addresses are in it, so a quantized ANN is counted by the same rule,
 point is in the Pareto set of a cost if no other point is at least as accurate and costs no more,
 and is better in one of the two.
 
+No baseline stands here without what it can have for nothing. IF and TerMapping have two settings:
+one threshold a layer, and the best one of ``accuracy-over-time``. Each is read from step 1 and with
+a late answer (``late-answer``), whose start is chosen on training images, for each number of steps.
+The exact ANN stands here with all its multiplications and with those alone whose input is not zero;
+of the rounded ones only the latter are counted.
+
 ``least`` asks for the fewest events, and the fewest bits, at which spikes lose no more than 0.1
 points against the ANN. It is chosen on the validation images and then measured once on all test
 images. The best of many settings flatters itself: so half the loss is allowed there, and at least
@@ -21,14 +27,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NotRequired, TypedDict, cast, final, get_args
+from typing import Literal, NamedTuple, NotRequired, TypedDict, cast, final, get_args
 
 import torch
 from torch import Tensor
 
+from book.experiments.activity import count as count_work
 from book.experiments.allocation import AGREEMENT
 from book.experiments.frame import Cell, Context, Experiment, Labeled, Row
-from book.experiments.measure import Accuracies, Interval, loss_intervals, quantized
+from book.experiments.late_answer import (
+    METHODS,
+    Answers,
+    answered,
+    best_starts,
+    from_starts,
+    setting_of,
+    shares,
+)
+from book.experiments.measure import (
+    IF_STEPS,
+    STEPS,
+    Accuracies,
+    Interval,
+    loss_intervals,
+    quantized,
+)
 from book.experiments.setting import Setting, SettingRecord, Subject
 from snnlib.conversion.balance import Percentile
 from snnlib.graph.operations import Node, rectify
@@ -37,7 +60,7 @@ from snnlib.simulation import costs
 from snnlib.simulation.network import SpikingNetwork
 from snnlib.zoo import models
 from snnlib.zoo.data import Split, to_float
-from snnlib.zoo.evaluate import LABELS, evaluate
+from snnlib.zoo.evaluate import LABELS
 
 COUNTED_IMAGES, COUNTED_PART = 200, 10
 CAP = 15
@@ -51,9 +74,12 @@ COSTS: tuple[Cost, ...] = get_args(Cost)
 LEAST: tuple[Cost, ...] = ("events_per_neuron", "bits_per_neuron")
 QUANTIZED_LEVELS = (1, 2, 3, 4, 6, 8, 15)
 
-SETTINGS: dict[str, tuple[Setting, int]] = {
-    "if": (Setting(IF()), 64),
-    "ternary": (Setting(Ternary(negative=0.0)), 32),
+# With the steps of a run. None: the best setting of the network in ``accuracy-over-time``.
+SETTINGS: dict[str, tuple[Setting | None, int]] = {
+    "if-layer": (Setting(IF()), IF_STEPS),
+    "if-best": (None, IF_STEPS),
+    "ternary-layer": (Setting(Ternary(negative=0.0)), STEPS),
+    "ternary-best": (None, STEPS),
     **{
         f"augmented-{levels}-{negative:g}": (
             Setting(Augmented(levels=levels, negative=negative, cap=CAP)), 8
@@ -73,6 +99,8 @@ SETTINGS: dict[str, tuple[Setting, int]] = {
     },
 }  # fmt: skip
 STEPS_SLOW = 4  # of augmented neurons on slow networks: the cheap points come early
+START_IMAGES = 500  # training images that choose the first step of late answers
+LATE = ", late answer"
 
 
 class Costs(TypedDict):
@@ -82,11 +110,11 @@ class Costs(TypedDict):
     events_per_neuron: list[float]
     bits_per_neuron: list[float]
     energy_nj_per_image: list[float]
-    literature_energy_nj_per_image: NotRequired[list[float]]
+    literature_energy_nj_per_image: list[float]
 
 
 class FrontierRun(Labeled, Costs, Accuracies):
-    """One setting: a point a step."""
+    """One reading of one setting: a point a step."""
 
     neuron: str
     levels: int
@@ -97,12 +125,13 @@ class FrontierRun(Labeled, Costs, Accuracies):
     ann_accuracy: float
     events_by_size: list[int]  # with |c| = 1, 2, …
     loss_interval: list[Interval]  # one a step, fractions
+    start: NotRequired[list[int]]  # of late answers: the first step that counts, one a step
     images: NotRequired[str]  # validation; test images where it is not said
 
 
 @final
 class AnnPoint(Labeled, Costs):
-    """The ANN, rounded or not: lists of one."""
+    """The ANN, rounded or not, with all its products or without those of zeros: lists of one."""
 
     levels: int | None  # None: not rounded
     images: str
@@ -121,7 +150,7 @@ class Point(TypedDict):
     events_per_neuron: float
     bits_per_neuron: float
     energy_nj_per_image: float
-    literature_energy_nj_per_image: NotRequired[float]
+    literature_energy_nj_per_image: float
 
 
 class ParetoSet(Row):
@@ -194,76 +223,116 @@ def cells(network: str) -> list[Cell]:
 
 
 def measure(network: str, name: str, context: Context) -> list[FrontierRun]:
-    """One setting: its points, one a step."""
+    """One setting: its points, one a step, of each reading."""
     subject = context.subject(network)
-    setting, steps = SETTINGS[name]
+    setting, steps = _setting(network, name)
     if subject.slow and setting.neuron.kind == "augmented":
         steps = min(steps, STEPS_SLOW)
-    return [{**_run(subject, setting, subject.validation, steps), "images": "validation"}]
+    rows = _run(subject, setting, subject.validation, steps)
+    return [{**row, "images": "validation"} for row in rows]
 
 
-def _run(subject: Subject, setting: Setting, split: Split, steps: int) -> FrontierRun:
+def _setting(network: str, name: str) -> tuple[Setting, int]:
+    setting, steps = SETTINGS[name]
+    if setting is None:
+        setting = setting_of(network, METHODS[name.replace("-", "/")])
+    return setting, steps
+
+
+def _run(subject: Subject, setting: Setting, split: Split, steps: int) -> list[FrontierRun]:
+    """The answers from step 1; of IF and TerMapping the late ones too."""
     net = subject.affordably(subject.convert(setting))
-    found = evaluate(net, subject.ann, split, steps)
-    assert found.events is not None
-    assert found.synops is not None
+    found = answered(net, subject.ann, split, steps)
     counts = count(net, split, steps)
     neurons = sum(net.neurons.values())
-    return {
+    row: FrontierRun = {
         "model": subject.name,
         "label": LABELS[net.neuron.kind],
         "neuron": net.neuron.kind,
         "levels": net.neuron.levels,
         "negative": getattr(net.neuron, "negative", None),
-        "n": found.n,
+        "n": len(split),
         "counted": counts.images,
         "setting": setting.record(),
         "dtype": str(net.dtype).removeprefix("torch."),
-        "ann_accuracy": found.ann_accuracy,
-        "accuracy": found.accuracy,
-        "agreement": found.agreement,
+        "ann_accuracy": float((found.ann == split.labels).double().mean()),
+        **_answers(found.logits.argmax(2), found, split),
         "steps": list(range(1, steps + 1)),
         "events_per_neuron": [value / neurons for value in found.events],
         "bits_per_neuron": counts.bits().tolist(),
-        "energy_nj_per_image": found.synops.energy().tolist(),
-        "literature_energy_nj_per_image": found.synops.literature_energy.tolist(),
+        "energy_nj_per_image": found.energy,
+        "literature_energy_nj_per_image": found.literature_energy,
         "events_by_size": counts.sizes(),
-        "loss_interval": loss_intervals(found.answers, found.ann_answers, split.labels),
+    }
+    if net.neuron.kind == "augmented":
+        return [row]
+    seen = answered(net, subject.ann, subject.training[:START_IMAGES], steps)
+    starts = best_starts(seen.logits, seen.ann)
+    late = _answers(from_starts(found.logits, starts), found, split)
+    return [row, {**row, "label": row["label"] + LATE, "start": starts, **late}]
+
+
+class _Answered(Accuracies):
+    """What depends on how a run is read."""
+
+    loss_interval: list[Interval]
+
+
+def _answers(classes: Tensor, found: Answers, split: Split) -> _Answered:
+    """Shares and intervals of answers, int64 (T, n)."""
+    return {
+        **shares(classes, split.labels, found.ann),
+        "loss_interval": loss_intervals(classes, found.ann, split.labels),
     }
 
 
 def quantized_anns(network: str, context: Context) -> list[AnnPoint]:
     """The ANN itself, and with activations rounded to so many levels, as points of one step.
 
-    Energy of all of them, in both accounts, is the ANN's: multiplications stay multiplications.
+    Multiplications stay multiplications, so both accounts agree. Those of zeros are skipped, except
+    in the last row, the ANN as it is.
     """
     subject = context.subject(network)
-    energy = costs.macs(subject.convert(Setting(IF())).graph) * costs.MAC_PICOJOULE / 1000
+    every = costs.macs(subject.convert(Setting(IF())).graph)
     rows: list[AnnPoint] = []
     for levels in (*QUANTIZED_LEVELS, None):
         neuron = Augmented(levels=levels or 1, negative=0.0, cap=levels or CAP)
         net = subject.convert(Setting(neuron, Percentile(99.9)))
-        right, events, bits = _one_pass(net, subject, levels is not None)
-        rows.append(
-            {
-                "model": network,
-                "label": "ANN" if levels is None else f"ANN, {levels} levels",
-                "levels": levels,
-                "n": len(subject.validation),
-                "images": "validation",
-                "accuracy": [right],
-                "steps": [1],
-                "events_per_neuron": [events],
-                "bits_per_neuron": [bits],
-                "energy_nj_per_image": [energy],
-                "literature_energy_nj_per_image": [energy],
-            }
-        )
+        label = "ANN, zeros skipped" if levels is None else f"ANN, {levels} levels"
+        found = _one_pass(net, subject, levels is not None)
+        rows.append(_ann_point(subject, label, levels, found))
+    rows.append(_ann_point(subject, "ANN", None, found._replace(macs=every)))
     return rows
 
 
-def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> tuple[float, float, float]:
-    """Accuracy; share of neurons that are not zero; bits a neuron (32 where nothing is rounded)."""
+class _Pass(NamedTuple):
+    """What one pass of an ANN gave and took."""
+
+    accuracy: float
+    active: float  # share of the neurons that are not zero
+    bits: float  # a neuron; 32 where nothing is rounded
+    macs: float  # an image
+
+
+def _ann_point(subject: Subject, label: str, levels: int | None, found: _Pass) -> AnnPoint:
+    energy = found.macs * costs.MAC_PICOJOULE / 1000
+    return {
+        "model": subject.name,
+        "label": label,
+        "levels": levels,
+        "n": len(subject.validation),
+        "images": "validation",
+        "accuracy": [found.accuracy],
+        "steps": [1],
+        "events_per_neuron": [found.active],
+        "bits_per_neuron": [found.bits],
+        "energy_nj_per_image": [energy],
+        "literature_energy_nj_per_image": [energy],
+    }
+
+
+def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> _Pass:
+    """Accuracy on the validation images, costs on the first of them; zeros are skipped."""
     right, split = 0, subject.validation
     for start in range(0, len(split), 500):
         piece = split[start : start + 500]
@@ -271,25 +340,27 @@ def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> tuple[flo
         logits = quantized(net, x, 1) if rounded else net.ann(x)
         right += int((logits.argmax(1).cpu() == piece.labels).sum())
     images = to_float(split.images[:COUNTED_IMAGES]).to(net.device)
-    counts, active, thresholds = Counts(len(images), net.neurons), 0, net.thresholds
+    counts, thresholds = Counts(len(images), net.neurons), net.thresholds
     most = getattr(net.neuron, "cap", None) or CAP
 
     def activation(node: Node, z: Tensor) -> Tensor:
-        nonlocal active
+        if not rounded:
+            return rectify(node, z)
         theta = thresholds[node.name]
-        sent = rectify(node, z) / theta
-        if rounded:
-            sent = torch.floor(sent + 0.5).clamp_max(most)
-            counts.add(node.name, 1, 1, sent)
-        active += int((sent > 0).sum())
+        sent = torch.floor(rectify(node, z) / theta + 0.5).clamp_max(most)
+        counts.add(node.name, 1, 1, sent)
         return sent * theta
 
-    with torch.no_grad():
-        for part in images.split(COUNTED_PART):
-            net.graph.evaluate(part, activation=activation)
-    neurons = sum(net.neurons.values())
-    bits = float(counts.bits()[0]) if rounded else 32.0
-    return right / len(split), active / neurons / len(images), bits
+    active, work = 0.0, 0.0
+    for part in images.split(COUNTED_PART):
+        found, macs = count_work(net.graph, part, activation)
+        active, work = active + sum(found.values()), work + macs
+    return _Pass(
+        accuracy=right / len(split),
+        active=active / sum(net.neurons.values()) / len(images),
+        bits=float(counts.bits()[0]) if rounded else 32.0,
+        macs=costs.macs(net.graph, analog_only=True) + work / len(images),
+    )
 
 
 def pareto(network: str, context: Context) -> list[ParetoSet]:
@@ -301,14 +372,15 @@ def pareto(network: str, context: Context) -> list[ParetoSet]:
 def least(network: str, context: Context) -> list[Least]:
     """The spiking points with the fewest events, and bits, that lose little: on test images."""
     subject = context.subject(network)
-    found: dict[tuple[str, int], FrontierRun] = {}  # both costs may choose the same
+    found: dict[tuple[str, int], list[FrontierRun]] = {}  # both costs may choose the same
     rows: list[Least] = []
     for cost, choice in cheapest(network, context).items():
         name, steps = key = choice["setting"], choice["steps"]
         if key not in found:
-            setting, _ = SETTINGS[name]
+            setting, _ = _setting(network, name)
             found[key] = _run(subject, setting, subject.test, steps)
-        rows.append({"cost": cost, "chosen": choice, **found[key]})
+        (reading,) = (row for row in found[key] if row["label"] == choice["label"])
+        rows.append({"cost": cost, "chosen": choice, **reading})
     return rows
 
 
@@ -353,5 +425,5 @@ EXPERIMENT = Experiment(
     summary="accuracy against steps, events, bits and energy, quantized ANNs beside; Pareto sets",
     networks=models.NAMES,
     cells=cells,
-    version=4,
+    version=5,
 )

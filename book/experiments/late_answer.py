@@ -128,11 +128,15 @@ class Answers(NamedTuple):
         logits: running means of the output's input, shape (T, n, classes).
         ann: classes that the ANN answers, int64 (n,).
         events: so far, an image, after every step.
+        energy: so far, nanojoules an image, in this book's account (`snnlib.simulation.costs`).
+        literature_energy: the same in the literature's.
     """
 
     logits: Tensor
     ann: Tensor
     events: list[float]
+    energy: list[float]
+    literature_energy: list[float]
 
 
 def sums(logits: Tensor) -> Tensor:
@@ -203,17 +207,20 @@ def answered(
     net: SpikingNetwork, ann: Callable[[Tensor], Tensor], split: Split, steps: int
 ) -> Answers:
     """Run a network and its ANN over a split, and keep what the output has summed."""
-    logits, answers, events = [], [], torch.zeros(steps, dtype=torch.float64)
+    logits, answers, costs = [], [], torch.zeros(3, steps, dtype=torch.float64)
     for start in range(0, len(split), _PART):
         piece = split[start : start + _PART]
         x = piece.floats().to(net.device)
         with torch.no_grad():
             answers.append(ann(x).argmax(1).cpu())
         run = net(x.to(net.dtype), steps)
-        assert run.events is not None
         logits.append(run.logits.cpu())
-        events += run.events.double().cpu() * len(piece)
-    return Answers(torch.cat(logits, 1), torch.cat(answers), (events / len(split)).tolist())
+        synops = run.synops()
+        assert run.events is not None
+        assert synops is not None
+        spent = run.events, synops.energy(), synops.literature_energy
+        costs += torch.stack(spent).double().cpu() * len(piece)
+    return Answers(torch.cat(logits, 1), torch.cat(answers), *(costs / len(split)).tolist())
 
 
 def images(subject: Subject, method: Method) -> tuple[Split, Split]:
@@ -268,11 +275,11 @@ def readings(
         "validation_images": len(validation),
         "neurons": sum(net.sizes.values()),
         "ann_accuracy": float((found.ann == test.labels).double().mean()),
-        **_shares(plain, test.labels, found.ann),
+        **shares(plain, test.labels, found.ann),
         "loss_interval": loss_intervals(plain, found.ann, test.labels),
         "late": {
             "start": starts,
-            **_shares(late, test.labels, found.ann),
+            **shares(late, test.labels, found.ann),
             "loss_interval": loss_intervals(late, found.ann, test.labels),
             "gain_interval": loss_intervals(plain, late, test.labels),
         },
@@ -281,7 +288,8 @@ def readings(
     return run, chosen
 
 
-def _shares(answers: Tensor, labels: Tensor, ann: Tensor) -> Accuracies:
+def shares(answers: Tensor, labels: Tensor, ann: Tensor) -> Accuracies:
+    """How many of the answers, int64 (T, n), are the labels and the ANN's, both (n,)."""
     return {
         "accuracy": (answers == labels).double().mean(1).tolist(),
         "agreement": (answers == ann).double().mean(1).tolist(),

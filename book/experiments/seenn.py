@@ -45,7 +45,6 @@ from snnlib.recurrent import exits
 from snnlib.simulation import costs
 from snnlib.simulation.early_exit import Decision
 from snnlib.simulation.network import SpikingNetwork
-from snnlib.zoo import data
 from snnlib.zoo.data import Split
 
 STEPS, NEURON = 8, Augmented(levels=4, negative=0.0)
@@ -211,9 +210,7 @@ def by_policy(network: str, context: Context) -> list[SeennRun]:
     """SEENN-II on a converted network."""
     subject = context.subject(network)
     name = chosen_setting(network, context)
-    train, _ = data.validation_split(data.load(subject.dataset)[0])
-    few = POLICY_IMAGES if context.limit is None else context.limit
-    train = train[:few]
+    train = subject.training[: POLICY_IMAGES if context.limit is None else context.limit]
     validation, test = _images(subject, False)
     held, seen = _runs(subject, name, False)
     known = see(subject.convert(SETTINGS[name]), train)
@@ -243,8 +240,7 @@ def _followed(policy: nn.Module, split: Split, seen: Seen) -> Decision:
 def trained(network: str, context: Context) -> list[SeennRun]:
     """A small spiking network, trained directly on the data set of a network of the book."""
     subject = context.subject(network)
-    train, _ = data.validation_split(data.load(subject.dataset)[0])
-    train = train[: DIRECT_IMAGES if context.limit is None else context.limit]
+    train = subject.training[: DIRECT_IMAGES if context.limit is None else context.limit]
     net = direct(train, DIRECT_EPOCHS[network], device=context.device)
     held, seen = (see_direct(net, split) for split in (subject.validation, subject.test))
     # There is no ANN: all steps are what an exit is compared with.

@@ -145,6 +145,12 @@ class Subject:
         return held_out[: self.limit]
 
     @cached_property
+    def training(self) -> data.Split:
+        """The images that the network was trained on."""
+        fit, _ = data.validation_split(self._train)
+        return fit
+
+    @cached_property
     def calibration(self) -> torch.Tensor:
         """Training images for the thresholds, shape (N, C, H, W), on the device."""
         return calibration_images(self._train).to(self.device)

@@ -10,6 +10,7 @@ from book.experiments import (
     Setting,
     ablations,
     accuracy_over_time,
+    activity,
     allocation,
     early_exit,
     frontier,
@@ -18,6 +19,7 @@ from book.experiments import (
     negative,
     robustness,
 )
+from snnlib.simulation import costs
 from snnlib.simulation.reference import Stepper
 from snnlib.zoo import models
 
@@ -186,21 +188,22 @@ def test_frontier_finds_the_cheapest_spikes_that_keep_the_accuracy():
         return {"label": "x", "accuracy": accuracy, "agreement": [1.0] * len(accuracy), **costs}
 
     rows = {f"net/{name}": [row([0.5, 0.9296, 0.93], 2.0)] for name in frontier.SETTINGS}
-    rows["net/if"] = [row([0.9294, 0.93], 1.9)]
+    rows["net/if-best"] = [row([0.9294, 0.93], 1.9)]
     rows["net/ann"] = [row([0.6], 1.0), row([0.93], 1.0)]  # cheaper, but it has no spikes
     context = experiments.Context(torch.device("cpu"), None, rows)
     for found in frontier.cheapest("net", context).values():
-        assert (found["setting"], found["accuracy"], found["steps"]) == ("if", 0.93, 3.8)
+        assert (found["setting"], found["accuracy"], found["steps"]) == ("if-best", 0.93, 3.8)
     for kept in frontier.pareto("net", context):
         assert [p["accuracy"] for p in kept["points"]] == [0.93]
-    rows["net/ternary"] = [{**row([0.93], 0.1), "agreement": [0.99]}]  # right by luck
-    assert {found["setting"] for found in frontier.cheapest("net", context).values()} == {"if"}
+    rows["net/ternary-best"] = [{**row([0.93], 0.1), "agreement": [0.99]}]  # right by luck
+    found = frontier.cheapest("net", context).values()
+    assert {point["setting"] for point in found} == {"if-best"}
     rows["net/ann"] = [row([0.94], 1.0)]
     assert frontier.cheapest("net", context) == {}
 
 
 def test_frontier_measures_the_least_on_test_images(context, monkeypatch):
-    names = ("ternary", "augmented-4-1", "augmented-12-channel")
+    names = ("ternary-layer", "augmented-4-1", "augmented-12-channel")
     monkeypatch.setattr(frontier, "SETTINGS", {name: frontier.SETTINGS[name] for name in names})
     for cell in frontier.cells("digits-cnn"):
         context.rows[cell.name] = cell.compute(context)
@@ -212,6 +215,44 @@ def test_frontier_measures_the_least_on_test_images(context, monkeypatch):
         net = subject.convert(frontier.SETTINGS[chosen["setting"]][0])
         run = net(snn.data.to_float(subject.test.images), steps)
         assert row["accuracy"][-1] == pytest.approx(float(run.accuracy(subject.test.labels)[-1]))
+
+
+def test_frontier_reads_its_baselines_late_too(context):
+    """Two readings of one run cost the same; the start was not chosen on the images that judge."""
+    rows = frontier.measure("digits-cnn", "ternary-best", context)
+    plain, late = rows
+    assert [row["label"] for row in rows] == ["TerMapping", "TerMapping, late answer"]
+    for cost in frontier.COSTS:
+        assert plain[cost] == late[cost]
+        assert len(late[cost]) == len(late["start"]) == len(late["accuracy"])
+    assert late["accuracy"] != plain["accuracy"]
+    subject = context.subject("digits-cnn")
+    setting = Setting.of(plain["setting"])
+    assert setting == late_answer.setting_of("digits-cnn", late_answer.METHODS["ternary/best"])
+    net = subject.convert(setting)
+    run = net(subject.validation.floats(), len(late["start"]))
+    assert plain["energy_nj_per_image"] == pytest.approx(run.synops().energy().tolist())
+    literature = run.synops().literature_energy.tolist()
+    assert plain["literature_energy_nj_per_image"] == pytest.approx(literature)
+    seen = subject.training[: frontier.START_IMAGES]
+    chosen = late_answer.answered(net, subject.ann, seen, len(late["start"]))
+    assert late["start"] == late_answer.best_starts(chosen.logits, chosen.ann)
+    (wide,) = frontier.measure("digits-cnn", "augmented-4-0", context)
+    assert "start" not in wide
+
+
+def test_frontier_measures_a_late_answer_on_test_images(context, monkeypatch):
+    monkeypatch.setattr(frontier, "SETTINGS", {"if-layer": frontier.SETTINGS["if-layer"]})
+    for name in ("if-layer", "ann"):
+        (cell,) = (c for c in frontier.cells("digits-cnn") if c.name == f"digits-cnn/{name}")
+        context.rows[cell.name] = cell.compute(context)
+    plain, late = context.rows["digits-cnn/if-layer"]
+    plain["agreement"] = [0.0] * len(plain["agreement"])  # so the late answer is chosen
+    rows = frontier.least("digits-cnn", context)
+    assert [row["label"] for row in rows] == ["IF, late answer"] * len(rows) != []
+    for row in rows:
+        assert row["chosen"]["label"] == late["label"]
+        assert len(row["start"]) == row["chosen"]["steps"]
 
 
 def test_frontier_counts_what_was_sent(digits):
@@ -239,11 +280,27 @@ def test_frontier_treats_the_quantized_ann_as_one_step(context):
     setting = Setting(snn.Augmented(levels=4, negative=0.0, cap=4))
     subject = context.subject("digits-cnn")
     net = subject.convert(setting)
-    right, events, bits = frontier._one_pass(net, subject, rounded=True)
+    found = frontier._one_pass(net, subject, rounded=True)
     run = net(snn.data.to_float(subject.validation.images), steps=1)
-    assert right == pytest.approx(float(run.accuracy(subject.validation.labels)[0]))
-    assert events == pytest.approx(float(run.events[0]) / sum(net.neurons.values()))
-    assert bits == pytest.approx(float(frontier.count(net, subject.validation, 1).bits()[0]))
+    synops = run.synops()
+    assert found.accuracy == pytest.approx(float(run.accuracy(subject.validation.labels)[0]))
+    assert found.active == pytest.approx(float(run.events[0]) / sum(net.neurons.values()))
+    assert found.bits == pytest.approx(float(frontier.count(net, subject.validation, 1).bits()[0]))
+    # Behind a pool, one product of a mean stands for an operation of each of its spikes.
+    assert synops.macs_first_layer < found.macs < synops.macs_first_layer + float(synops.total[0])
+
+
+def test_frontier_has_the_exact_ann_with_its_zeros_and_without(context):
+    *_, skipping, whole = frontier.quantized_anns("digits-cnn", context)
+    assert (skipping["label"], whole["label"]) == ("ANN, zeros skipped", "ANN")
+    for cost in ("energy_nj_per_image", "literature_energy_nj_per_image"):
+        assert skipping[cost][0] < whole[cost][0]
+    (counted,) = activity.measure("digits-cnn", context)
+    energy = counted["macs_with_input"] * costs.MAC_PICOJOULE / 1000
+    assert skipping["energy_nj_per_image"] == pytest.approx([energy])
+    assert {**skipping, "label": "", **dict.fromkeys(frontier.COSTS)} == {
+        **whole, "label": "", **dict.fromkeys(frontier.COSTS)
+    }  # fmt: skip
 
 
 def test_undisturbed_networks_answer_as_ever(context):
