@@ -9,7 +9,8 @@ point is in the Pareto set of a cost if no other point is at least as accurate a
 and is better in one of the two.
 
 No baseline stands here without what it can have for nothing. IF and TerMapping have two settings:
-one threshold a layer, and the best one of ``accuracy-over-time``. Each is read from step 1 and with
+one threshold a layer, and the best one of ``accuracy-over-time``; on CIFAR-10 the best one alone,
+since their runs are the longest. Each is read from step 1 and with
 a late answer (``late-answer``), whose start is chosen on training images, for each number of steps.
 The exact ANN stands here with all its multiplications and with those alone whose input is not zero;
 of the rounded ones only the latter are counted.
@@ -216,10 +217,16 @@ def count(net: SpikingNetwork, split: Split, steps: int) -> Counts:
 
 def cells(network: str) -> list[Cell]:
     """A cell a setting, one for the quantized ANNs, and one that finds the Pareto sets."""
-    found = [Cell(f"{network}/{name}", partial(measure, network, name)) for name in SETTINGS]
+    found = [Cell(f"{network}/{name}", partial(measure, network, name)) for name in names(network)]
     found.append(Cell(f"{network}/ann", partial(quantized_anns, network), "anns"))
     found.append(Cell(f"{network}/pareto", partial(pareto, network), "pareto"))
     return [*found, Cell(f"{network}/least", partial(least, network), "least")]
+
+
+def names(network: str) -> list[str]:
+    """The settings of a network."""
+    long = models.dataset_of(network) == "cifar10"
+    return [name for name in SETTINGS if not (long and name.endswith("-layer"))]
 
 
 def measure(network: str, name: str, context: Context) -> list[FrontierRun]:
@@ -365,7 +372,7 @@ def _one_pass(net: SpikingNetwork, subject: Subject, rounded: bool) -> _Pass:
 
 def pareto(network: str, context: Context) -> list[ParetoSet]:
     """For every cost the points that no other point beats, cheapest first."""
-    points = _all_points(network, context, (*SETTINGS, "ann"))
+    points = _all_points(network, context, (*names(network), "ann"))
     return [{"model": network, "cost": cost, "points": best(points, cost)} for cost in COSTS]
 
 
@@ -388,7 +395,7 @@ def cheapest(network: str, context: Context) -> dict[Cost, Point]:
     """For events and bits the cheapest spiking point that holds; none where none does."""
     rows: list[AnnPoint] = context.rows[f"{network}/ann"]
     (ann,) = rows[-1]["accuracy"]
-    points = _all_points(network, context, SETTINGS)
+    points = _all_points(network, context, names(network))
     close = [
         point
         for point in points
@@ -397,9 +404,9 @@ def cheapest(network: str, context: Context) -> dict[Cost, Point]:
     return {cost: min(close, key=lambda point: point[cost]) for cost in LEAST if close}
 
 
-def _all_points(network: str, context: Context, names: Iterable[str]) -> list[Point]:
+def _all_points(network: str, context: Context, chosen: Iterable[str]) -> list[Point]:
     points: list[Point] = []
-    for name in names:
+    for name in chosen:
         for row in context.rows[f"{network}/{name}"]:
             about = {"label": row["label"], "setting": name, "dtype": row.get("dtype", "float32")}
             for i, accuracy in enumerate(row["accuracy"]):

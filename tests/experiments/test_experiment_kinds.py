@@ -182,7 +182,9 @@ def test_pareto_set_is_what_no_point_beats():
     assert {tuple(p.values()) for p in frontier.best(points, "cost")} == expected
 
 
-def test_frontier_finds_the_cheapest_spikes_that_keep_the_accuracy():
+def test_frontier_finds_the_cheapest_spikes_that_keep_the_accuracy(monkeypatch):
+    monkeypatch.setattr(models, "dataset_of", lambda name: None)
+
     def row(accuracy, cost):
         costs = {name: [cost * (i + 1) for i in range(len(accuracy))] for name in frontier.COSTS}
         return {"label": "x", "accuracy": accuracy, "agreement": [1.0] * len(accuracy), **costs}
