@@ -55,18 +55,29 @@ _NOTE = (
     "to the ANN's (45 nm: 4.6 pJ a MAC, 0.9 pJ an addition, memory traffic excluded), in two "
     "accounts. *Energy* is ours: an event with |c| > 1 is a MAC, the analog first layer counts. "
     "*Literature's* is what papers usually state: every event is an addition, and the first layer "
-    "is left out. *Late answer* is the same run, 32 steps of it, with its first steps left out of "
-    "the answer, which costs nothing; the first step that counts is chosen on validation images, "
-    "for each number of steps ([late-answer.json](book/results/late-answer.json)); without such a "
-    "row it is step 1 in all columns. Losses are points lost against the ANN: positive is worse. "
-    "All settings, plain ones too, runs of 256 steps, intervals, commands, versions and machine: "
-    "[accuracy-over-time.json](book/results/accuracy-over-time.json)."
+    "is left out. *Late answer* is the same run with its first steps left out of the answer, which "
+    "costs nothing; the first step that counts is chosen on validation images, for each number of "
+    "steps ([late-answer.json](book/results/late-answer.json), in the precision that the row "
+    "names); without such a row it is step 1 in all columns. Losses are points lost against the "
+    "ANN: positive is worse. All settings, plain ones too, runs of 256 steps, intervals, commands, "
+    "versions and machine: [accuracy-over-time.json](book/results/accuracy-over-time.json)."
 )
 
 
 def settled(run: Run, at_most: float = LOSS) -> int | None:
     """The first step from which on the accuracy stays within ``at_most`` of the ANN's, or None."""
     return _settled(run["accuracy"], run["ann_accuracy"], at_most)
+
+
+def late_of(run: Run) -> LateRun | None:
+    """The late answer of a run, if it is known on the same images."""
+    late = run["late"] if "setting" in run and "late" in run else None
+    return late if late is not None and late["n"] == run["n"] else None
+
+
+def settled_late(late: LateRun, at_most: float = LOSS) -> int | None:
+    """`settled` of a late answer."""
+    return _settled(late["late"]["accuracy"], late["ann_accuracy"], at_most)
 
 
 def _settled(accuracies: Iterable[float], ann: float, at_most: float = LOSS) -> int | None:
@@ -269,7 +280,9 @@ def _late(run: Run, late: LateRun, method: str) -> list[Line]:
     ann, fewer = late["ann_accuracy"], late["n"] != run["n"]
     first = f"… first {late['n']:,} images (ANN {100 * ann:.2f} %)"
     rows = [(first, late["accuracy"])] if fewer else []
-    rows.append(("… their late answer" if fewer else "… late answer", late["late"]["accuracy"]))
+    name = "… their late answer" if fewer else "… late answer"
+    name += f", {late['dtype']}" if late["dtype"] != run["dtype"] else ""
+    rows.append((name, late["late"]["accuracy"]))
     return [
         Line(name, _after(values), _costs(run, _settled(values, ann)), method, ann)
         for name, values in rows

@@ -112,7 +112,7 @@ def test_baselines_have_their_late_answer_beside_them(clone):
     reading = {"start": [1, 1, 2, 3], "accuracy": [0.2, 0.6, 0.99, 0.991]}
     rows = [
         {"label": label, "neuron": neuron, "model": "mnist-cnn", "n": n, "late": reading,
-         "ann_accuracy": 0.985, "accuracy": [0.2, 0.4, 0.7, 0.8]}
+         "ann_accuracy": 0.985, "accuracy": [0.2, 0.4, 0.7, 0.8], "dtype": "float32"}
         for label, neuron, n in (
             ("IF, best", "if", 50), ("IF, v0 0", "if", 50), ("AugMapping, best", "augmented", 100),
         )
@@ -134,6 +134,9 @@ def test_baselines_have_their_late_answer_beside_them(clone):
     assert report.update(clone, check=True) == [Path("README.md")]
     report.update(clone)
     assert "| … late answer | 20.00 |" in (clone / "README.md").read_text()
+    path.write_text(stored.replace('"n": 50', '"n": 100').replace("float32", "bfloat16"))
+    report.update(clone)
+    assert "| … late answer, bfloat16 | 20.00 |" in (clone / "README.md").read_text()
     path.write_text(stored.replace('"start": [1, 1, 2, 3]', '"start": [1, 1, 2, 1]'))
     report.update(clone)
     assert "| … late answer" not in (clone / "README.md").read_text()
@@ -144,7 +147,7 @@ def test_a_row_is_close_to_the_ann_of_its_own_images(clone, ann, close):
     """99.10 % of fifty images are within a tenth of a point of one ANN, and not of another."""
     reading = {"start": [1, 1, 2, 3], "accuracy": [0.2, 0.6, 0.99, 0.991]}
     row = {"label": "IF, best", "neuron": "if", "model": "mnist-cnn", "n": 50, "late": reading,
-           "ann_accuracy": ann, "accuracy": [0.2, 0.4, 0.7, 0.8]}  # fmt: skip
+           "ann_accuracy": ann, "accuracy": [0.2, 0.4, 0.7, 0.8], "dtype": "float32"}  # fmt: skip
     (clone / tables.LATE).write_text(json.dumps({"runs": [row]}))
     (runs,) = tables.best(clone, ["mnist-cnn"]).values()
     late = [line for line in tables.lines(runs) if line.name.startswith("…")]
