@@ -35,7 +35,7 @@ MODEL = "mnist-cnn"
 
 
 def neuron(kind, **more):
-    return {"neuron": {"kind": kind, **more}, "per_channel": False}
+    return {"neuron": {"kind": kind, **more}, "per_channel": False, "bias_steps": None}
 
 
 def spiking(label, kind, accuracy, events, sizes, **more):
@@ -55,6 +55,7 @@ def spiking(label, kind, accuracy, events, sizes, **more):
         "events_per_neuron": events,
         "bits_per_neuron": [3 * value for value in events],
         "energy_nj_per_image": [1000 * value for value in events],
+        "literature_energy_nj_per_image": [400 * value for value in events],
         "events_by_size": sizes,
         **more,
     }
@@ -67,6 +68,7 @@ def ann(levels, accuracy, events):
         "cell": f"{MODEL}/ann", "model": MODEL, "label": label, "levels": levels,
         "accuracy": [accuracy], "steps": [1],
         "events_per_neuron": [events], "bits_per_neuron": [bits], "energy_nj_per_image": [7000.0],
+        "literature_energy_nj_per_image": [7000.0],
     }  # fmt: skip
 
 
@@ -74,6 +76,7 @@ def point(label, setting, steps, accuracy, events):
     return {
         "label": label, "setting": setting, "steps": steps, "accuracy": accuracy,
         "events_per_neuron": events, "bits_per_neuron": 3 * events, "energy_nj_per_image": 1500.0,
+        "literature_energy_nj_per_image": 400.0,
     }  # fmt: skip
 
 
@@ -383,16 +386,35 @@ def test_least_says_whether_spikes_were_bounded():
 def test_pareto_table_names_the_settings_and_their_costs():
     frontier = copy.deepcopy(FRONTIER)
     first = frontier["pareto"][0]["points"][0]
-    first["literature_energy_nj_per_image"] = 400.0  # older points have this book's account alone
-    frontier["pareto"].append({"model": MODEL, "cost": "bits_per_neuron", "points": [first]})
+    late = point("IF, late answer", "if", 2, 0.9889, 0.2)  # of the cell that IF is in
+    frontier["pareto"].append({"model": MODEL, "cost": "bits_per_neuron", "points": [first, late]})
+    setting = neuron("if") | {"bias_steps": 48}
+    reading = {"label": late["label"], "levels": 1, "negative": None, "setting": setting}
+    frontier["runs"].append(frontier["runs"][0] | reading)
     (table,) = stored_tables._paretos(frontier)
-    name = "AugMapping, 8 levels, negative 0, per layer"
+    name, read_late = (
+        "AugMapping, 8 levels, negative 0, per layer",
+        "IF, late answer, per layer, biases for 48",
+    )
     assert table.rows == [
+        [read_late, "2", "98.89", "0.200", "0.600", "1.50", "0.40", "bits"],
         ["ANN, 4 levels", "1", "98.50", "0.220", "0.660", "1.50", "0.40", "events, bits"],
-        [name, "1", "98.91", "0.250", "0.750", "1.50", "", "events"],
-        [name, "2", "99.20", "0.700", "2.100", "1.50", "", "events"],
-    ]
+        [name, "1", "98.91", "0.250", "0.750", "1.50", "0.40", "events"],
+        [name, "2", "99.20", "0.700", "2.100", "1.50", "0.40", "events"],
+    ]  # fmt: skip
     assert stored_tables._paretos({"runs": []}) == []
+
+
+def test_late_answers_and_skipped_zeros_have_looks_of_their_own(tmp_path):
+    """One run read twice, one ANN counted twice: hollow beside filled, and named apart."""
+    result = copy.deepcopy(FRONTIER)
+    result["runs"].append(result["runs"][0] | {"label": "IF, late answer"})
+    result["anns"].insert(0, ann(None, 0.99, 0.31) | {"label": "ANN, zeros skipped"})
+    found, keys, _ = panels(tmp_path, "frontier", result)
+    hollow = {key.label: key.hollow for key in keys}
+    assert (hollow["IF"], hollow["IF, late answer"]) == (False, True)
+    assert (hollow["ANN"], hollow["ANN, zeros skipped"]) == (False, True)
+    assert "IF, late answer from 3 steps on" in found[0].alt
 
 
 def test_other_numbers_make_another_figure(tmp_path):
@@ -444,9 +466,9 @@ def test_rows_that_lack_keys_are_drawn_as_far_as_they_go(tmp_path):
     for row in result["runs"]:
         del row["setting"], row["energy_nj_per_image"], row["events_by_size"]
     found, keys, _ = panels(tmp_path, "frontier", result)
-    assert len(found) == 4
+    assert len(found) == 5
     assert "Pareto set" not in {key.label for key in keys}
-    assert "AugMapping" not in found[-1].alt
+    assert "AugMapping" not in found[-2].alt
     assert panels(tmp_path, "coefficients", result)[0] == []
 
 

@@ -32,13 +32,19 @@ COSTS: dict[Cost, Scale] = {
     "energy_nj_per_image": Scale("energy per image (µJ, our account)", "µJ", 1e-3),
     "literature_energy_nj_per_image": Scale("energy per image (µJ, literature's)", "µJ", 1e-3),
 }
-FREE, ROUNDED, PARETO = "AugMapping, |c| without bound", "ANN, rounded activations", "Pareto set"
+FREE, PARETO = "AugMapping, |c| without bound", "Pareto set"
+ROUNDED, SKIPPING = "ANN, rounded activations", "ANN, zeros skipped"
+LATE = {name: f"{name}, late answer" for name in ("IF", "TerMapping")}
+HOLLOW = {FREE, ROUNDED, SKIPPING, *LATE.values()}
 LOOKS = {  # in the order of the legend and the alt text
     "IF": plots.METHODS["IF"],
+    LATE["IF"]: plots.METHODS["IF"],
     "TerMapping": plots.METHODS["TerMapping"],
+    LATE["TerMapping"]: plots.METHODS["TerMapping"],
     "AugMapping": replace(plots.METHODS["AugMapping"], line=""),
     FREE: replace(plots.METHODS["AugMapping"], line=""),
     ROUNDED: replace(plots.METHODS["ANN"], marker="D", line=""),
+    SKIPPING: replace(plots.METHODS["ANN"], marker="d", line=""),
     "ANN": replace(plots.METHODS["ANN"], marker="D"),
     PARETO: replace(plots.EXTRA[0], marker=""),
 }
@@ -88,9 +94,9 @@ def accuracy_of_ann(result: Result, model: str) -> float:
 
 def method(row: FrontierRun | AnnPoint) -> str:
     """The entry of the legend that a row belongs to."""
-    label, *_ = row["label"].split(",")
-    if label == "ANN":
-        return "ANN" if row["levels"] is None else ROUNDED
+    label = row["label"]
+    if label.startswith("ANN"):
+        return label if row["levels"] is None else ROUNDED
     bounded = "setting" not in row or row["setting"]["neuron"].get("cap", 0) is not None
     return label if label != "AugMapping" or bounded else FREE
 
@@ -106,8 +112,7 @@ def frontier(result: Result, model: str) -> tuple[list[Panel], list[Key]]:
         seen |= {setting.method for setting in points}
         best = next((row["points"] for row in sets if row["cost"] == cost), [])
         panels.append(cost_panel(points, best, accuracy_of_ann(result, model), model, cost))
-    hollow = {FREE, ROUNDED}
-    keys = [Key(name, look, name in hollow) for name, look in LOOKS.items() if name in seen]
+    keys = [Key(name, look, name in HOLLOW) for name, look in LOOKS.items() if name in seen]
     if keys and sets:
         keys.append(Key(PARETO, LOOKS[PARETO]))
     return panels, keys
@@ -122,7 +127,7 @@ def cost_panel(
         for setting in points:
             look, several = LOOKS[setting.method], len(setting.steps) > 16
             kept = [i for i, t in enumerate(setting.steps) if not several or t in MARKED]
-            hollow = setting.method in (FREE, ROUNDED)
+            hollow = setting.method in HOLLOW
             ax.plot(
                 [setting.costs[i] for i in kept],
                 [setting.losses[i] for i in kept],

@@ -309,7 +309,8 @@ def setting(run: FrontierRun | Least) -> str:
     levels = f", {run['levels']} levels" if run["levels"] > 1 else ""
     negative = f", negative {run['negative']:g}" if run["negative"] is not None else ""
     free = ", |c| without bound" if chosen["neuron"].get("cap", 0) is None else ""
-    return f"{run['label']}{levels}{negative}{free}, {scope}"
+    biases = f", biases for {chosen['bias_steps']}" if chosen["bias_steps"] is not None else ""
+    return f"{run['label']}{levels}{negative}{free}, {scope}{biases}"
 
 
 class _Member(NamedTuple):
@@ -326,11 +327,12 @@ def _paretos(result: Result) -> list[Table]:
     for model in by_network(result.get("pareto", [])):
         runs: list[FrontierRun] = of(result, model)
         sets: list[ParetoSet] = of(result, model, "pareto")
-        named = {run["cell"]: setting(run) for run in runs}
+        named = {(run["cell"], run["label"]): setting(run) for run in runs}
         found: dict[tuple[str, int], _Member] = {}
         for row in sets:
             for point in row["points"]:
-                name = named.get(f"{model}/{point['setting']}", shown(point["label"]))
+                key = f"{model}/{point['setting']}", point["label"]
+                name = named.get(key, shown(point["label"]))
                 member = found.setdefault((name, point["steps"]), _Member(name, point, []))
                 member.costs.append(SHORT.get(row["cost"], row["cost"].split("_")[0]))
         members = sorted(found.values(), key=lambda one: one.point["events_per_neuron"])
@@ -342,7 +344,7 @@ def _paretos(result: Result) -> list[Table]:
                 f"{point['events_per_neuron']:.3f}",
                 f"{point['bits_per_neuron']:.3f}",
                 f"{point['energy_nj_per_image'] / 1000:.2f}",
-                _microjoule(point.get("literature_energy_nj_per_image")),
+                f"{point['literature_energy_nj_per_image'] / 1000:.2f}",
                 ", ".join(costs),
             ]
             for name, point, costs in members
@@ -351,10 +353,6 @@ def _paretos(result: Result) -> list[Table]:
         head += ["Energy (µJ)", "Literature's (µJ)", "In the set of"]
         tables.append(Table("the Pareto sets, on validation images", head, cells, model))
     return tables
-
-
-def _microjoule(nanojoule: float | None) -> str:
-    return "" if nanojoule is None else f"{nanojoule / 1000:.2f}"
 
 
 def _least(model: str, runs: list[Least]) -> Table:
