@@ -282,6 +282,26 @@ def test_one_cycle_rises_then_falls(warmup, share):
     assert math.isclose(train.one_cycle(warmup, warmup), 1)
 
 
+@pytest.mark.parametrize(
+    ("about", "pays"),
+    [
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", False),  # no tiles
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx512f", False),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_processor_gains_by_it(about, pays, tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(training, "_CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert not training.bfloat16_pays(cpu)  # nothing is known
+    (tmp_path / "cpuinfo").write_text(about)
+    assert training.bfloat16_pays(cpu) is pays
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert not training.bfloat16_pays(cpu)
+
+
 def test_running_average_forgets_the_initial_weights():
     layer = nn.Linear(1, 1, bias=False)
     average = torch.optim.swa_utils.AveragedModel(layer, multi_avg_fn=training._running(0.99))
