@@ -192,7 +192,7 @@ def setting_of(network: str, method: Method) -> Setting:
     rows = [row for row in stored if (row["model"], row["neuron"], row["form"]) == asked]
     if not rows:
         raise ExperimentError(
-            f"late-answer: {BEST.name} holds no best setting of {method.kind} for {network}: run "
+            f"{BEST.name} holds no best setting of {method.kind} for {network}: run "
             "snnlib experiment accuracy-over-time first"
         )
     best = Setting.of(rows[0]["setting"])
@@ -306,5 +306,6 @@ EXPERIMENT = Experiment(
     summary="answers that leave out the first steps, from a start chosen on validation images",
     networks=models.NAMES,
     cells=cells,
+    version=2,
     conclude=lambda sections: {"interval": INTERVAL},
 )

@@ -8,9 +8,9 @@ import torch
 
 import snnlib as snn
 from book import experiments
-from book.experiments import Setting, frame, index
+from book.experiments import Setting, frame, index, late_answer
 from book.experiments.measure import unpack
-from snnlib.zoo import checkpoints
+from snnlib.zoo import checkpoints, models
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 STORED = [
@@ -35,6 +35,7 @@ def test_stored_experiment_is_complete(path):
     assert record["command"] == frame.command(experiment, record["networks"], record["settings"])
     assert path.name == frame.results_file(experiment.name, record["settings"]["limit"]).name
     assert record["commit"]
+    assert record["settings"]["version"] == experiment.version, "computed by another version"
     assert record["seconds"] > 0
     names = [cell.name for network in record["networks"] for cell in experiment.cells(network)]
     assert list(record["cells"]) == names
@@ -87,12 +88,33 @@ def test_late_answers_are_of_the_stored_baselines():
         assert len(late["start"]) == len(late["accuracy"]) == len(run["accuracy"]) == run["steps"]
         if not run["label"].endswith("best"):
             continue
+        deep = models.dataset_of(run["model"]) == "cifar10"
+        assert run["steps"] == late_answer.METHODS[f"{run['neuron']}/best"].steps(deep)
+        assert run["n"] == other["n"] or run["neuron"] == "augmented"
         assert run["setting"] == other["setting"], "the baseline has another setting by now"
         margin = 0.01 if run["n"] == other["n"] else 0.06  # other rounding; fewer images
         for found, stored in zip(run["accuracy"], other["accuracy"], strict=False):
             assert found == pytest.approx(stored, abs=margin)
         for found, stored in zip(run["events_per_image"], other["events_per_image"], strict=False):
             assert found == pytest.approx(stored, rel=0.05)
+
+
+FRONTIER = RESULTS / "frontier.json"
+
+
+@pytest.mark.skipif(not FRONTIER.is_file(), reason="snnlib experiment frontier writes it")
+def test_the_frontier_has_the_stored_baselines_and_both_their_readings():
+    best = {
+        (run["model"], run["neuron"]): run["setting"]
+        for path, run in RUNS
+        if path.stem == "accuracy-over-time" and "headline" in run
+    }
+    rows = [run for run in load(FRONTIER)["runs"] if run["cell"].endswith("-best")]
+    for plain, late in zip(rows[::2], rows[1::2], strict=True):
+        assert late["label"] == f"{plain['label']}, late answer"
+        for run in (plain, late):
+            assert run["setting"] == best[run["model"], run["neuron"]], "a setting was chosen anew"
+    assert {run["model"] for run in rows} == set(load(FRONTIER)["networks"])
 
 
 def calibrated_for_long(run):
