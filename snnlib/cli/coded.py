@@ -151,7 +151,7 @@ def table(result: CodedReport) -> str:
         f"ANN: {100 * result['ann_accuracy']:.2f} %, {result['ann_macs']:,} MACs, "
         f"{result['ann_energy_nj']:,.0f} nJ an image",
         "",
-        head + (f"{'anew':>12}{'energy':>9}" if anew else ""),
+        head + (f"{'anew':>12}{'energy':>9}{'literature':>12}" if anew else ""),
     ]
     lines += [_line(about, i) for i in range(len(result["accuracy"]))]
     told = f"{ACCOUNTS} Bits: entropy of the messages, a neuron."
@@ -175,5 +175,6 @@ def _line(result: dict[str, Any], i: int) -> str:
     line += f"{literature_energy(synops) / passes:>12.2f}"
     if result["frames"] is not None:
         anew = result["anew_energy_nj_per_image"][i] / passes
-        line += f"{result['anew_events_per_image'][i]:>12,.0f}{anew:>9.2f}"
+        theirs = literature_energy(result["anew_synops_per_image"][i]) / passes
+        line += f"{result['anew_events_per_image'][i]:>12,.0f}{anew:>9.2f}{theirs:>12.2f}"
     return line

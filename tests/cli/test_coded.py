@@ -107,7 +107,9 @@ def test_the_table_says_what_was_done(capsys, arguments, shown):
     code, out, err = run(capsys, *arguments)
     assert code == 0, err
     assert shown in " ".join(out.split())
-    assert max(map(len, out.splitlines())) < 125
+    assert max(map(len, out.splitlines())) < (140 if "delta" in arguments else 125)
+    (head,) = (line for line in out.splitlines() if "accuracy" in line and "events" in line)
+    assert head.count("energy") == head.count("literature") == 1 + ("delta" in arguments)
 
 
 @pytest.mark.parametrize(
