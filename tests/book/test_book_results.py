@@ -517,7 +517,7 @@ def test_directive_shows_panels_with_alt_text_legend_and_caption(built):
 
     (figure,) = BeautifulSoup(built, "html.parser").find_all("figure")
     images = figure.find_all("img")
-    assert [image["class"] for image in images] == [["only-light"], ["only-dark"]] * 4
+    assert [image["class"] for image in images] == [["only-light"], ["only-dark"]] * 5
     assert all("Within 0.1 points of the ANN" in image["alt"] for image in images)
     entries = [entry.get_text() for entry in figure.find_all("li")]
     assert entries[:3] == ["IF", "AugMapping", "AugMapping, |c| without bound"]
