@@ -408,13 +408,15 @@ def test_pareto_table_names_the_settings_and_their_costs():
 def test_late_answers_and_skipped_zeros_have_looks_of_their_own(tmp_path):
     """One run read twice, one ANN counted twice: hollow beside filled, and named apart."""
     result = copy.deepcopy(FRONTIER)
-    result["runs"].append(result["runs"][0] | {"label": "IF, late answer"})
+    reading = {"label": "IF, late answer", "accuracy": [0.5, 0.9895, 0.9895]}
+    result["runs"].append(result["runs"][0] | reading)
     result["anns"].insert(0, ann(None, 0.99, 0.31) | {"label": "ANN, zeros skipped"})
     found, keys, _ = panels(tmp_path, "frontier", result)
     hollow = {key.label: key.hollow for key in keys}
     assert (hollow["IF"], hollow["IF, late answer"]) == (False, True)
     assert (hollow["ANN"], hollow["ANN, zeros skipped"]) == (False, True)
-    assert "IF, late answer from 3 steps on" in found[0].alt
+    assert "IF from 3 steps on; IF, late answer from 2 steps on" in found[0].alt
+    assert "zeros skipped" not in found[0].alt  # as the ANN, by this cost
 
 
 def test_other_numbers_make_another_figure(tmp_path):

@@ -156,7 +156,7 @@ def cost_panel(
 
 def describe(points: list[Points], best: list[Point], model: str, cost: Cost) -> str:
     """Alt text: the least cost at which each method is as good as the ANN, and the Pareto set."""
-    unit, parts = COSTS[cost].unit, []
+    unit, said = COSTS[cost].unit, dict[str, str]()
     for name in LOOKS:
         settings = [setting for setting in points if setting.method == name]
         close = [
@@ -166,9 +166,13 @@ def describe(points: list[Points], best: list[Point], model: str, cost: Cost) ->
             if loss <= CLOSE + 1e-9
         ]
         if close:
-            parts.append(f"{name} from {amount(min(close), unit)} on")
+            said[name] = f"from {amount(min(close), unit)} on"
         elif settings:
-            parts.append(f"{name} nowhere")
+            said[name] = "nowhere"
+    twins = {**{late: name for name, late in LATE.items()}, SKIPPING: "ANN"}
+    parts = [  # another reading or count of the same only where it differs
+        f"{name} {where}" for name, where in said.items() if said.get(twins.get(name, "")) != where
+    ]
     text = (
         f"Points lost against the ANN over {COSTS[cost].label}, {model}. "
         f"Within {CLOSE:g} points of the ANN: {'; '.join(parts)}."
