@@ -37,21 +37,14 @@ from book.experiments.allocation import AGREEMENT
 from book.experiments.frame import Cell, Context, Experiment, Labeled, Row
 from book.experiments.late_answer import (
     METHODS,
-    Answers,
+    Reading,
     answered,
     best_starts,
     from_starts,
+    reading,
     setting_of,
-    shares,
 )
-from book.experiments.measure import (
-    IF_STEPS,
-    STEPS,
-    Accuracies,
-    Interval,
-    loss_intervals,
-    quantized,
-)
+from book.experiments.measure import IF_STEPS, STEPS, quantized
 from book.experiments.setting import Setting, SettingRecord, Subject
 from snnlib.conversion.balance import Percentile
 from snnlib.graph.operations import Node, rectify
@@ -113,7 +106,7 @@ class Costs(TypedDict):
     literature_energy_nj_per_image: list[float]
 
 
-class FrontierRun(Labeled, Costs, Accuracies):
+class FrontierRun(Labeled, Costs, Reading):
     """One reading of one setting: a point a step."""
 
     neuron: str
@@ -124,7 +117,6 @@ class FrontierRun(Labeled, Costs, Accuracies):
     dtype: str
     ann_accuracy: float
     events_by_size: list[int]  # with |c| = 1, 2, …
-    loss_interval: list[Interval]  # one a step, fractions
     start: NotRequired[list[int]]  # of late answers: the first step that counts, one a step
     images: NotRequired[str]  # validation; test images where it is not said
 
@@ -266,7 +258,7 @@ def _run(subject: Subject, setting: Setting, split: Split, steps: int) -> list[F
         "setting": setting.record(),
         "dtype": str(net.dtype).removeprefix("torch."),
         "ann_accuracy": float((found.ann == split.labels).double().mean()),
-        **_answers(found.logits.argmax(2), found, split),
+        **reading(found.logits.argmax(2), found, split),
         "steps": list(range(1, steps + 1)),
         "events_per_neuron": [value / neurons for value in found.events],
         "bits_per_neuron": counts.bits().tolist(),
@@ -278,22 +270,8 @@ def _run(subject: Subject, setting: Setting, split: Split, steps: int) -> list[F
         return [row]
     seen = answered(net, subject.ann, subject.training[:START_IMAGES], steps)
     starts = best_starts(seen.logits, seen.ann)
-    late = _answers(from_starts(found.logits, starts), found, split)
+    late = reading(from_starts(found.logits, starts), found, split)
     return [row, {**row, "label": row["label"] + LATE, "start": starts, **late}]
-
-
-class _Answered(Accuracies):
-    """What depends on how a run is read."""
-
-    loss_interval: list[Interval]
-
-
-def _answers(classes: Tensor, found: Answers, split: Split) -> _Answered:
-    """Shares and intervals of answers, int64 (T, n)."""
-    return {
-        **shares(classes, split.labels, found.ann),
-        "loss_interval": loss_intervals(classes, found.ann, split.labels),
-    }
 
 
 def quantized_anns(network: str, context: Context) -> list[AnnPoint]:
@@ -389,8 +367,8 @@ def least(network: str, context: Context) -> list[Least]:
         if key not in found:
             setting, _ = _setting(network, name)
             found[key] = _run(subject, setting, subject.test, steps)
-        (reading,) = (row for row in found[key] if row["label"] == choice["label"])
-        rows.append({"cost": cost, "chosen": choice, **reading})
+        (chosen,) = (row for row in found[key] if row["label"] == choice["label"])
+        rows.append({"cost": cost, "chosen": choice, **chosen})
     return rows
 
 

@@ -88,7 +88,13 @@ METHODS = {
 }
 
 
-class Late(Accuracies):
+class Reading(Accuracies):
+    """What depends on how a run is read; lists have one entry a step."""
+
+    loss_interval: list[Interval]  # fractions
+
+
+class Late(Reading):
     """The same run, answered from the start chosen for each number of steps.
 
     ``gain_interval`` is the 95 % interval of its accuracy minus that from step 1, on the same
@@ -96,11 +102,10 @@ class Late(Accuracies):
     """
 
     start: list[int]  # first step that counts
-    loss_interval: list[Interval]
     gain_interval: list[Interval]
 
 
-class LateRun(Labeled, Accuracies):
+class LateRun(Labeled, Reading):
     """One run over test images; lists have one entry a step."""
 
     cell: NotRequired[str]
@@ -116,7 +121,6 @@ class LateRun(Labeled, Accuracies):
     validation_images: int
     neurons: int  # spiking ones
     ann_accuracy: float
-    loss_interval: list[Interval]  # fractions
     late: Late
     events_per_image: list[float]  # so far, the same for both readings
 
@@ -275,12 +279,10 @@ def readings(
         "validation_images": len(validation),
         "neurons": sum(net.sizes.values()),
         "ann_accuracy": float((found.ann == test.labels).double().mean()),
-        **shares(plain, test.labels, found.ann),
-        "loss_interval": loss_intervals(plain, found.ann, test.labels),
+        **reading(plain, found, test),
         "late": {
             "start": starts,
-            **shares(late, test.labels, found.ann),
-            "loss_interval": loss_intervals(late, found.ann, test.labels),
+            **reading(late, found, test),
             "gain_interval": loss_intervals(plain, late, test.labels),
         },
         "events_per_image": found.events,
@@ -288,11 +290,12 @@ def readings(
     return run, chosen
 
 
-def shares(answers: Tensor, labels: Tensor, ann: Tensor) -> Accuracies:
-    """How many of the answers, int64 (T, n), are the labels and the ANN's, both (n,)."""
+def reading(answers: Tensor, found: Answers, split: Split) -> Reading:
+    """What some answers of a run, int64 (T, n), are worth beside the labels and the ANN's."""
     return {
-        "accuracy": (answers == labels).double().mean(1).tolist(),
-        "agreement": (answers == ann).double().mean(1).tolist(),
+        "accuracy": (answers == split.labels).double().mean(1).tolist(),
+        "agreement": (answers == found.ann).double().mean(1).tolist(),
+        "loss_interval": loss_intervals(answers, found.ann, split.labels),
     }
 
 
